@@ -1,0 +1,75 @@
+"""YAML configs: read strictly, checked whole before anything is built, frozen afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import yaml
+
+from ppfacerec.config.check import Mode, check_config, import_plugins, weights_file
+from ppfacerec.config.errors import ConfigError
+from ppfacerec.config.schema import Binder, Config
+from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
+
+__all__ = ["Config", "ConfigError", "config_beside", "load_config", "save_config", "weights_file"]
+
+
+def load_config(
+    path: Union[str, Path], overrides: Sequence[str] = (), mode: Mode = "train"
+) -> tuple[Config, list[str]]:
+    """Read, override, bind and check a config in one pass.
+
+    Args:
+        path: the YAML file.
+        overrides: ``a.b.0.c=value`` as given with ``-o``.
+        mode: what the config is for; ``"eval"`` does not ask for the training data.
+
+    Returns:
+        The frozen config, and a line for each PaddleClas key that was accepted and has no effect.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    tree: dict[str, Any] = read_yaml(path)
+    apply_overrides(tree, overrides)
+    binder = Binder()
+    config = binder.config(tree)
+    problems = binder.problems
+    if config.Global is not None:
+        problems += import_plugins(config.Global.plugins)
+    problems += check_config(config, mode, found=problems)
+    if problems:
+        raise ConfigError(problems, str(path))
+    return config, binder.notes
+
+
+def save_config(config: Config, path: Union[str, Path]) -> None:
+    """Write the resolved config, defaults included; ``load_config`` reads the same config back."""
+    text = yaml.safe_dump(config.to_tree(), sort_keys=False, allow_unicode=True, default_flow_style=None)
+    Path(path).write_text(f"# The resolved config of this run, written by ppfacerec.\n{text}", encoding="utf-8")
+
+
+def config_beside(overrides: Sequence[str]) -> Path:
+    """Find the ``config.yaml`` beside the weights that ``-o Global.pretrained_model=...`` names.
+
+    Raises:
+        ConfigError: no such override, or no config there.
+    """
+    prefix: Optional[str] = None
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key.strip() == "Global.pretrained_model":
+            prefix = parse_yaml(text, "-o Global.pretrained_model")
+    if not prefix:
+        raise ConfigError(
+            ["give a config with -c, or weights with -o Global.pretrained_model=output/X/best_model."], "the command"
+        )
+    beside = Path(prefix).parent / "config.yaml"
+    if not beside.is_file():
+        raise ConfigError(
+            [f"there is no config.yaml beside {prefix} ({beside} does not exist); give the config with -c."],
+            "the command",
+        )
+    return beside

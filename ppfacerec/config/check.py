@@ -1,0 +1,293 @@
+"""What the schema cannot see: components against their signatures, sizes that must agree, paths that must exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import typing
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Callable, Literal, Optional
+
+from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
+from ppfacerec.config.types import describe, matches, thaw
+from ppfacerec.registry import Registry, Spec, near_match
+
+Mode = Literal["train", "eval"]
+
+
+def import_plugins(modules: Collection[str]) -> list[str]:
+    """Import the modules of ``Global.plugins`` so that they can register their components; return the problems."""
+    problems = []
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            problems.append(f"Global.plugins: cannot import '{module}' ({error}); is it installed or on PYTHONPATH?")
+    return problems
+
+
+def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> list[str]:
+    """Return every problem of a bound config; nothing is built and no data set is read.
+
+    Args:
+        found: what the schema found already; a rule is passed over where what it reads is broken.
+    """
+    if config.DataLoader is None:  # reported by the schema
+        config = dataclasses.replace(config, DataLoader=DataLoaderSection())
+    problems = list(_check_components(config, mode))
+    for reads, rule in _RULES:
+        if not any(problem.startswith(reads) for problem in [*found, *problems]):
+            problems += rule(config, mode)
+    return problems
+
+
+def check_spec(registry: Registry, spec: Spec, given: Collection[str] = (), extra: Collection[str] = ()) -> list[str]:
+    """Check one component's name and arguments against its constructor.
+
+    Args:
+        given: parameters that the engine passes and the YAML must not.
+        extra: keys beside the constructor's that the engine reads itself.
+    """
+    if spec.name not in registry:
+        known = registry.names()
+        return [
+            f"{spec.path}: unknown {registry.kind} '{spec.name}'{near_match(spec.name, known)}"
+            f" Known: {', '.join(known)}."
+        ]
+    parameters = {n: p for n, p in registry.signature(spec.name).parameters.items() if n not in given}
+    hints = _type_hints(registry.get(spec.name))
+    problems = []
+    for name, value in spec.kwargs.items():
+        if name not in parameters and name not in extra:
+            known = [*parameters, *extra]
+            problems.append(
+                f"{spec.path}.{name}: {spec.name} has no argument '{name}'{near_match(name, known)}"
+                f" It takes: {', '.join(known) or 'none'}."
+            )
+        elif name in hints and not matches(value, hints[name]):
+            problems.append(
+                f"{spec.path}.{name}: expected {describe(hints[name])}, found {value!r} ({type(value).__name__})."
+            )
+    for name, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in spec.kwargs:
+            problems.append(f"{spec.path}.{name}: missing; {spec.name} needs it.")
+    return problems
+
+
+def _type_hints(component: Callable[..., Any]) -> dict[str, Any]:
+    function = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):  # a plugin's annotation that does not evaluate: nothing to check against
+        return {}
+
+
+def _check_components(config: Config, mode: Mode) -> Iterator[str]:
+    from ppfacerec.backbones import BACKBONES
+    from ppfacerec.heads import HEADS
+    from ppfacerec.losses import LOSSES
+    from ppfacerec.metrics import METRICS
+    from ppfacerec.optim import OPTIMIZERS, SCHEDULES
+
+    if config.Arch and config.Arch.Backbone:
+        yield from check_spec(BACKBONES, config.Arch.Backbone)
+    if config.Arch and config.Arch.Head:
+        yield from check_spec(HEADS, config.Arch.Head)
+    for spec in filter(None, config.Loss.Train if config.Loss else ()):
+        yield from check_spec(LOSSES, spec, extra=("weight",))
+    if config.Optimizer and config.Optimizer.spec:
+        yield from check_spec(OPTIMIZERS, config.Optimizer.spec, given=("groups", "clip_norm"))
+    if config.Optimizer and config.Optimizer.lr:
+        given = ("epochs", "steps_per_epoch")
+        yield from check_spec(SCHEDULES, config.Optimizer.lr, given=given, extra=("base_batch_size",))
+    for spec in filter(None, config.Metric.Eval if config.Metric else ()):
+        yield from check_spec(METRICS, spec)
+    yield from _check_data_components(config)
+    yield from _missing_sections(config, mode)
+
+
+def _check_data_components(config: Config) -> Iterator[str]:
+    from ppfacerec.data import EVAL_DATASETS, SAMPLERS, TRAIN_DATASETS, TRANSFORMS
+
+    for section, datasets in ((config.DataLoader.Train, TRAIN_DATASETS), (config.DataLoader.Eval, EVAL_DATASETS)):
+        if not section:
+            continue
+        if section.dataset:
+            yield from check_spec(datasets, section.dataset)
+        if section.sampler:
+            yield from check_spec(SAMPLERS, section.sampler, given=("num_samples", "rank", "world_size", "seed"))
+        for spec in filter(None, section.transform_ops):
+            yield from check_spec(TRANSFORMS, spec)
+
+
+def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
+    evaluates = mode == "eval" or config.Global is None or config.Global.eval_during_train is True
+    needed = [] if mode == "eval" else ["Loss", "Optimizer", "DataLoader.Train"]
+    for path in [*needed, *(["DataLoader.Eval", "Metric"] if evaluates else [])]:
+        section: object = config
+        for key in path.split("."):
+            section = getattr(section, key)
+        if section is None:
+            hint = " or set Global.eval_during_train: False" if mode == "train" and path in _EVAL_SECTIONS else ""
+            yield f"{path}: missing; add the section{hint}."
+
+
+_EVAL_SECTIONS = ("DataLoader.Eval", "Metric")
+
+
+def _argument(registry: Registry, spec: Spec, name: str) -> Any:
+    """The argument as given, or the constructor's default; None where there is no such parameter."""
+    parameter = registry.signature(spec.name).parameters.get(name)
+    if name in spec.kwargs or parameter is None:
+        return spec.kwargs.get(name)
+    return None if parameter.default is inspect.Parameter.empty else parameter.default
+
+
+def _check_embedding_size(config: Config, mode: Mode) -> Iterator[str]:
+    from ppfacerec.backbones import BACKBONES
+
+    head, backbone = config.Arch.Head, config.Arch.Backbone
+    names = [n for n in ("num_features", "class_num") if n in BACKBONES.signature(backbone.name).parameters]
+    if not names:  # a plugin's backbone; the recognizer compares its embedding_size when it is built
+        return
+    argument, size = names[0], _argument(BACKBONES, backbone, names[0])
+    if size != head.kwargs["embedding_size"]:
+        yield (
+            f"Arch.Head.embedding_size: {head.kwargs['embedding_size']}, but Arch.Backbone.{argument} of "
+            f"{backbone.name} is {size}; make them equal."
+        )
+
+
+def _check_global(config: Config, mode: Mode) -> Iterator[str]:
+    for key in ("epochs", "save_interval", "eval_interval", "print_batch_step", "update_freq"):
+        if getattr(config.Global, key) < 1:
+            yield f"Global.{key}: expected an integer of at least 1, found {getattr(config.Global, key)}."
+    if tuple(config.Global.image_shape) != (3, 112, 112):
+        yield f"Global.image_shape: the backbones take [3, 112, 112], found {list(config.Global.image_shape)}."
+    if config.Global.demo_data is not None:
+        from ppfacerec.data.demo_faces import make_demo_data
+
+        demo = Registry("demo data", make_demo_data=make_demo_data)
+        yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"))
+    for key in ("pretrained_model", "checkpoints") if mode == "train" else ("pretrained_model",):
+        prefix = getattr(config.Global, key)
+        if prefix and not Path(weights_file(prefix)).is_file():
+            yield f"Global.{key}: {weights_file(prefix)} does not exist."
+
+
+def _check_ema(config: Config, mode: Mode) -> Iterator[str]:
+    if config.EMA and not 0 < config.EMA.decay < 1:
+        yield f"EMA.decay: expected a number between 0 and 1, found {config.EMA.decay}."
+
+
+def _refused(registry: Registry, spec: Spec) -> Iterator[str]:
+    """Build a component that costs nothing to build, for what its constructor says of the values."""
+    try:
+        registry.build(spec)
+    except ValueError as error:
+        yield f"{spec.path}.{error}"
+
+
+def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
+    from ppfacerec.optim import SCHEDULES
+
+    if config.Optimizer is None or mode == "eval":
+        return
+    lr, epochs = config.Optimizer.lr, config.Global.epochs
+    warmup = lr.kwargs.get("warmup_epoch", 0)
+    if warmup >= epochs:
+        yield (
+            f"Optimizer.lr.warmup_epoch: {warmup}, but Global.epochs is {epochs}; "
+            "the warm-up must be shorter than the training."
+        )
+    lr_kwargs = {k: v for k, v in lr.kwargs.items() if k != "base_batch_size"}
+    yield from _refused(SCHEDULES, Spec(lr.name, {**lr_kwargs, "epochs": epochs, "steps_per_epoch": 1}, lr.path))
+    clip = config.Optimizer.clip_norm
+    if clip is not None and clip <= 0:
+        yield f"Optimizer.clip_norm: expected a positive number or null, found {clip}."
+
+
+def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
+    section = config.DataLoader.Train
+    if section is None or mode == "eval":
+        return
+    yield from _check_images(section, "DataLoader.Train")
+    for key, kind in (("image_root", "folder"), ("cls_label_path", "file")):
+        if key in section.dataset.kwargs:
+            yield from _missing(section.dataset.kwargs[key], f"{section.dataset.path}.{key}", kind, _demo_root(config))
+
+
+def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
+    section = config.DataLoader.Eval
+    if section and (mode == "eval" or config.Global.eval_during_train):
+        yield from _check_images(section, "DataLoader.Eval")
+        yield from _missing_bins(section.dataset, _demo_root(config))
+
+
+def _check_images(section: DataSection, path: str) -> Iterator[str]:
+    from ppfacerec.data import TRANSFORMS
+
+    names = [spec.name for spec in section.transform_ops]
+    for needed in ("DecodeImage", "NormalizeImage"):
+        if needed not in names:
+            yield f"{path}.dataset.transform_ops: {needed} is missing; without it the network sees other numbers."
+    for spec in section.transform_ops:
+        yield from _refused(TRANSFORMS, spec)
+        size = spec.kwargs.get("size")
+        if spec.name == "ResizeImage" and size is not None and size not in (112, (112, 112)):
+            yield f"{spec.path}.size: the backbones take 112 x 112, found {thaw(size)}."
+    if section.sampler.kwargs["batch_size"] < 1:
+        yield f"{path}.sampler.batch_size: expected an integer of at least 1."
+    if section.loader.num_workers < 0:
+        yield f"{path}.loader.num_workers: expected 0 or more, found {section.loader.num_workers}."
+
+
+# (the parts of the config that a rule reads, the rule)
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], ...] = (
+    (("Arch",), _check_embedding_size),
+    (("Global",), _check_global),
+    (("EMA",), _check_ema),
+    (("Optimizer", "Global"), _check_schedule),
+    (("DataLoader.Train", "Global"), _check_train_data),
+    (("DataLoader.Eval", "Global"), _check_eval_data),
+)
+
+
+def _demo_root(config: Config) -> Optional[str]:
+    return config.Global.demo_data["root"] if config.Global.demo_data else None
+
+
+def weights_file(prefix: str) -> str:
+    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights."""
+    return prefix if prefix.endswith(".pdparams") else f"{prefix}.pdparams"
+
+
+def _under(path: str, folder: Optional[str]) -> bool:
+    return folder is not None and Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
+
+
+def _missing(path: str, where: str, kind: str, made_later: Optional[str]) -> Iterator[str]:
+    exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
+    if not exists and not _under(path, made_later):
+        yield f"{where}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
+
+
+def _missing_bins(dataset: Spec, made_later: Optional[str]) -> Iterator[str]:
+    from ppfacerec.data import EVAL_DATASETS
+
+    folder = dataset.kwargs.get("val_data_path")
+    if folder is None or _under(folder, made_later):
+        return
+    problems = list(_missing(folder, f"{dataset.path}.val_data_path", "folder", None))
+    yield from problems
+    if problems:
+        return
+    there = sorted(p.stem for p in Path(folder).glob("*.bin"))
+    for name in _argument(EVAL_DATASETS, dataset, "val_targets"):
+        if name not in there:
+            yield (
+                f"{dataset.path}.val_targets: {Path(folder) / name}.bin does not exist{near_match(name, there)}"
+                f" In that folder: {', '.join(there) or 'no .bin file'}."
+            )

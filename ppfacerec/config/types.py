@@ -1,0 +1,83 @@
+"""Check plain YAML values against type annotations; one law for the schema and for constructors' signatures."""
+
+from __future__ import annotations
+
+import collections.abc
+import typing
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, Union, get_args, get_origin
+
+_UNIONS: tuple[Any, ...] = (Union,)
+try:  # `int | None` in annotations, Python 3.10 and newer
+    from types import UnionType
+
+    _UNIONS = (Union, UnionType)
+except ImportError:
+    pass
+
+_SEQUENCES = (list, tuple, collections.abc.Sequence)
+_MAPPINGS = (dict, collections.abc.Mapping)
+
+
+def describe(annotation: Any) -> str:
+    """Say in words what an annotation allows: ``"int or null"``, ``"one of 'O1', 'O2'"``."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin in _UNIONS:
+        return " or ".join(describe(a) for a in args)
+    if origin is Literal:
+        return ("one of " if len(args) > 1 else "") + ", ".join(repr(a) for a in args)
+    if origin in _SEQUENCES or annotation in _SEQUENCES:
+        inner = [describe(a) for a in args if a is not Ellipsis]
+        return f"a list of {inner[0]}" if inner else "a list"
+    if origin in _MAPPINGS or annotation in _MAPPINGS:
+        return "a mapping"
+    return {bool: "true or false", str: "a text", int: "an integer", float: "a number"}.get(annotation, str(annotation))
+
+
+def matches(value: Any, annotation: Any) -> bool:
+    """True when a plain YAML value is what the annotation allows; an int passes as float, a bool never as int."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation in (Any, typing.Callable) or isinstance(annotation, (str, typing.TypeVar)):
+        return True
+    if origin in _UNIONS:
+        return any(matches(value, a) for a in args)
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in args)
+    if origin in _SEQUENCES or annotation in _SEQUENCES:
+        return isinstance(value, (list, tuple)) and _items_match(value, args)
+    if origin in _MAPPINGS or annotation in _MAPPINGS:
+        return isinstance(value, Mapping)
+    if annotation is bool or isinstance(value, bool):
+        return annotation is bool and isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, (int, float))
+    return isinstance(value, annotation) if isinstance(annotation, type) else True
+
+
+def _items_match(values: Sequence[Any], args: tuple[Any, ...]) -> bool:
+    if not args:
+        return True
+    if len(args) > 1 and args[-1] is not Ellipsis:  # tuple[int, int]: one annotation an item
+        return len(values) == len(args) and all(matches(v, a) for v, a in zip(values, args))
+    return all(matches(v, args[0]) for v in values)
+
+
+def freeze(value: Any) -> Any:
+    """Read-only copy of a plain tree: mappings become proxies, lists become tuples."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({k: freeze(v) for k, v in value.items()})
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(v) for v in value)
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """Plain, writable copy of a frozen tree, as YAML writes it."""
+    if isinstance(value, Mapping):
+        return {k: thaw(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [thaw(v) for v in value]
+    return value

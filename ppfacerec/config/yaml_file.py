@@ -1,0 +1,149 @@
+"""Strict YAML: what PyYAML lets pass in silence is an error or read as meant.
+
+Three differences from ``yaml.safe_load``: a key that stands twice in one mapping is an error with both lines, ``4e-3``
+is a number (PyYAML reads a string), and so is a quotient of two numbers such as PaddleClas's ``1.0/255.0``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, Union
+
+import yaml
+
+from ppfacerec.config.errors import ConfigError
+from ppfacerec.registry import near_match
+
+_FLOAT = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$")
+_NUMBER = r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
+_QUOTIENT = re.compile(rf"^({_NUMBER})\s*/\s*({_NUMBER})$")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that collects repeated keys in `problems` and knows exponents and quotients."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.problems: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        first_line: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if isinstance(key, Hashable) and key in first_line:
+                self.problems.append(
+                    f"line {line}: the key '{key}' stands here again (first in line {first_line[key]}); keep one."
+                )
+            elif isinstance(key, Hashable):
+                first_line[key] = line
+        return super().construct_mapping(node, deep)
+
+
+def _construct_float(loader: _StrictLoader, node: yaml.ScalarNode) -> Union[int, float]:
+    return float(loader.construct_scalar(node))
+
+
+def _construct_quotient(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    text = loader.construct_scalar(node)
+    match = _QUOTIENT.match(text)
+    assert match is not None, "the resolver matched this scalar"
+    if float(match.group(2)) == 0:
+        loader.problems.append(f"line {node.start_mark.line + 1}: '{text}' divides by zero.")
+        return text
+    return float(match.group(1)) / float(match.group(2))
+
+
+_StrictLoader.add_constructor("!exponent", _construct_float)
+_StrictLoader.add_constructor("!quotient", _construct_quotient)
+# Later resolvers of a first character are asked later, so plain ints and floats stay PyYAML's own.
+_StrictLoader.add_implicit_resolver("!exponent", _FLOAT, list("-+.0123456789"))
+_StrictLoader.add_implicit_resolver("!quotient", _QUOTIENT, list("-+.0123456789"))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse one YAML document.
+
+    Raises:
+        ConfigError: the text is no YAML, repeats a key or divides by zero; with the line.
+    """
+    loader = _StrictLoader(text)
+    try:
+        value = loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise ConfigError([f"not valid YAML: {_one_line(error)}"], source) from error
+    finally:
+        loader.dispose()
+    if loader.problems:
+        raise ConfigError(loader.problems, source)
+    return value
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else str(problem)
+
+
+def read_yaml(path: Union[str, Path]) -> dict[str, Any]:
+    """Read a config file into nested dicts.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not YAML or no mapping at its top.
+    """
+    path = Path(path)
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ConfigError([f"the file does not exist{near_match(path.name, siblings)}"], str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"not UTF-8 text: {error.reason} at byte {error.start}."], str(path)) from error
+    tree = parse_yaml(text, str(path))
+    if not isinstance(tree, dict):
+        raise ConfigError([f"expected sections (Global, Arch, ...), found {type(tree).__name__}."], str(path))
+    return tree
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Write ``a.b.0.c=value`` overrides into `tree` in place; values are YAML, split at the first ``=``.
+
+    Whether a key is known is the schema's question, asked later; here only the way to it must exist.
+
+    Raises:
+        ConfigError: no ``=``, a list index out of range, or a path through a plain value; all such problems at once.
+    """
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"-o {override}: expected KEY=VALUE, for example -o Global.epochs=5.")
+            continue
+        try:
+            _set_by_path(tree, key.strip().split("."), parse_yaml(text, f"-o {override}"))
+        except ConfigError as error:
+            problems.extend(f"-o {override}: {problem}" for problem in error.problems)
+    if problems:
+        raise ConfigError(problems, "the overrides")
+
+
+def _set_by_path(tree: dict[str, Any], keys: list[str], value: Any) -> None:
+    node: Any = tree
+    for depth, key in enumerate(keys):
+        where, last = ".".join(keys[: depth + 1]), depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise ConfigError([f"{where}: expected a list index from 0 to {len(node) - 1}, found '{key}'."])
+            place: Any = int(key)
+        elif isinstance(node, dict):
+            place = key
+            if not last and node.get(key) is None:
+                node[key] = {}
+        else:
+            raise ConfigError([f"{'.'.join(keys[:depth])} is the plain value {node!r}; it has no '{key}'."])
+        if last:
+            node[place] = value
+        else:
+            node = node[place]

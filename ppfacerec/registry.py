@@ -1,0 +1,84 @@
+"""Named components: what a YAML file may call by name.
+
+A registry is a visible table next to the classes it lists (``BACKBONES`` in ``ppfacerec/backbones/__init__.py``).
+Nothing is found by scanning imports; users add their own with ``.register`` in a module named in ``Global.plugins``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def near_match(name: str, known: Iterable[str]) -> str:
+    """End a sentence about an unknown name: ``". Did you mean 'x'?"`` with the nearest known one, or a full stop."""
+    by_lower = {str(k).lower(): str(k) for k in known}
+    found = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    return f". Did you mean '{by_lower[found[0]]}'?" if found else "."
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A component as the YAML names it: its name, its arguments, and the dotted path where it stands."""
+
+    name: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+
+
+class Registry:
+    """A table from name to class or function of one kind of component.
+
+    Args:
+        kind: what the entries are, for messages ("backbone", "head").
+        *components: classes or functions, listed under their ``__name__``.
+        **aliases: further names for a component.
+    """
+
+    def __init__(self, kind: str, *components: Callable[..., Any], **aliases: Callable[..., Any]) -> None:
+        self.kind = kind
+        self._table: dict[str, Callable[..., Any]] = {c.__name__: c for c in components}
+        self._table.update(aliases)
+
+    def register(self, component: Callable[..., Any]) -> Callable[..., Any]:
+        """Add a component under its ``__name__``; usable as a decorator.
+
+        Raises:
+            ValueError: another component has that name.
+        """
+        name = component.__name__
+        if self._table.get(name, component) is not component:
+            raise ValueError(f"There is already a {self.kind} named '{name}'. Give yours another name.")
+        self._table[name] = component
+        return component
+
+    def names(self) -> list[str]:
+        return sorted(self._table)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._table
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """Return the component called `name`.
+
+        Raises:
+            ValueError: no such component; the message has the nearest name and all known ones.
+        """
+        if name not in self._table:
+            raise ValueError(
+                f"Unknown {self.kind} '{name}'{near_match(name, self._table)} Known: {', '.join(self.names())}."
+            )
+        return self._table[name]
+
+    def signature(self, name: str) -> inspect.Signature:
+        """Signature of the component's constructor, without ``self``."""
+        return inspect.signature(self.get(name))
+
+    def build(self, spec: Spec, **context: Any) -> Any:
+        """Call the component with the YAML's arguments and those of `context` that its signature has a name for."""
+        parameters = self.signature(spec.name).parameters
+        passed = {k: v for k, v in context.items() if k in parameters and k not in spec.kwargs}
+        return self.get(spec.name)(**spec.kwargs, **passed)
