@@ -1,0 +1,34 @@
+"""Encoded image files to pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppfacerec.data.opencv import import_cv2
+
+
+def decode_rgb(data: bytes, where: str) -> np.ndarray:
+    """Decode a JPEG, PNG, ... to uint8 RGB, [height, width, 3].
+
+    Args:
+        data: the contents of the image file.
+        where: what the image is called in messages, such as "lfw.bin, entry 17".
+
+    Raises:
+        ValueError: the bytes are no image that OpenCV can decode.
+    """
+    cv2 = import_cv2()
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
+        raise ValueError(_cannot_decode(data, where, f" ({str(error).strip()})")) from error
+    if image is None:
+        raise ValueError(_cannot_decode(data, where, ""))
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _cannot_decode(data: bytes, where: str, reason: str) -> str:
+    return (
+        f"{where} does not decode as an image{reason}: {len(data)} bytes that start with {bytes(data[:8])!r}. "
+        "Expected the bytes of a JPEG or PNG file. Replace or remove this image, or get the file again."
+    )

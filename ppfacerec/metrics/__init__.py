@@ -1,0 +1,21 @@
+"""What is measured: face verification over pairs."""
+
+from ppfacerec.metrics.face_accuracy import FaceAccOnFiveDatasets
+from ppfacerec.metrics.pair_embeddings import normalize, sum_flip
+from ppfacerec.metrics.roc import OperatingPoint, Roc
+from ppfacerec.metrics.verification import VerificationResult, evaluate
+from ppfacerec.registry import Registry
+
+# BestAccOnFiveDatasets is what PaddleClas's ResNet50 config names and PaddleClas never wrote.
+METRICS = Registry("metric", FaceAccOnFiveDatasets, BestAccOnFiveDatasets=FaceAccOnFiveDatasets)
+
+__all__ = [
+    "METRICS",
+    "FaceAccOnFiveDatasets",
+    "OperatingPoint",
+    "Roc",
+    "VerificationResult",
+    "evaluate",
+    "normalize",
+    "sum_flip",
+]

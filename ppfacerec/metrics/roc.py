@@ -1,0 +1,80 @@
+"""The exact ROC curve of face pairs: every distinct distance is a threshold, no grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a verifier does that calls a pair the same when its squared distance is below `threshold`."""
+
+    threshold: float
+    tar: float
+    far: float
+
+
+@dataclass(frozen=True, eq=False)
+class Roc:
+    """Exact ROC. Pairs with ``distance < thresholds[k]`` are accepted, which gives ``fpr[k]`` and ``tpr[k]``.
+
+    `thresholds` are the K distinct distances in ascending order and infinity, so the curve goes from (0, 0) to (1, 1).
+    All three arrays are [K + 1].
+    """
+
+    fpr: np.ndarray
+    tpr: np.ndarray
+    thresholds: np.ndarray
+    num_same: int
+    num_different: int
+
+    def at_far(self, target: float) -> OperatingPoint | None:
+        """Return the most permissive threshold whose false accept rate is at most `target`.
+
+        None where the pairs cannot tell: fewer than 1 / target pairs of different people.
+        """
+        allowed = int(np.floor(target * self.num_different + 1e-9))  # 0.29 * 100 is 28.999999999999996
+        if allowed < 1:
+            return None
+        false_accepts = np.rint(self.fpr * self.num_different)
+        k = int(np.searchsorted(false_accepts, allowed, side="right")) - 1
+        return OperatingPoint(float(self.thresholds[k]), float(self.tpr[k]), float(self.fpr[k]))
+
+    def tar_at_far(self) -> dict[float, float | None]:
+        """Return the true accept rate at FAR 1e-1 ... 1e-6, None where there are too few pairs of different people."""
+        points = {far: self.at_far(far) for far in FARS}
+        return {far: point.tar if point else None for far, point in points.items()}
+
+    def auc(self) -> float:
+        """Area under the curve: the chance that a same pair is nearer than a different one, ties counted half."""
+        return float(np.sum(np.diff(self.fpr) * (self.tpr[1:] + self.tpr[:-1])) / 2)
+
+    def eer(self) -> float:
+        """Equal error rate: where FAR = 1 - TAR, on the straight line between the two neighbouring points."""
+        gap = self.fpr - (1 - self.tpr)  # rises from -1 to 1
+        k = int(np.argmax(gap >= 0))
+        share = -gap[k - 1] / (gap[k] - gap[k - 1])
+        return float(self.fpr[k - 1] + share * (self.fpr[k] - self.fpr[k - 1]))
+
+
+def exact_roc(distances: np.ndarray, is_same: np.ndarray) -> Roc:
+    """Return the ROC of `distances` [N] with labels `is_same` [N]; both kinds of pairs must be there."""
+    order = np.argsort(distances, kind="stable")
+    distances, is_same = distances[order].astype(np.float64), is_same[order]
+    first = np.flatnonzero(np.r_[True, np.diff(distances) > 0])  # where each distinct distance begins
+    same_below = np.r_[0, np.cumsum(is_same)][np.r_[first, len(distances)]]  # (K + 1,)
+    different_below = np.r_[first, len(distances)] - same_below
+    num_same, num_different = int(same_below[-1]), int(different_below[-1])
+    assert num_same
+    assert num_different
+    return Roc(
+        fpr=different_below / num_different,
+        tpr=same_below / num_same,
+        thresholds=np.r_[distances[first], np.inf],
+        num_same=num_same,
+        num_different=num_different,
+    )

@@ -1,0 +1,169 @@
+"""The demo data: reproducible, honest, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppfacerec.data import demo_faces
+from ppfacerec.data.demo_faces import PAIR_VIEWS, list_shots, make_demo_data, pair_order
+from ppfacerec.data.face_head import TEMPLATE, Head
+from ppfacerec.data.face_parameters import draw_conditions, draw_identity
+from ppfacerec.data.face_renderer import render
+from ppfacerec.data.images import decode_rgb
+from ppfacerec.data.label_file import LabelFile
+from ppfacerec.data.pair_bin import read_bin
+
+SMALL = {"num_identities": 3, "images_per_identity": 2, "num_pairs": 40, "seed": 7, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo_data(tmp_path_factory.mktemp("demo") / "faces", **SMALL)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_same_seed_gives_same_bytes_with_and_without_processes(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_faces, "SMALL", 10**9)
+    again = make_demo_data(tmp_path / "again", **SMALL)
+    assert contents(again) == contents(demo)
+
+
+def test_another_seed_gives_other_faces() -> None:
+    one, two = (demo_faces.draw_jpeg(list_shots(1, 1, 40, seed)[0]) for seed in (0, 1))
+    assert one != two
+
+
+def test_folder_has_the_layout_of_ms1m_v3(demo: Path) -> None:
+    assert sorted(p.name for p in demo.iterdir()) == sorted(
+        ["README.txt", "demo.json", "images", "label.txt", *(f"{name}.bin" for name in PAIR_VIEWS)]
+    )
+    lines = (demo / "label.txt").read_bytes().decode("ascii").split("\n")
+    assert lines == [*(f"images/{i:08d}.jpg\t{i // 2}" for i in range(6)), ""]
+    assert LabelFile(demo / "label.txt", class_num=3).labels.tolist() == [0, 0, 1, 1, 2, 2]
+    image = decode_rgb((demo / "images" / "00000005.jpg").read_bytes(), "image 5")
+    assert image.shape == (112, 112, 3)
+
+
+def test_readme_says_that_the_faces_are_drawings(demo: Path) -> None:
+    text = (demo / "README.txt").read_text()
+    assert "computer drawings, not photographs" in text
+    assert "are NOT the public sets of these names" in text
+
+
+@pytest.mark.parametrize("name", PAIR_VIEWS)
+def test_bins_have_ten_balanced_folds_and_every_image_in_two_pairs(demo: Path, name: str) -> None:
+    pairs = read_bin(demo / f"{name}.bin")
+    assert pairs.is_same.tolist() == ([True] * 2 + [False] * 2) * 10
+    assert len(pairs.images) == 40
+    assert np.bincount(pairs.index).tolist() == [2] * 40
+
+
+@pytest.mark.parametrize("num_pairs", [40, 60, 200])
+def test_pairs_are_same_exactly_when_they_say_so(num_pairs: int) -> None:
+    order, is_same = pair_order(num_pairs)
+    identity = np.array(order).reshape(-1, 2) // 2
+    assert (identity[:, 0] == identity[:, 1]).tolist() == is_same
+    fold_of_pair = np.arange(num_pairs) // (num_pairs // 10)
+    assert (identity // (num_pairs // 20) == fold_of_pair[:, None]).all(), "folds share no identity"
+
+
+def test_identities_of_the_bins_are_unseen() -> None:
+    people: dict[tuple[float, ...], set[int]] = {}
+    for shot in list_shots(4, 2, 40, seed=0):
+        identity = draw_identity(np.random.default_rng([shot.seed, shot.group, shot.identity]))
+        people.setdefault(tuple(identity.shape.values()), set()).add(shot.group)
+    assert len(people) == 4 + 5 * 20
+    assert all(len(groups) == 1 for groups in people.values())
+
+
+def test_images_of_an_identity_differ_and_are_nearer_than_those_of_others_without_nuisance() -> None:
+    identities = [draw_identity(np.random.default_rng(i)) for i in range(3)]
+    hard = [render(identities[0], draw_conditions(np.random.default_rng(i))) for i in range(4)]
+    assert len({image.tobytes() for image in hard}) == 4
+    easy = [
+        render(identity, draw_conditions(np.random.default_rng(i), yaw=(0, 1), age=(0.2, 0.2), difficulty=0))
+        for identity in identities
+        for i in range(2)
+    ]
+    middle = np.stack([image[20:100, 25:87].astype(float).ravel() for image in easy])
+    distance = np.linalg.norm(middle[:, None] - middle[None], axis=-1)
+    same = [distance[2 * i, 2 * i + 1] for i in range(3)]
+    assert max(same) < min(distance[2 * i, 2 * j] for i in range(3) for j in range(i))
+
+
+@pytest.mark.parametrize("yaw", [0, 30, 60])
+def test_eyes_are_where_aligned_crops_have_them(yaw: float) -> None:
+    conditions = draw_conditions(np.random.default_rng(0), yaw=(yaw, yaw), difficulty=0)
+    head = Head(draw_identity(np.random.default_rng(0)), conditions)
+    eyes = head.on_face(np.array([[-head.eye_x, 0], [head.eye_x, 0]]))
+    assert np.abs(eyes - TEMPLATE[:2]).max() < 3 + yaw / 5
+
+
+def test_second_call_leaves_the_folder_alone(demo: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in demo.rglob("*")}
+    assert make_demo_data(str(demo), **SMALL) == demo
+    assert {p: p.stat().st_mtime_ns for p in demo.rglob("*")} == before
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_faces, "write_bin", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_demo_data(tmp_path / "faces", **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_faces, "_draw_all", lambda shots: (repr(shot).encode() for shot in shots))
+    (tmp_path / "faces").mkdir()
+    make_demo_data(tmp_path / "faces", **SMALL)
+    assert json.loads((tmp_path / "faces" / "demo.json").read_text())["num_identities"] == 3
+
+
+def test_other_arguments_than_the_folders_are_an_error(demo: Path) -> None:
+    message = (
+        f"{demo} holds demo data made with {{'version': 1, 'num_identities': 3, 'images_per_identity': 2, "
+        "'num_pairs': 40, 'seed': 7}, expected {'version': 1, 'num_identities': 4, 'images_per_identity': 2, "
+        "'num_pairs': 40, 'seed': 7}. "
+        "Remove the folder to have it made again, choose another one, or use the same arguments."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_demo_data(demo, **{**SMALL, "num_identities": 4})
+
+
+def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "label.txt").write_text("mine")
+    message = (
+        f"{tmp_path} exists and is no demo data (there is no demo.json in it), so it is left as it is. "
+        "Choose another folder for the demo data, or remove this one if you do not need it."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_demo_data(tmp_path, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("num_pairs", 50, "a multiple of 20: 10 folds, half same and half different. Use 40 or 60."),
+        ("num_pairs", 20, "an integer of at least 40. Set num_pairs to 40 or more."),
+        ("num_identities", 1, "an integer of at least 2. Set num_identities to 2 or more."),
+        ("images_per_identity", 0.5, "an integer of at least 1. Set images_per_identity to 1 or more."),
+        ("seed", -1, "an integer of at least 0. Set seed to 0 or more."),
+    ],
+)
+def test_bad_arguments_say_what_to_do(tmp_path: Path, name: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{name} is {value}, expected {message}')}$"):
+        make_demo_data(tmp_path / "faces", **{**SMALL, name: value})
+    assert not (tmp_path / "faces").exists()
