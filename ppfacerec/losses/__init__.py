@@ -1,0 +1,10 @@
+"""Losses by the name that the YAML gives them."""
+
+from __future__ import annotations
+
+from ppfacerec.losses.cross_entropy import CELoss, WeightedSum
+from ppfacerec.registry import Registry
+
+LOSSES = Registry("loss", CELoss)
+
+__all__ = ["LOSSES", "CELoss", "WeightedSum"]

@@ -1,0 +1,25 @@
+"""Optimizers and learning-rate schedules by the names that the YAML gives them."""
+
+from __future__ import annotations
+
+from ppfacerec.optim.optimizers import SGD, Adam, AdamW, Momentum, parameter_groups
+from ppfacerec.optim.schedules import (
+    Constant,
+    Cosine,
+    Linear,
+    MultiStepDecay,
+    Piecewise,
+    Polynomial,
+    Schedule,
+    Step,
+)
+from ppfacerec.registry import Registry
+
+OPTIMIZERS = Registry("optimizer", AdamW, Adam, Momentum, SGD)
+# ConstLR is PaddleClas's name.
+SCHEDULES = Registry(
+    "schedule", Cosine, Piecewise, MultiStepDecay, Step, Polynomial, Linear, Constant, MultiStep=MultiStepDecay,
+    ConstLR=Constant,
+)  # fmt: skip
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Schedule", "parameter_groups"]

@@ -1,0 +1,125 @@
+"""Paddle's optimizers over groups of parameters: those that decay and those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import paddle
+from paddle import nn
+
+Groups = Sequence[Mapping[str, Any]]
+
+
+def parameter_groups(
+    layers: Sequence[nn.Layer], weight_decay: float, one_dim_param_no_weight_decay: bool
+) -> list[dict[str, Any]]:
+    """Split the trainable parameters into one group with weight decay and one without.
+
+    Batch-norm statistics are in Paddle's ``parameters()``; what is not trained is left out.
+
+    Args:
+        layers: whose parameters to train.
+        weight_decay: of the decaying group.
+        one_dim_param_no_weight_decay: biases, batch-norm weights and PReLU slopes (all 1-D) do not decay.
+    """
+    decaying: list[paddle.Tensor] = []
+    others: list[paddle.Tensor] = []
+    for layer in layers:
+        for parameter in layer.parameters():
+            if not parameter.stop_gradient:
+                still = one_dim_param_no_weight_decay and parameter.ndim <= 1
+                (others if still else decaying).append(parameter)
+    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _clip(clip_norm: Optional[float]) -> Optional[nn.ClipGradByGlobalNorm]:
+    return None if clip_norm is None else nn.ClipGradByGlobalNorm(clip_norm)
+
+
+# A learning rate of 0 until the trainer sets the schedule's: a step without one must not train in silence.
+_UNSET = 0.0
+
+
+def AdamW(
+    groups: Groups,
+    clip_norm: Optional[float] = None,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> paddle.optimizer.Optimizer:
+    """Adam with decoupled weight decay; Loshchilov and Hutter (arXiv:1711.05101), algorithm 2.
+
+    Args:
+        groups: from ``parameter_groups``; they carry the weight decay.
+        clip_norm: global norm to which the gradients are clipped, or None.
+        weight_decay: read by the engine into the groups.
+    """
+    # Paddle's AdamW takes the decay of a group only through apply_decay_param_fun or `parameters` dicts, which differ
+    # between 2.6 and 3.x; a set of names works in both.
+    decaying = {p.name for group in groups if group["weight_decay"] for p in group["params"]}
+    return paddle.optimizer.AdamW(
+        _UNSET,
+        beta1=beta1,
+        beta2=beta2,
+        epsilon=epsilon,
+        parameters=[p for group in groups for p in group["params"]],
+        weight_decay=weight_decay,
+        apply_decay_param_fun=lambda name: name in decaying,
+        grad_clip=_clip(clip_norm),
+        multi_precision=True,
+    )
+
+
+def Adam(
+    groups: Groups,
+    clip_norm: Optional[float] = None,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> paddle.optimizer.Optimizer:
+    """Adam (arXiv:1412.6980), algorithm 1, with L2 weight decay added to the gradient."""
+    return paddle.optimizer.Adam(
+        _UNSET,
+        beta1=beta1,
+        beta2=beta2,
+        epsilon=epsilon,
+        parameters=_with_l2(groups),
+        grad_clip=_clip(clip_norm),
+        multi_precision=True,
+    )
+
+
+def Momentum(
+    groups: Groups,
+    clip_norm: Optional[float] = None,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    use_nesterov: bool = False,
+) -> paddle.optimizer.Optimizer:
+    """SGD with momentum, v = mu v + g, and L2 weight decay added to the gradient; insightface's choice."""
+    return paddle.optimizer.Momentum(
+        _UNSET,
+        momentum=momentum,
+        parameters=_with_l2(groups),
+        use_nesterov=use_nesterov,
+        grad_clip=_clip(clip_norm),
+        multi_precision=True,
+    )
+
+
+def SGD(groups: Groups, clip_norm: Optional[float] = None, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
+    """Plain gradient descent with L2 weight decay added to the gradient."""
+    return paddle.optimizer.SGD(_UNSET, parameters=_with_l2(groups), grad_clip=_clip(clip_norm), multi_precision=True)
+
+
+def _with_l2(groups: Groups) -> list[paddle.Tensor]:
+    """Give each parameter its own L2 regularizer, which Paddle adds to the gradient after clipping."""
+    for group in groups:
+        for parameter in group["params"]:
+            decay = group["weight_decay"]
+            parameter.regularizer = paddle.regularizer.L2Decay(decay) if decay else None
+    return [p for group in groups for p in group["params"]]
