@@ -1,0 +1,110 @@
+"""The command line: ``ppfacerec train | eval | demo-data``; tools/*.py call the same functions."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ppfacerec import __version__, log
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run ``ppfacerec`` with its subcommands; return the exit status."""
+    parser = argparse.ArgumentParser(prog="ppfacerec", description="Train and evaluate face recognition networks.")
+    parser.add_argument("--version", action="version", version=f"ppfacerec {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (help_text, add_arguments, run) in _COMMANDS.items():
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        add_arguments(command)
+        command.set_defaults(run=run)
+    parsed = parser.parse_args(arguments)
+    return _guarded(parsed.run, parsed)
+
+
+def tool(command: str) -> int:
+    """Run one subcommand as a program of its own (tools/train.py)."""
+    return main([command, *sys.argv[1:]])
+
+
+def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Show a user's mistake as a message, not as a traceback."""
+    # Must stand before paddle is imported: without it glog and a ccache hint drown the log.
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore", message="No ccache found")
+    log.setup_logging(int(os.environ.get("PADDLE_TRAINER_ID", "0")))
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        log.logger.error("Interrupted.")
+        return EXIT_INTERRUPTED
+    except (ValueError, ImportError) as error:
+        if os.environ.get("PPFACEREC_TRACEBACK"):
+            traceback.print_exc()
+        log.logger.error("%s", error)
+        return EXIT_ERROR
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", help="the YAML config")
+    parser.add_argument(
+        "-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[],
+        help="change a value of the config, such as -o Global.epochs=5 or -o DataLoader.Train.sampler.batch_size=64",
+    )  # fmt: skip
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from ppfacerec.config import ConfigError, load_config
+    from ppfacerec.engine import Engine, TrainingStopped
+
+    if not arguments.config:
+        raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
+    config, notes = load_config(arguments.config, arguments.override, "train")
+    try:
+        Engine(config, notes).train()
+    except TrainingStopped:
+        latest = Path(config.Global.output_dir) / "latest"
+        log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from ppfacerec.config import config_beside, load_config
+    from ppfacerec.engine import Engine
+
+    path = arguments.config or config_beside(arguments.override)
+    config, notes = load_config(path, arguments.override, "eval")
+    Engine(config, notes).evaluate()
+    return 0
+
+
+def _demo_data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write it")
+    parser.add_argument("--num-identities", type=int, help="people in the training set")
+    parser.add_argument("--images-per-identity", type=int, help="training images of each")
+    parser.add_argument("--num-pairs", type=int, help="pairs in each evaluation set, a multiple of 20")
+    parser.add_argument("--seed", type=int, help="another seed draws other people")
+
+
+def _demo_data(arguments: argparse.Namespace) -> int:
+    from ppfacerec.data.demo_faces import make_demo_data
+
+    names = ("num_identities", "images_per_identity", "num_pairs", "seed")
+    chosen = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    log.logger.info("Synthetic demo data in %s", make_demo_data(arguments.out, **chosen))
+    return 0
+
+
+_COMMANDS = {
+    "train": ("Train a network as a config says.", _config_arguments, _train),
+    "eval": ("Evaluate weights on verification sets.", _config_arguments, _eval),
+    "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),
+}

@@ -1,0 +1,14 @@
+"""Data sets, samplers and transforms by the names that the YAML gives them."""
+
+from __future__ import annotations
+
+from ppfacerec.data.datasets import FiveFaceEvalDataset, ImageNetDataset
+from ppfacerec.data.sampler import DistributedBatchSampler
+from ppfacerec.data.transforms import TRANSFORMS
+from ppfacerec.registry import Registry
+
+TRAIN_DATASETS = Registry("training data set", ImageNetDataset)
+EVAL_DATASETS = Registry("evaluation data set", FiveFaceEvalDataset)
+SAMPLERS = Registry("sampler", DistributedBatchSampler)
+
+__all__ = ["EVAL_DATASETS", "SAMPLERS", "TRAIN_DATASETS", "TRANSFORMS"]

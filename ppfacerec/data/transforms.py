@@ -1,0 +1,139 @@
+"""Image transforms under PaddleClas's names, on uint8 RGB images (H, W, 3).
+
+Each is called with the image and the sample's own random generator, so an augmentation depends on (seed, epoch, sample)
+and on nothing else. NormalizeImage is the exception: the batch is normalised at once, on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Callable, Literal, Optional, Union
+
+import numpy as np
+
+from ppfacerec.data.images import decode_rgb
+from ppfacerec.data.opencv import import_cv2
+from ppfacerec.registry import Registry, Spec
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+_INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's numbers
+
+
+class DecodeImage:
+    """Decode JPEG, PNG, ... bytes with OpenCV.
+
+    Args:
+        to_rgb: RGB if True, OpenCV's BGR if False (a network trained on BGR).
+        channel_first: only False; the batch is transposed on the device.
+        backend: only "cv2".
+    """
+
+    def __init__(
+        self, to_rgb: bool = True, channel_first: Literal[False] = False, backend: Literal["cv2"] = "cv2"
+    ) -> None:
+        self.to_rgb = to_rgb
+
+    def decode(self, data: bytes, where: str) -> np.ndarray:
+        """Return (H, W, 3) uint8; `where` names the image in the ValueError of one that does not decode."""
+        image = decode_rgb(data, where)
+        return image if self.to_rgb else np.ascontiguousarray(image[:, :, ::-1])
+
+
+class RandFlipImage:
+    """Flip with probability 0.5.
+
+    Args:
+        flip_code: OpenCV's: 1 left-right, 0 upside down, -1 both.
+    """
+
+    def __init__(self, flip_code: Literal[1, 0, -1] = 1) -> None:
+        self.flip_code = flip_code
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return import_cv2().flip(image, self.flip_code) if rng.random() < 0.5 else image
+
+
+class ResizeImage:
+    """Resize to a fixed size; an image of that size is passed through untouched.
+
+    Args:
+        size: (width, height), or one number for both.
+        interpolation: nearest, bilinear, bicubic, area or lanczos.
+        return_numpy, backend: PaddleClas's keys; images are arrays and OpenCV resizes them in any case.
+    """
+
+    def __init__(
+        self,
+        size: Union[int, Sequence[int]],
+        interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"] = "bilinear",
+        return_numpy: bool = True,
+        backend: Literal["cv2"] = "cv2",
+    ) -> None:
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.interpolation = _INTERPOLATION[interpolation]
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if (image.shape[1], image.shape[0]) == self.size:
+            return image
+        return import_cv2().resize(image, self.size, interpolation=self.interpolation)
+
+
+class NormalizeImage:
+    """(x * scale - mean) / std, carried out on the batch.
+
+    Args:
+        scale: factor on the uint8 values, usually 1/255.
+        mean, std: three numbers each, in the order of the channels.
+        order: "hwc" or "chw", PaddleClas's key; it makes no difference here.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0 / 255.0,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        order: Literal["hwc", "chw", ""] = "hwc",
+    ) -> None:
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"mean, std: expected three means and three positive stds, found {mean} and {std}.")
+        self.scale, self.mean, self.std = scale, tuple(mean), tuple(std)
+
+
+class ToCHWImage:
+    """PaddleClas's key for HWC -> CHW; the batch is transposed on the device in any case."""
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return image
+
+
+TRANSFORMS = Registry("transform", DecodeImage, RandFlipImage, ResizeImage, NormalizeImage, ToCHWImage)
+
+
+class Pipeline:
+    """Bytes to uint8 image: the transforms of one data set in their order.
+
+    Args:
+        specs: `transform_ops` of the YAML.
+
+    Attributes:
+        normalize: the NormalizeImage of the list, for the device to carry out.
+    """
+
+    def __init__(self, specs: Sequence[Spec]) -> None:
+        built = [TRANSFORMS.build(spec) for spec in specs]
+        self._decode: DecodeImage = next(t for t in built if isinstance(t, DecodeImage))
+        self.normalize: NormalizeImage = next(t for t in built if isinstance(t, NormalizeImage))
+        self._image_ops: list[Transform] = [t for t in built if not isinstance(t, (DecodeImage, NormalizeImage))]
+
+    def __call__(self, data: bytes, where: str, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Return the transformed image (H, W, 3) uint8.
+
+        Args:
+            data: encoded image.
+            where: how to name it to a person.
+            rng: the sample's generator; evaluation has no random transform and needs none.
+        """
+        image: Any = self._decode.decode(data, where)
+        for op in self._image_ops:
+            image = op(image, rng)  # type: ignore[arg-type]
+        return image

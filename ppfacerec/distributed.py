@@ -1,0 +1,93 @@
+"""Ranks and what they tell each other; the only file that imports paddle.distributed.
+
+Gradients are averaged by our own all-reduce after the backward, not by paddle.DataParallel: the same few lines run on
+gloo (CPU, tested) and NCCL, accumulation communicates once, and state-dict keys get no prefix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import paddle
+import paddle.distributed as dist
+
+
+def rank() -> int:
+    return int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+def init() -> None:
+    """Join the other processes of ``paddle.distributed.launch``; one process alone needs nothing."""
+    if world_size() > 1 and not dist.is_initialized():
+        dist.init_parallel_env()
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def broadcast_layer(layer: paddle.nn.Layer) -> None:
+    """Give every rank rank 0's parameters and buffers."""
+    if world_size() > 1:
+        for tensor in layer.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+
+def average_tensors(tensors: Iterable[paddle.Tensor], bucket_mib: int = 32) -> None:
+    """Replace each tensor by its mean over the ranks, in place; sent in buckets of one dtype.
+
+    Args:
+        bucket_mib: size of one message; few large messages cost less than many small ones.
+    """
+    if world_size() == 1:
+        return
+    bucket: list[paddle.Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (tensor.dtype != bucket[0].dtype or size > bucket_mib << 18):
+            _average_bucket(bucket)
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.size
+    if bucket:
+        _average_bucket(bucket)
+
+
+def _average_bucket(bucket: Sequence[paddle.Tensor]) -> None:
+    flat = paddle.concat([t.reshape([-1]) for t in bucket])
+    dist.all_reduce(flat)  # SUM: gloo has no AVG
+    parts = paddle.split(flat / world_size(), [t.size for t in bucket])
+    for tensor, part in zip(bucket, parts):
+        paddle.assign(part.reshape(tensor.shape), tensor)
+
+
+def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Concatenate the rows of all ranks in rank order, on every rank.
+
+    Args:
+        rows: (counts[rank], D) float32 of this rank.
+        counts: rows of each rank, known to all.
+    """
+    if world_size() == 1:
+        return rows
+    padded = np.zeros((max(counts), rows.shape[1]), rows.dtype)  # gloo gathers equal sizes only
+    padded[: len(rows)] = rows
+    gathered: list[paddle.Tensor] = []
+    dist.all_gather(gathered, paddle.to_tensor(padded))
+    return np.concatenate([part.numpy()[:count] for part, count in zip(gathered, counts)])
+
+
+def any_rank(flag: bool) -> bool:
+    """True on every rank when it is true on one."""
+    if world_size() == 1:
+        return flag
+    value = paddle.to_tensor([float(flag)])
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value.item() > 0)

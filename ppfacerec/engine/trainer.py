@@ -1,0 +1,269 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Optional
+
+import numpy as np
+import paddle
+
+from ppfacerec import distributed
+from ppfacerec.data.loader import Batch, TrainLoader
+from ppfacerec.engine.checkpoint import Progress, save_checkpoint
+from ppfacerec.engine.ema import EMA
+from ppfacerec.engine.evaluator import Evaluation, Evaluator
+from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger
+from ppfacerec.losses import WeightedSum
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.runtime import MixedPrecision, seed_step, to_network_input
+
+
+class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
+    """A person or the system asked to stop; `latest` is saved."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The numbers of ``Global`` that the loop reads; see docs/config.md."""
+
+    output_dir: Path
+    epochs: int
+    save_interval: int
+    eval_interval: int
+    print_batch_step: int
+    update_freq: int
+    seed: int
+
+
+class Trainer:
+    """Trains a recognizer: forward, backward, step, log, evaluate, save.
+
+    Args:
+        recognizer: backbone and head.
+        losses: of the head's logits.
+        optimizer: over the trainable parameters.
+        schedule: finished optimizer steps -> learning rate.
+        loader: training batches.
+        evaluator: None trains without evaluation.
+        precision: AMP or not.
+        plan: intervals and lengths.
+        ema: moving average, used for evaluation and best_model, or None.
+        progress: where to go on.
+        visualdl: where scalars go too.
+    """
+
+    def __init__(
+        self,
+        recognizer: FaceRecognizer,
+        losses: WeightedSum,
+        optimizer: paddle.optimizer.Optimizer,
+        schedule: Callable[[int], float],
+        loader: TrainLoader,
+        evaluator: Optional[Evaluator],
+        precision: MixedPrecision,
+        plan: TrainingPlan,
+        ema: Optional[EMA],
+        progress: Progress,
+        visualdl: VisualDLLog,
+    ) -> None:
+        self.recognizer, self.losses, self.optimizer, self.schedule = recognizer, losses, optimizer, schedule
+        self.loader, self.evaluator, self.precision, self.plan = loader, evaluator, precision, plan
+        self.ema, self.progress, self.visualdl = ema, progress, visualdl
+        self._is_main = distributed.rank() == 0
+        self._csv = CsvLog(plan.output_dir / "train.csv" if self._is_main else None)
+        self._eval_csv = CsvLog(plan.output_dir / "eval.csv" if self._is_main else None)
+        self._trained = [p for p in recognizer.parameters() if not p.stop_gradient]
+        self._stop_requested = False
+        self._meters: dict[str, Meter] = {}
+
+    def train(self) -> Optional[Evaluation]:
+        """Run to the last epoch; return the last evaluation.
+
+        Raises:
+            TrainingStopped: after SIGINT or SIGTERM; `latest` holds what was reached.
+            ValueError: the loss is not finite, or a sample is bad.
+        """
+        evaluation = None
+        with self._stop_on_signals():
+            while self.progress.epoch <= self.plan.epochs:
+                epoch = self.progress.epoch
+                self._train_epoch(epoch)
+                last = epoch == self.plan.epochs
+                if self.evaluator and (epoch % self.plan.eval_interval == 0 or last):
+                    evaluation = self._evaluate(epoch)
+                self.progress.epoch, self.progress.iteration = epoch + 1, 0
+                self._save("latest")
+                if epoch % self.plan.save_interval == 0 or last:
+                    self._save(f"epoch_{epoch}")
+        self.visualdl.close()
+        return evaluation
+
+    def _train_epoch(self, epoch: int) -> None:
+        self.recognizer.train()
+        num_batches, first = len(self.loader), self.progress.iteration
+        group_size = self.plan.update_freq
+        began = time.perf_counter()
+        for iteration, batch in enumerate(self.loader.epoch(epoch, first), first):
+            read = time.perf_counter()
+            rate = self.schedule(self.progress.global_step)
+            self.optimizer.set_lr(rate)
+            losses = self._forward_backward(batch, epoch, iteration)
+            if (iteration + 1) % group_size == 0 or iteration + 1 == num_batches:
+                self._update()
+            self.progress.iteration = iteration + 1
+            done = time.perf_counter()
+            self._meter(losses, len(batch.indices), read - began, done - began)
+            if iteration % self.plan.print_batch_step == 0 or iteration + 1 == num_batches:
+                self._log(epoch, iteration, num_batches, rate)
+            if (iteration + 1) % group_size == 0 and distributed.any_rank(self._stop_requested):
+                self._save("latest")
+                raise TrainingStopped
+            began = time.perf_counter()
+
+    def _forward_backward(self, batch: Batch, epoch: int, iteration: int) -> dict[str, float]:
+        """Add this batch's share to the gradients; return its losses."""
+        seed_step(self.plan.seed, epoch * len(self.loader) + iteration, distributed.rank())
+        images = to_network_input(batch.images, self.loader.pipeline.normalize)
+        with self.precision.autocast():
+            embedding = self.recognizer(images)  # (N, D)
+        logits = self.recognizer.logits(embedding, batch.labels)  # (N, C)
+        losses = self.losses(logits, batch.labels)
+        values = {name: value.item() for name, value in losses.items()}
+        if not math.isfinite(values["loss"]):
+            raise ValueError(self._not_finite(batch, embedding, values, epoch, iteration))
+        self.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
+        return values
+
+    def _share(self, batch: Batch, iteration: int) -> float:
+        """This batch's part of the mean over all samples of the optimizer step, times the number of ranks.
+
+        Uneven last batches and accumulated ones then add up to the gradient of one large batch.
+        """
+        first = iteration - iteration % self.plan.update_freq
+        steps = range(first, min(first + self.plan.update_freq, len(self.loader)))
+        together = sum(self.loader.sampler.step_size(step) for step in steps)
+        return len(batch.indices) * distributed.world_size() / together
+
+    def _update(self) -> None:
+        distributed.average_tensors(p.grad for p in self._trained if p.grad is not None)
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
+        self.optimizer.clear_grad()
+        self.progress.global_step += 1
+        if self.ema:
+            self.ema.update(self.progress.global_step)
+
+    def _evaluate(self, epoch: int) -> Evaluation:
+        assert self.evaluator is not None
+        self._equal_statistics()
+        with self.ema.applied() if self.ema else nullcontext():
+            evaluation = self.evaluator.evaluate(self.recognizer.backbone)
+            accuracy = evaluation.average_accuracy
+            if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
+                self.progress.best_accuracy, self.progress.best_epoch = accuracy, epoch
+                self._save("best_model")
+        logger.info(
+            "[Eval][Epoch %d/%d] average accuracy %.5f, best %.5f (epoch %d)",
+            epoch, self.plan.epochs, accuracy, self.progress.best_accuracy, self.progress.best_epoch,
+        )  # fmt: skip
+        row = {name: result.accuracy_mean for name, result in evaluation.results.items()}
+        self._eval_csv.write({"epoch": epoch, "global_step": self.progress.global_step, **row, "average": accuracy})
+        self.visualdl.scalars({f"eval/{k}": v for k, v in {**row, "average": accuracy}.items()}, epoch)
+        if self._is_main:
+            evaluation.save(self.plan.output_dir / "eval.json")
+        return evaluation
+
+    def _equal_statistics(self) -> None:
+        """Average the batch-norm statistics over the ranks, each of which has seen other images."""
+        statistics = [t for t in self.recognizer.state_dict().values() if t.stop_gradient and "float" in str(t.dtype)]
+        distributed.average_tensors(statistics)
+
+    def _save(self, name: str) -> None:
+        self._equal_statistics()
+        if self._is_main:
+            states: dict[str, Any] = {"progress": asdict(self.progress), "seed": self.plan.seed}
+            states["scaler"] = {
+                k: v.numpy() if isinstance(v, paddle.Tensor) else v
+                for k, v in self.precision.scaler.state_dict().items()
+            }
+            if self.ema:
+                states["ema"] = self.ema.state()
+            save_checkpoint(self.plan.output_dir / name, self.recognizer, self.optimizer, states)
+        distributed.barrier()
+
+    def _meter(self, losses: dict[str, float], num_samples: int, reader_cost: float, batch_cost: float) -> None:
+        for name, value in losses.items():
+            self._meters.setdefault(name, Meter()).update(value, num_samples)
+        self._meters.setdefault("reader_cost", Meter()).update(reader_cost)
+        self._meters.setdefault("batch_cost", Meter()).update(batch_cost)
+        self._meters.setdefault("samples", Meter()).update(num_samples)
+
+    def _log(self, epoch: int, iteration: int, num_batches: int, rate: float) -> None:
+        """One line of the means since the line before, the same as a row of train.csv."""
+        means = {name: meter.mean for name, meter in self._meters.items()}
+        for meter in self._meters.values():
+            meter.reset()
+        losses = {k: v for k, v in means.items() if k not in ("reader_cost", "batch_cost", "samples")}
+        ips = means["samples"] * distributed.world_size() / means["batch_cost"]
+        left = (self.plan.epochs - epoch) * num_batches + num_batches - iteration - 1
+        eta = left * means["batch_cost"]
+        shown = ", ".join(f"{name}: {value:.5f}" for name, value in losses.items())
+        logger.info(
+            "[Train][Epoch %d/%d][Iter: %d/%d] lr: %.8f, %s, batch_cost: %.5fs, reader_cost: %.5f, "
+            "ips: %.2f samples/s, eta: %s",
+            epoch, self.plan.epochs, iteration, num_batches, rate, shown, means["batch_cost"], means["reader_cost"],
+            ips, duration(eta),
+        )  # fmt: skip
+        row = {"epoch": epoch, "iter": iteration, "global_step": self.progress.global_step, "lr": rate, **losses}
+        row |= {"batch_cost": means["batch_cost"], "reader_cost": means["reader_cost"], "ips": ips, "eta": round(eta)}
+        self._csv.write(row)
+        self.visualdl.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
+                              self.progress.global_step)  # fmt: skip
+
+    def _not_finite(
+        self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], epoch: int, iteration: int
+    ) -> str:
+        """Say all that helps to find out why; the batch's files go to a list of their own."""
+        where = [self.loader.dataset.where(int(i)) for i in batch.indices]
+        files = self.plan.output_dir / f"not_finite_rank{distributed.rank()}.txt"
+        files.write_text("\n".join(where) + "\n", encoding="utf-8")
+        norms = np.linalg.norm(embedding.detach().astype("float32").numpy(), axis=1)
+        largest = max(float(p.detach().abs().max().item()) for p in self._trained)
+        bad = [name for name, p in self.recognizer.named_parameters() if not paddle.isfinite(p).all().item()]
+        return (
+            f"The loss is not finite in epoch {epoch}, iteration {iteration} (optimizer step "
+            f"{self.progress.global_step}): {losses}. Learning rate {self.optimizer.get_lr():.3g}, embedding norms "
+            f"{norms.min():.3g} to {norms.max():.3g}, largest weight {largest:.3g}, "
+            f"{len(bad)} parameters not finite{' (' + bad[0] + ', ...)' if bad else ''}, "
+            f"loss scale {self._loss_scale()}. The {len(where)} files of the batch are listed in {files}, first: "
+            f"{where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
+            "Optimizer.clip_norm not set, a damaged image."
+        )
+
+    def _loss_scale(self) -> str:
+        return "off" if self.precision.level is None else f"{self.precision.scaler.state_dict()['scale']}"
+
+    @contextmanager
+    def _stop_on_signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM ends training after the step, a second one at once."""
+
+        def request(number: int, frame: Optional[FrameType]) -> None:
+            if self._stop_requested:
+                raise KeyboardInterrupt
+            self._stop_requested = True
+            logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
+
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,114 @@
+"""The log: lines on the terminal and in a file (rank 0), meters, CSV and VisualDL."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+logger = logging.getLogger("ppfacerec")
+
+
+def setup_logging(rank: int = 0) -> None:
+    """Send the log to the terminal: everything from rank 0, warnings from the others with their rank."""
+    who = "ppfacerec" if rank == 0 else f"ppfacerec rank {rank}"
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(f"[%(asctime)s] {who} %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    logger.propagate = False
+
+
+def log_to_file(path: Path) -> None:
+    """Write the log's lines to a file as well, appended to what an earlier run wrote there."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logger.handlers[0].formatter if logger.handlers else None)
+    logger.addHandler(handler)
+
+
+class Meter:
+    """Mean of the values since the last `reset`."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._sum, self._count = 0.0, 0.0
+
+    def update(self, value: float, count: float = 1) -> None:
+        self._sum += value * count
+        self._count += count
+
+    @property
+    def mean(self) -> float:
+        return self._sum / max(self._count, 1e-30)
+
+
+def duration(seconds: float) -> str:
+    """``"1 day, 2:03:04"``: whole seconds as hours, minutes, seconds."""
+    days, rest = divmod(int(seconds), 86400)
+    clock = f"{rest // 3600}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+    return f"{days} day{'s' if days > 1 else ''}, {clock}" if days else clock
+
+
+class CsvLog:
+    """One row a call, with the columns of the first; a resumed run goes on in the same file.
+
+    Args:
+        path: the file; None writes nothing (ranks other than 0).
+    """
+
+    def __init__(self, path: Optional[Path]) -> None:
+        self._path = path
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        if self._path is None:
+            return
+        is_new = not self._path.exists()
+        with open(self._path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+class VisualDLLog:
+    """Scalars for VisualDL (``visualdl --logdir output_dir/vdl``).
+
+    Args:
+        folder: where its records go; None records nothing.
+    """
+
+    def __init__(self, folder: Optional[Path]) -> None:
+        self._writer = None
+        if folder is None:
+            return
+        try:
+            from visualdl import LogWriter
+        except ImportError as error:  # training must not depend on it
+            logger.warning("Global.use_visualdl is on, but VisualDL cannot be imported (%s); going on without.", error)
+            return
+        self._writer = LogWriter(logdir=str(folder))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(tag=name, value=value, step=step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain-text table: first column flush left, the others flush right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    line = "  ".join("-" * w for w in widths)
+    shown = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in [header, *rows]
+    ]
+    return "\n".join([shown[0], line, *shown[1:]])

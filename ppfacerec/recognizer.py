@@ -1,0 +1,39 @@
+"""The network as the YAML names it: a backbone and, for training, a head."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import paddle
+from paddle import nn
+
+
+class FaceRecognizer(nn.Layer):
+    """Backbone and head (`RecModel` in PaddleClas's YAML); state-dict keys ``backbone.*`` and ``head.weight``.
+
+    Args:
+        backbone: images to embeddings.
+        head: embeddings and labels to logits; None for evaluation, which has no use for it.
+
+    Raises:
+        ValueError: the two disagree on the embedding size.
+    """
+
+    def __init__(self, backbone: nn.Layer, head: Optional[nn.Layer] = None) -> None:
+        super().__init__()
+        if head is not None and backbone.embedding_size != head.embedding_size:
+            raise ValueError(
+                f"The backbone's embeddings have {backbone.embedding_size} numbers, the head expects "
+                f"{head.embedding_size}; make Arch.Head.embedding_size equal to the backbone's."
+            )
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Embeddings (N, D) of images (N, 3, 112, 112), not normalised."""
+        return self.backbone(images)
+
+    def logits(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+        """The head's logits (N, C) of embeddings (N, D) whose classes are labels (N,)."""
+        assert self.head is not None, "a recognizer without head is for evaluation"
+        return self.head(embedding, labels)

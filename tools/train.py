@@ -1,0 +1,10 @@
+"""python tools/train.py -c config.yaml [-o KEY=VALUE ...]: the same as `ppfacerec train`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone that is not installed, too
+
+from ppfacerec.cli import tool
+
+sys.exit(tool("train"))
