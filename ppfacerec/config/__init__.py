@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import yaml
 
@@ -32,11 +32,11 @@ def load_config(
     Raises:
         ConfigError: with every problem found.
     """
-    tree: dict[str, Any] = read_yaml(path)
-    apply_overrides(tree, overrides)
+    tree, problems = read_yaml(path)
+    problems += apply_overrides(tree, overrides)
     binder = Binder()
     config = binder.config(tree)
-    problems = binder.problems
+    problems += binder.problems
     if config.Global is not None:
         problems += import_plugins(config.Global.plugins)
     problems += check_config(config, mode, found=problems)
@@ -61,7 +61,7 @@ def config_beside(overrides: Sequence[str]) -> Path:
     for override in overrides:
         key, _, text = override.partition("=")
         if key.strip() == "Global.pretrained_model":
-            prefix = parse_yaml(text, "-o Global.pretrained_model")
+            prefix, _ = parse_yaml(text, "-o Global.pretrained_model")
     if not prefix:
         raise ConfigError(
             ["give a config with -c, or weights with -o Global.pretrained_model=output/X/best_model."], "the command"

@@ -175,7 +175,7 @@ class Binder:
         for name, spec in fields.items():
             required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
             if name in tree and not (tree[name] is None and not required):
-                values[name] = self.value(hints[name], tree[name], _join(path, name))
+                values[name] = self.value(hints[name], tree[name], _join(path, _PLACES.get(name, name)))
             elif required:
                 self.problems.append(f"{_join(path, name)}: missing; {_EXPECTED[name]}.")
                 values[name] = None
@@ -270,8 +270,12 @@ _EXPECTED = {
 }
 
 
+# Fields that do not stand in the YAML under their own name.
+_PLACES = {"spec": "", "transform_ops": "dataset.transform_ops"}
+
+
 def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    return ".".join(part for part in (path, key) if part)
 
 
 def _show(value: Any) -> str:

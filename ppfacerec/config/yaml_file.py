@@ -6,6 +6,7 @@ is a number (PyYAML reads a string), and so is a quotient of two numbers such as
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -63,11 +64,11 @@ _StrictLoader.add_implicit_resolver("!exponent", _FLOAT, list("-+.0123456789"))
 _StrictLoader.add_implicit_resolver("!quotient", _QUOTIENT, list("-+.0123456789"))
 
 
-def parse_yaml(text: str, source: str) -> Any:
-    """Parse one YAML document.
+def parse_yaml(text: str, source: str) -> tuple[Any, list[str]]:
+    """Parse one YAML document; return it and its problems: repeated keys and divisions by zero, with the line.
 
     Raises:
-        ConfigError: the text is no YAML, repeats a key or divides by zero; with the line.
+        ConfigError: the text is no YAML.
     """
     loader = _StrictLoader(text)
     try:
@@ -76,9 +77,7 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError([f"not valid YAML: {_one_line(error)}"], source) from error
     finally:
         loader.dispose()
-    if loader.problems:
-        raise ConfigError(loader.problems, source)
-    return value
+    return value, loader.problems
 
 
 def _one_line(error: yaml.YAMLError) -> str:
@@ -87,8 +86,8 @@ def _one_line(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else str(problem)
 
 
-def read_yaml(path: Union[str, Path]) -> dict[str, Any]:
-    """Read a config file into nested dicts.
+def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
+    """Read a config file into nested dicts; return them and the problems that ``parse_yaml`` found.
 
     Raises:
         ConfigError: the file is missing, unreadable, not YAML or no mapping at its top.
@@ -101,19 +100,19 @@ def read_yaml(path: Union[str, Path]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError([f"not UTF-8 text: {error.reason} at byte {error.start}."], str(path)) from error
-    tree = parse_yaml(text, str(path))
+    tree, problems = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError([f"expected sections (Global, Arch, ...), found {type(tree).__name__}."], str(path))
-    return tree
+    return tree, problems
 
 
-def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Write ``a.b.0.c=value`` overrides into `tree` in place; values are YAML, split at the first ``=``.
 
     Whether a key is known is the schema's question, asked later; here only the way to it must exist.
 
-    Raises:
-        ConfigError: no ``=``, a list index out of range, or a path through a plain value; all such problems at once.
+    Returns:
+        The problems: no ``=``, a value that is no YAML, a list index out of range, a path through a plain value.
     """
     problems = []
     for override in overrides:
@@ -122,11 +121,12 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
             problems.append(f"-o {override}: expected KEY=VALUE, for example -o Global.epochs=5.")
             continue
         try:
-            _set_by_path(tree, key.strip().split("."), parse_yaml(text, f"-o {override}"))
+            value, found = parse_yaml(text, f"-o {override}")
+            _set_by_path(tree, key.strip().split("."), value)
         except ConfigError as error:
-            problems.extend(f"-o {override}: {problem}" for problem in error.problems)
-    if problems:
-        raise ConfigError(problems, "the overrides")
+            found = error.problems
+        problems.extend(f"-o {override}: {problem}" for problem in found)
+    return problems
 
 
 def _set_by_path(tree: dict[str, Any], keys: list[str], value: Any) -> None:
@@ -146,4 +146,5 @@ def _set_by_path(tree: dict[str, Any], keys: list[str], value: Any) -> None:
         if last:
             node[place] = value
         else:
+            node[place] = copy.copy(node[place])  # a YAML alias (*ops) is one object in two places
             node = node[place]

@@ -1,0 +1,138 @@
+"""Small worlds for the tests: pictures, a training set, evaluation sets, and a config over them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+from ppfacerec import log
+from ppfacerec.data.pair_bin import write_bin
+
+paddle.set_device("cpu")
+
+
+def picture(identity: int, number: int, size: int = 112) -> np.ndarray:
+    """A smooth colour pattern (H, W, 3) that tells its identity, with a little noise of its own."""
+    pattern = np.random.default_rng([7, identity]).uniform(0, 255, (4, 4, 3)).astype(np.float32)
+    noise = np.random.default_rng([8, identity, number]).normal(0, 12, (size, size, 3))
+    return np.clip(cv2.resize(pattern, (size, size), interpolation=cv2.INTER_CUBIC) + noise, 0, 255).astype(np.uint8)
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", image[:, :, ::-1])[1].tobytes()
+
+
+def write_training_set(root: Path, num_identities: int, images_each: int) -> None:
+    (root / "images").mkdir(parents=True)
+    lines = []
+    for identity in range(num_identities):
+        for number in range(images_each):
+            name = f"images/{identity:04d}_{number:04d}.jpg"
+            (root / name).write_bytes(jpeg(picture(identity, number)))
+            lines.append(f"{name}\t{identity}")
+    (root / "label.txt").write_text("\n".join(lines))
+
+
+def write_pairs(path: Path, num_pairs: int, first_identity: int) -> None:
+    """Same and different pairs in turn, of identities that no training set has."""
+    images, is_same = [], []
+    for pair in range(num_pairs):
+        left = first_identity + pair % 7
+        same = pair % 2 == 0
+        images += [jpeg(picture(left, 2 * pair)), jpeg(picture(left if same else left + 1 + pair % 3, 2 * pair + 1))]
+        is_same.append(same)
+    write_bin(path, images, is_same)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images/, label.txt (5 identities, 4 images each), lfw.bin and cfp_fp.bin (20 pairs each)."""
+    root = tmp_path_factory.mktemp("tiny_data")
+    write_training_set(root, num_identities=5, images_each=4)
+    write_pairs(root / "lfw.bin", 20, first_identity=1000)
+    write_pairs(root / "cfp_fp.bin", 20, first_identity=2000)
+    return root
+
+
+def tiny_tree(data: Path, output_dir: Path) -> dict[str, Any]:
+    """A config that trains in seconds: the real MobileFaceNet on the tiny data."""
+    decode = [{"DecodeImage": {"to_rgb": True}}]
+    normalize = [{"NormalizeImage": {"scale": 1 / 255, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}]
+    return {
+        "Global": {"output_dir": str(output_dir), "device": "cpu", "epochs": 2, "print_batch_step": 1},
+        "Arch": {
+            "Backbone": {"name": "MobileFaceNet"},
+            "Head": {"name": "ArcMargin", "embedding_size": 128, "class_num": 5, "margin": 0.2, "scale": 16},
+        },
+        "Loss": {"Train": [{"CELoss": {"weight": 1.0}}]},
+        "Optimizer": {
+            "name": "AdamW",
+            "weight_decay": 0.05,
+            "one_dim_param_no_weight_decay": True,
+            "lr": {"name": "Cosine", "learning_rate": 0.002, "warmup_epoch": 1},
+        },
+        "DataLoader": {
+            "Train": {
+                "dataset": {
+                    "name": "ImageNetDataset",
+                    "image_root": str(data),
+                    "cls_label_path": str(data / "label.txt"),
+                    "transform_ops": [*decode, {"RandFlipImage": {"flip_code": 1}}, *normalize],
+                },
+                "sampler": {"name": "DistributedBatchSampler", "batch_size": 4, "drop_last": False, "shuffle": True},
+                "loader": {"num_workers": 0},
+            },
+            "Eval": {
+                "dataset": {
+                    "name": "FiveFaceEvalDataset",
+                    "val_data_path": str(data),
+                    "val_targets": ["lfw", "cfp_fp"],
+                    "transform_ops": [*decode, *normalize],
+                },
+                "sampler": {"name": "DistributedBatchSampler", "batch_size": 8},
+            },
+        },
+        "Metric": {"Eval": [{"FaceAccOnFiveDatasets": {}}]},
+    }
+
+
+@pytest.fixture
+def tiny_config(tiny_data: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write the tiny config with changes, ``tiny_config(**{"Global.epochs": 3})``; a value of None removes the key."""
+
+    def write(**changes: Any) -> Path:
+        tree = copy.deepcopy(tiny_tree(tiny_data, tmp_path / "output"))
+        for dotted, value in changes.items():
+            *way, last = dotted.split(".")
+            node = tree
+            for key in way:
+                node = node.setdefault(key, {})
+            if value is None:
+                node.pop(last)
+            else:
+                node[last] = value
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(json.loads(json.dumps(tree)), sort_keys=False))  # without aliases
+        return path
+
+    return write
+
+
+@pytest.fixture
+def log_lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log's records; the package's logger does not propagate when the command line has set it up."""
+    monkeypatch.setattr(log.logger, "propagate", True)
+    caplog.set_level("INFO", "ppfacerec")
+    return caplog
