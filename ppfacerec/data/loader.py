@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import numpy as np
 import paddle
@@ -96,7 +96,7 @@ class TrainLoader:
             message = bytes(np.asarray(failure)).decode().strip()
             if message:
                 raise ValueError(message)
-            yield Batch(paddle.to_tensor(images), paddle.to_tensor(labels), np.asarray(indices))
+            yield Batch(_to_device(images), _to_device(labels), np.asarray(indices))
 
     def _fetch(self, batches: _EpochBatches) -> Iterator[Sequence[np.ndarray]]:
         if self._num_workers == 0:
@@ -110,3 +110,8 @@ class TrainLoader:
                 return_list=True,
             )
         )
+
+
+def _to_device(values: Union[np.ndarray, paddle.Tensor]) -> paddle.Tensor:
+    """Workers hand over tensors that are on the device already."""
+    return values if isinstance(values, paddle.Tensor) else paddle.to_tensor(values)

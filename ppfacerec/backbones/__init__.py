@@ -1,0 +1,10 @@
+"""Backbones: images [N, 3, 112, 112] -> embedding [N, embedding_size]. Each has an int attribute ``embedding_size``."""
+
+from __future__ import annotations
+
+from ppfacerec.backbones.iresnet import IResNet18, IResNet34, IResNet50, IResNet100, IResNet200
+from ppfacerec.backbones.mobilefacenet import MobileFaceNet
+from ppfacerec.backbones.resnet import ResNet50
+from ppfacerec.registry import Registry
+
+BACKBONES = Registry("backbone", MobileFaceNet, ResNet50, IResNet18, IResNet34, IResNet50, IResNet100, IResNet200)

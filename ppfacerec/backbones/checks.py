@@ -1,0 +1,33 @@
+"""Checks that the backbones share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+
+IMAGE_SIZE = 112  # height and width of an aligned face, pixels
+
+
+def positive_int(owner: str, name: str, value: object) -> int:
+    """Return `value` when it is an int above 0.
+
+    Raises:
+        ValueError: it is not; the message names the argument and what was found.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{owner}: {name} must be a positive int, found {value!r}.")
+    return value
+
+
+def face_shape(owner: str, shape: Sequence[int]) -> None:
+    """Refuse images that are not [N, 3, 112, 112]; left to itself another size fails later, and less clearly.
+
+    Raises:
+        ValueError: the images have another shape.
+    """
+    if paddle.in_dynamic_mode() and list(shape[1:]) != [3, IMAGE_SIZE, IMAGE_SIZE]:
+        raise ValueError(
+            f"{owner} takes images of shape [N, 3, {IMAGE_SIZE}, {IMAGE_SIZE}], found {list(shape)}. "
+            f"Resize them first, e.g. with ResizeImage: {{size: [{IMAGE_SIZE}, {IMAGE_SIZE}]}}."
+        )

@@ -1,0 +1,41 @@
+"""Layers that train faster on the CPU than Paddle's, with the same parameters and the same maths.
+
+They act in eager training on the CPU only, in float32 and float64. A GPU, evaluation and an exported graph see
+Paddle's own layer.
+"""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+
+class PReLU(nn.PReLU):
+    """PReLU with one slope a channel, ``nn.PReLU(num_parameters=channels)``.
+
+    Paddle's CPU kernels for it are scalar loops: a third of a training step of MobileFaceNet, nearly half once the matrix
+    products are fast (`cpu_tuning`). Batch norm with fixed statistics is a vectorised "times a number a channel" and
+    has the gradient of that number too, so max(x, 0) + a * min(x, 0) is written as x + batch_norm(min(x, 0)) with mean
+    0, variance 1 and weight a - 1. Paddle 3.3.1, [32, 128, 28, 28], 1 thread: forward 17 -> 3.6 ms, backward
+    36 -> 5.7 ms; MobileFaceNet trains 1.8 times as fast, for one more activation kept a layer (+20 to 30 % memory).
+
+    At exactly 0, where there is no derivative, the slope is 1; Paddle's kernel takes a.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and paddle.in_dynamic_mode() and _is_cpu_float(x):
+            return _prelu_as_batch_norm(x, self._weight)
+        return F.prelu(x, self._weight)
+
+
+def _is_cpu_float(x: Tensor) -> bool:
+    return x.place.is_cpu_place() and x.dtype in (paddle.float32, paddle.float64)
+
+
+def _prelu_as_batch_norm(x: Tensor, slope: Tensor) -> Tensor:
+    mean, variance = paddle.zeros_like(slope), paddle.ones_like(slope)
+    # The bias is 0, but a function of the slope: where the bias needs no gradient, Paddle gives the weight none either.
+    bias = slope * 0.0
+    negative = paddle.clip(x, max=0.0)
+    return x + F.batch_norm(negative, mean, variance, slope - 1.0, bias, training=False, epsilon=0.0)
