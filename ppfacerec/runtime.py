@@ -1,23 +1,19 @@
-"""What differs between CPU and GPU: device, precision, and how the backbone is run for inference."""
+"""What differs between CPU and GPU: device, precision, seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Callable, Literal, Optional
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, Optional
 
 import numpy as np
 import paddle
 from paddle import nn
 
+from ppfacerec.cpu_tuning import tune_cpu
 from ppfacerec.data.transforms import NormalizeImage
 from ppfacerec.log import logger
 
 _ONEDNN_FLAG = "FLAGS_use_mkldnn"  # Paddle 2.6 and 3.x both know it under this name
-PARITY_TOLERANCE = 1e-4
-# Images in one oneDNN call: with 64 the activations are mapped and unmapped anew by every operator, which took half of
-# the time; with 8 they stay in the allocator (measured: 0.70 s for 64 images, against 1.29 s).
-_CPU_CHUNK = 8
 
 
 def choose_device(name: Literal["auto", "cpu", "gpu"]) -> str:
@@ -40,6 +36,9 @@ def choose_device(name: Literal["auto", "cpu", "gpu"]) -> str:
             "To run on the CPU: -o Global.device=cpu"
         )
     device = "gpu" if available and name != "cpu" else "cpu"
+    if device == "cpu":
+        for done in tune_cpu():
+            logger.info("CPU: %s", done)
     paddle.set_device(device)  # under paddle.distributed.launch: this process's own GPU
     return device
 
@@ -99,85 +98,3 @@ class MixedPrecision:
         """O2 keeps the backbone's weights in half precision, with float32 masters in the optimizer."""
         if self.level == "O2":
             paddle.amp.decorate(backbone, optimizers=optimizer, level="O2", dtype=self.dtype, master_weight=True)
-
-
-@contextmanager
-def _onednn() -> Iterator[None]:
-    """Switch oneDNN kernels on for the static graphs run inside, and off again: eager training must not see them."""
-    before = paddle.get_flags([_ONEDNN_FLAG])
-    paddle.set_flags({_ONEDNN_FLAG: True})
-    try:
-        yield
-    finally:
-        paddle.set_flags(before)
-
-
-class _Inference(nn.Layer):
-    """A layer of its own around the backbone, because to_static replaces the forward of what it is given."""
-
-    def __init__(self, backbone: nn.Layer) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        return self.backbone(images)
-
-
-class InferenceRunner:
-    """Runs a backbone in inference mode; on the CPU as a static graph with oneDNN, about 7 times faster than eager.
-
-    The first batch is run both ways. If the two differ by more than 1e-4 of the largest value, or oneDNN fails, the
-    eager result is used and a warning says so. Make a new runner when the weights have changed: oneDNN keeps
-    reordered copies of them (Paddle 2.6).
-
-    Args:
-        backbone: put into eval mode by the caller.
-        backend: "eager", "onednn", or "auto": oneDNN on the CPU, eager on a GPU.
-    """
-
-    def __init__(self, backbone: nn.Layer, backend: Literal["auto", "eager", "onednn"] = "auto") -> None:
-        self._backbone = backbone
-        self.embedding_size: int = backbone.embedding_size
-        on_cpu = paddle.get_device() == "cpu"
-        if backend == "onednn" and not on_cpu:
-            raise ValueError("Global.eval_backend is onednn, which runs on the CPU; use auto or eager on a GPU.")
-        self._static: Optional[Callable[[paddle.Tensor], paddle.Tensor]] = None
-        self._untried = backend != "eager" and on_cpu
-
-    @property
-    def backend(self) -> str:
-        return "onednn" if self._static else "eager"
-
-    def __call__(self, images: paddle.Tensor) -> np.ndarray:
-        """Embeddings (N, D) float32 of images (N, 3, 112, 112)."""
-        with paddle.no_grad():
-            if self._untried:
-                self._untried = False
-                return self._compare_backends(images)
-            if self._static is None:
-                return self._backbone(images).astype("float32").numpy()
-            return self._run_static(images)
-
-    def _run_static(self, images: paddle.Tensor) -> np.ndarray:
-        assert self._static is not None, "called after _compare_backends"
-        with _onednn():
-            chunks = [self._static(images[i : i + _CPU_CHUNK]).numpy() for i in range(0, len(images), _CPU_CHUNK)]
-        return np.concatenate(chunks)
-
-    def _compare_backends(self, images: paddle.Tensor) -> np.ndarray:
-        spec = paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images")
-        static = paddle.jit.to_static(_Inference(self._backbone), input_spec=[spec], full_graph=True)
-        static.eval()
-        few = images[:4]
-        eager = self._backbone(few).numpy()
-        with _onednn():
-            onednn = static(few).numpy()
-        difference = np.abs(onednn - eager).max() / max(np.abs(eager).max(), 1e-30)
-        if not difference <= PARITY_TOLERANCE:  # also when it is NaN
-            logger.warning(
-                "oneDNN's embeddings differ from eager's by %.1e of the largest value (allowed: %.0e); "
-                "evaluating without oneDNN, more slowly.", difference, PARITY_TOLERANCE,
-            )  # fmt: skip
-            return self._backbone(images).numpy()
-        self._static = static
-        return self._run_static(images)

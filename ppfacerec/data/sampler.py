@@ -8,9 +8,9 @@ import numpy as np
 class DistributedBatchSampler:
     """Batches of sample indices for training.
 
-    An epoch's order is a permutation by (seed, epoch). Step t of W ranks takes the next W * batch_size samples of
-    it and each rank an equal part, so that a run resumed on another number of ranks goes on with the same samples, and a run
-    resumed in mid-epoch skips exactly what was seen.
+    An epoch's order is a permutation by (seed, epoch). Step t of W ranks takes the next W * batch_size samples of it
+    and each rank an equal part, so that a run resumed on another number of ranks goes on with the same samples, and a
+    run resumed in mid-epoch skips exactly what was seen.
 
     Args:
         num_samples: size of the data set.

@@ -173,8 +173,8 @@ class Engine:
         base = section.lr.kwargs.get("base_batch_size")
         if base is None:
             logger.info(
-                "Total batch %d (%d a process x %d processes x update_freq %d), learning rate %g as given. PaddleClas's "
-                "4e-3 is for a total batch of 1024; Optimizer.lr.base_batch_size: 1024 would scale it.",
+                "Total batch %d (%d a process x %d processes x update_freq %d), learning rate %g as given. "
+                "PaddleClas's 4e-3 is for a total batch of 1024; Optimizer.lr.base_batch_size: 1024 would scale it.",
                 total, loader.sampler.batch_size, distributed.world_size(), glob.update_freq, schedule.learning_rate,
             )  # fmt: skip
             return schedule

@@ -18,9 +18,10 @@ from tqdm import tqdm
 from ppfacerec import distributed
 from ppfacerec.data.pair_bin import PairBin, read_bin
 from ppfacerec.data.transforms import Pipeline
+from ppfacerec.inference import InferenceRunner
 from ppfacerec.log import logger, table
 from ppfacerec.metrics import FaceAccOnFiveDatasets, VerificationResult, sum_flip
-from ppfacerec.runtime import InferenceRunner, to_network_input
+from ppfacerec.runtime import to_network_input
 
 
 @dataclass(frozen=True)

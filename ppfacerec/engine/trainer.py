@@ -109,21 +109,21 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         self.recognizer.train()
         num_batches, first = len(self.loader), self.progress.iteration
-        group_size = self.plan.update_freq
         began = time.perf_counter()
         for iteration, batch in enumerate(self.loader.epoch(epoch, first), first):
             read = time.perf_counter()
             rate = self.schedule(self.progress.global_step)
             self.optimizer.set_lr(rate)
             losses = self._forward_backward(batch, epoch, iteration)
-            if (iteration + 1) % group_size == 0 or iteration + 1 == num_batches:
+            steps = (iteration + 1) % self.plan.update_freq == 0 or iteration + 1 == num_batches
+            if steps:
                 self._update()
             self.progress.iteration = iteration + 1
             done = time.perf_counter()
             self._meter(losses, len(batch.indices), read - began, done - began)
             if iteration % self.plan.print_batch_step == 0 or iteration + 1 == num_batches:
                 self._log(epoch, iteration, num_batches, rate)
-            if (iteration + 1) % group_size == 0 and distributed.any_rank(self._stop_requested):
+            if steps and distributed.any_rank(self._stop_requested):
                 self._save("latest")
                 raise TrainingStopped
             began = time.perf_counter()

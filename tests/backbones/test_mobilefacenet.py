@@ -19,7 +19,7 @@ def test_features_equal_paddleclas():
 
 
 def test_another_embedding_size_changes_only_the_last_layer():
-    sizes = {k: v for k, v in actual_table(MobileFaceNet(num_features=64)).items()}
+    sizes = dict(actual_table(MobileFaceNet(num_features=64)).items())
     changed = {k for k, shape in key_table("mobilefacenet_128").items() if sizes[k] != shape}
     assert changed == {f"linear1.{k}" for k in ("conv.weight", "bn.weight", "bn.bias", "bn._mean", "bn._variance")}
 

@@ -223,8 +223,7 @@ def test_config_beside_the_weights_is_found(tmp_path):
 
 def test_plugin_registers_a_component_that_the_yaml_then_names(tiny_config, tmp_path, monkeypatch):
     (tmp_path / "my_plugin_heads.py").write_text(
-        "from ppfacerec.heads import HEADS, ArcMargin\n"
-        "@HEADS.register\nclass MyMargin(ArcMargin):\n    pass\n"
+        "from ppfacerec.heads import HEADS, ArcMargin\n@HEADS.register\nclass MyMargin(ArcMargin):\n    pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config, _ = load_config(tiny_config(), ["Global.plugins=[my_plugin_heads]", "Arch.Head.name=MyMargin"])

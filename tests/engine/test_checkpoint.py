@@ -1,0 +1,228 @@
+"""Laws of checkpoints and weights: complete or absent, and nothing loads that does not fit."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import paddle
+import pytest
+
+from ppfacerec.engine import checkpoint
+from ppfacerec.engine.checkpoint import load_states, optimizer_state, save_checkpoint, set_optimizer_state
+from ppfacerec.engine.weights import load_pretrained, read_weights
+from ppfacerec.heads import ArcMargin
+from ppfacerec.optim import OPTIMIZERS, parameter_groups
+from ppfacerec.recognizer import FaceRecognizer
+
+
+class TinyBackbone(paddle.nn.Layer):
+    embedding_size = 8
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.conv = paddle.nn.Conv2D(3, width, 3)
+        self.bn = paddle.nn.BatchNorm2D(width)
+        self.fc = paddle.nn.Linear(width, 8)
+
+    def forward(self, x):
+        return self.fc(self.bn(self.conv(x)).mean([2, 3]))
+
+
+def build(optimizer_name="AdamW", class_num=5, seed=0):
+    paddle.seed(seed)
+    recognizer = FaceRecognizer(TinyBackbone(), ArcMargin(8, class_num))
+    optimizer = OPTIMIZERS.get(optimizer_name)(groups=parameter_groups([recognizer], 0.01, True))
+    optimizer.set_lr(0.1)
+    return recognizer, optimizer
+
+
+def step(recognizer, optimizer, seed):
+    images = paddle.to_tensor(np.random.default_rng(seed).standard_normal((6, 3, 8, 8)).astype("float32"))
+    recognizer.logits(recognizer(images), paddle.to_tensor([0, 1, 2, 3, 4, 0])).mean().backward()
+    optimizer.step()
+    optimizer.clear_grad()
+
+
+def arrays(layer):
+    return {k: v.numpy().copy() for k, v in layer.state_dict().items()}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Adam", "Momentum", "SGD"])
+def test_training_goes_on_bit_identically_after_loading(tmp_path, name):
+    recognizer, optimizer = build(name)
+    for seed in range(3):
+        step(recognizer, optimizer, seed)
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {"progress": {"epoch": 2}})
+    again, other_optimizer = build(name, seed=1)
+    state, states = load_states(tmp_path / "latest")
+    load_pretrained(again, str(tmp_path / "latest"))
+    set_optimizer_state(again, other_optimizer, state)
+    assert states["progress"] == {"epoch": 2}
+    for seed in range(3, 6):
+        step(recognizer, optimizer, seed)
+        step(again, other_optimizer, seed)
+    assert_equal(arrays(recognizer), arrays(again))
+
+
+def test_optimizer_state_has_structured_names():
+    recognizer, optimizer = build()
+    step(recognizer, optimizer, 0)
+    state = optimizer_state(recognizer, optimizer)
+    assert set(state) == {k for k, v in recognizer.state_dict().items() if not v.stop_gradient}
+    assert set(state["head.weight"]) == {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
+
+
+def test_paddle_reads_our_weights(tmp_path):
+    recognizer, optimizer = build()
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {})
+    loaded = paddle.load(str(tmp_path / "latest.pdparams"))
+    assert_equal({k: np.asarray(v) for k, v in loaded.items()}, arrays(recognizer))
+    assert {"backbone.conv.weight", "head.weight"} <= set(loaded)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def files(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("operation", ["replace", "fsync"])
+def test_a_save_killed_at_any_point_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, operation):
+    """Kill the save at its first, second, ... call of os.replace or os.fsync, until one goes through."""
+    recognizer, optimizer = build()
+    step(recognizer, optimizer, 0)
+    prefix = tmp_path / "latest"
+    original, outcomes = getattr(checkpoint.os, operation), []
+    for kill_at in range(50):
+        save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at})
+        old = arrays(recognizer)
+        step(recognizer, optimizer, kill_at)
+        calls = iter(range(100))
+
+        def die(*arguments, kill_at=kill_at, calls=calls):
+            if next(calls) == kill_at:
+                raise Killed
+            return original(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.os, operation, die)
+            try:
+                save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at + 1})
+                finished = True
+            except Killed:
+                finished = False
+        checkpoint.finish_interrupted_save(prefix)
+        _, states = load_states(prefix)
+        outcomes.append(states["number"] % 2)
+        assert_equal(read_weights(prefix), arrays(recognizer) if states["number"] % 2 else old)
+        assert files(tmp_path) == ["latest.manifest.json", "latest.pdopt", "latest.pdparams", "latest.pdstates"]
+        if finished:
+            break
+    assert finished
+    assert 0 in outcomes
+    assert outcomes == sorted(outcomes)  # from some point on the new one counts
+
+
+@pytest.mark.parametrize("suffix", [".pdparams", ".pdopt", ".pdstates"])
+def test_a_damaged_file_is_named(tmp_path, suffix):
+    recognizer, optimizer = build()
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {})
+    path = tmp_path / f"latest{suffix}"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"is damaged: .*latest\{suffix} is not the file that was saved"):
+        load_states(tmp_path / "latest")
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"is incomplete: .*latest\{suffix} is missing\. Resume from another"):
+        load_states(tmp_path / "latest.pdparams")
+
+
+def test_a_checkpoint_without_manifest_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"latest\.manifest\.json is missing, so .* give them as Global\.pretrained"):
+        load_states(tmp_path / "latest")
+
+
+def save_weights(path, arrays):
+    path.write_bytes(pickle.dumps(arrays, protocol=4))
+    return str(path)
+
+
+def test_backbone_weights_alone_load_into_a_recognizer(tmp_path):
+    source, _ = build(seed=3)
+    target, _ = build(seed=4)
+    path = save_weights(tmp_path / "backbone.pdparams", arrays(source.backbone))
+    report = load_pretrained(target, path)
+    assert len(report.matched) == len(source.backbone.state_dict())
+    assert report.missing == ("head.weight",)
+    assert_equal(arrays(source.backbone), arrays(target.backbone))
+
+
+def test_another_class_num_keeps_the_new_head_and_says_so(tmp_path, log_lines):
+    source, _ = build(class_num=9)
+    target, _ = build(class_num=5)
+    before = target.head.weight.numpy().copy()
+    load_pretrained(target, save_weights(tmp_path / "w.pdparams", arrays(source)))
+    np.testing.assert_array_equal(target.head.weight.numpy(), before)
+    assert "the head is not loaded and starts anew (1 other shape: head.weight [8, 9] for [8, 5])" in log_lines.text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"backbone.conv.weight": None}, "1 missing: backbone.conv.weight. 8 tensors matched."),
+        ({"backbone.more": np.zeros(3)}, "1 unexpected: backbone.more. 9 tensors matched."),
+        (
+            {"backbone.fc.bias": np.zeros(9)},
+            "1 other shape: backbone.fc.bias [9] for [8]. 8 tensors matched.",
+        ),
+    ],
+)
+def test_weights_of_another_backbone_are_refused_and_nothing_is_loaded(tmp_path, change, expected):
+    source, _ = build(seed=3)
+    target, _ = build(seed=4)
+    before = arrays(target)
+    weights = {k: v for k, v in {**arrays(source), **change}.items() if v is not None}
+    with pytest.raises(ValueError, match="does not fit the backbone of the config") as caught:
+        load_pretrained(target, save_weights(tmp_path / "w.pdparams", weights))
+    assert expected in str(caught.value)
+    assert_equal(before, arrays(target))
+
+
+class Hostile:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch hacked",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": Hostile()}, "system"),
+        ([1, 2], r"expected a dict of arrays \(a state dict\), found list"),
+        ({"a": "text"}, r"expected a dict of arrays, found \['a'\]"),
+        ({}, "expected a dict of arrays, found an empty one"),
+    ],
+)
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        read_weights(save_weights(tmp_path / "w.pdparams", content))
+    assert files(tmp_path) == ["w.pdparams"]
+
+
+def test_sizes_that_disagree_are_named():
+    with pytest.raises(
+        ValueError, match="embeddings have 8 numbers, the head expects 16; make Arch.Head.embedding_size"
+    ):
+        FaceRecognizer(TinyBackbone(), ArcMargin(16, 5))

@@ -1,0 +1,92 @@
+"""Laws of several processes, through paddle.distributed.launch on the CPU."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppfacerec.engine.weights import read_weights
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+def launch(num_processes: int, script: str, *arguments: str, log_dir: Path, expect: int = 0) -> str:
+    """Run a script in one process or under the launcher; the output of all ranks."""
+    command = [sys.executable]
+    if num_processes > 1:
+        command += [
+            "-m",
+            "paddle.distributed.launch",
+            "--nproc_per_node",
+            str(num_processes),
+            "--log_dir",
+            str(log_dir),
+        ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(
+        [*command, script, *arguments], cwd=log_dir.parent, env=environment, capture_output=True, text=True, timeout=240
+    )
+    output = done.stdout + done.stderr
+    if num_processes > 1:
+        output += "".join(path.read_text(errors="replace") for path in sorted(log_dir.glob("workerlog.*")))
+    assert (done.returncode == 0) == (expect == 0), output
+    return output
+
+
+def train(num_processes: int, config: Path, output: Path, *overrides: str, **options) -> str:
+    return launch(
+        num_processes, str(ROOT / "tools" / "train.py"), "-c", str(config), "-o", f"Global.output_dir={output}",
+        *overrides, log_dir=output.parent / f"log_{output.name}", **options,
+    )  # fmt: skip
+
+
+def test_two_processes_train_and_evaluate_as_one(tiny_net_config, tmp_path):
+    """Without batch statistics and dropout, two processes of batch 2 take the very steps of one of batch 4."""
+    config = tiny_net_config(**{"Arch.Backbone": {"name": "PlainNet"}})
+    shared = ["Global.epochs=3", "DataLoader.Eval.sampler.batch_size=7", "Optimizer.name=Momentum"]
+    train(1, config, tmp_path / "one", *shared)
+    train(2, config, tmp_path / "two", *shared, "DataLoader.Train.sampler.batch_size=2")
+    one, two = (read_weights(tmp_path / name / "latest") for name in ("one", "two"))
+    for key in one:
+        np.testing.assert_allclose(two[key], one[key], rtol=1e-3, atol=1e-5, err_msg=key)
+    steps = [len(list(csv.DictReader(open(tmp_path / name / "train.csv")))) for name in ("one", "two")]
+    assert steps == [15, 15]
+
+
+def test_two_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):
+    config = tiny_net_config()
+    train(2, config, tmp_path / "run", "DataLoader.Train.sampler.batch_size=3")  # 20 samples: an uneven last step
+    results = []
+    for num_processes in (1, 2, 3):
+        output = tmp_path / f"eval{num_processes}"
+        launch(
+            num_processes, str(ROOT / "tools" / "eval.py"), "-o", f"Global.pretrained_model={tmp_path}/run/best_model",
+            f"Global.output_dir={output}", "DataLoader.Eval.sampler.batch_size=16",
+            log_dir=tmp_path / f"log_eval{num_processes}",
+        )  # fmt: skip
+        results.append(json.loads((output / "eval.json").read_text()))
+    assert results[0] == results[1] == results[2]
+
+
+def test_one_processes_checkpoint_goes_on_in_two(tiny_net_config, tmp_path):
+    config = tiny_net_config()
+    train(1, config, tmp_path / "run")
+    output = train(
+        2, config, tmp_path / "run", "Global.epochs=3", f"Global.checkpoints={tmp_path}/run/latest",
+        "DataLoader.Train.sampler.batch_size=2",
+    )  # fmt: skip
+    assert "Resumed from" in output
+    assert "epoch 3, iteration 0, optimizer step 10" in output
+
+
+def test_an_error_in_one_process_ends_the_other(tiny_net_config, tmp_path):
+    output = train(2, tiny_net_config(), tmp_path / "run", "Arch.Head.class_num=2", expect=1)
+    assert "label 2 is out of range for class_num 2" in output
