@@ -57,8 +57,9 @@ def test_two_processes_train_and_evaluate_as_one(tiny_net_config, tmp_path):
     one, two = (read_weights(tmp_path / name / "latest") for name in ("one", "two"))
     for key in one:
         np.testing.assert_allclose(two[key], one[key], rtol=1e-3, atol=1e-5, err_msg=key)
-    steps = [len(list(csv.DictReader(open(tmp_path / name / "train.csv")))) for name in ("one", "two")]
-    assert steps == [15, 15]
+    for name in ("one", "two"):
+        with open(tmp_path / name / "train.csv", newline="") as file:
+            assert len(list(csv.DictReader(file))) == 15
 
 
 def test_two_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):

@@ -16,9 +16,10 @@ class PReLU(nn.PReLU):
 
     Paddle's CPU kernels for it are scalar loops: a third of a training step of MobileFaceNet, nearly half once the
     matrix products are fast (`cpu_tuning`). Batch norm with fixed statistics is a vectorised "times a number a
-    channel" and has the gradient of that number too, so max(x, 0) + a * min(x, 0) is written as x + batch_norm(min(x, 0)) with mean
-    0, variance 1 and weight a - 1. Paddle 3.3.1, [32, 128, 28, 28], 1 thread: forward 17 -> 3.6 ms, backward
-    36 -> 5.7 ms; MobileFaceNet trains 1.8 times as fast, for one more activation kept a layer (+20 to 30 % memory).
+    channel" and has the gradient of that number too, so max(x, 0) + a * min(x, 0) is written as
+    x + batch_norm(min(x, 0)) with mean 0, variance 1 and weight a - 1. Paddle 3.3.1, [32, 128, 28, 28], 1 thread:
+    forward 17 -> 3.6 ms, backward 36 -> 5.7 ms; MobileFaceNet trains 1.8 times as fast, for one more activation kept
+    a layer (+20 to 30 % memory).
 
     At exactly 0, where there is no derivative, the slope is 1; Paddle's kernel takes a.
     """
