@@ -54,7 +54,7 @@ def AdamW(
 
     Args:
         groups: from ``parameter_groups``; they carry the weight decay.
-        clip_norm: global norm to which the gradients are clipped, or None.
+        clip_norm: global norm to which the gradients are clipped, or None (PaddleClas clips each tensor by itself).
         weight_decay: read by the engine into the groups.
     """
     # Paddle's AdamW takes the decay of a group only through apply_decay_param_fun or `parameters` dicts, which differ
