@@ -30,6 +30,7 @@ class GlobalSection:
     save_interval: int = 1
     eval_during_train: bool = True
     eval_interval: int = 1
+    eval_before_train: bool = False
     eval_backend: Literal["auto", "eager", "onednn"] = "auto"
     print_batch_step: int = 20
     update_freq: int = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -22,7 +22,7 @@ from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
 from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
 from ppfacerec.heads import HEADS
-from ppfacerec.log import VisualDLLog, log_to_file, logger
+from ppfacerec.log import VisualDLLog, log_to_file, logger, table
 from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.metrics import METRICS
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
@@ -51,8 +51,8 @@ class Engine:
         distributed.barrier()
         self._notes = list(notes)
 
-    def train(self) -> Optional[Evaluation]:
-        """Train from scratch, from pretrained weights or from a checkpoint; return the last evaluation."""
+    def train(self) -> dict[int, Evaluation]:
+        """Train from scratch, from pretrained weights or from a checkpoint; return the evaluations by epoch."""
         refuse_onednn_training()
         self._begin("train")
         self._make_demo_data()
@@ -68,7 +68,7 @@ class Engine:
         progress = self._resume(recognizer, optimizer, precision, ema)
         plan = TrainingPlan(
             self.output_dir, glob.epochs, glob.save_interval, glob.eval_interval, glob.print_batch_step,
-            glob.update_freq, glob.seed,
+            glob.update_freq, glob.seed, glob.eval_before_train,
         )  # fmt: skip
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
@@ -79,9 +79,9 @@ class Engine:
             recognizer, self._losses(), optimizer, self._schedule(loader), loader, evaluator, precision, plan, ema,
             progress, visualdl,
         )  # fmt: skip
-        evaluation = trainer.train()
-        self._say_results(evaluation, progress)
-        return evaluation
+        evaluations = trainer.train()
+        self._say_results(evaluations, progress)
+        return evaluations
 
     def evaluate(self) -> Evaluation:
         """Evaluate the weights of ``Global.pretrained_model``; eval.json goes to output_dir."""
@@ -241,9 +241,16 @@ class Engine:
             backend=glob.eval_backend,
         )
 
-    def _say_results(self, evaluation: Optional[Evaluation], progress: Progress) -> None:
-        if evaluation is not None:
-            logger.info("After the last epoch\n%s", evaluation.table())
+    def _say_results(self, evaluations: Mapping[int, Evaluation], progress: Progress) -> None:
+        """The end of a training log: accuracy by epoch, the last evaluation, and what was written."""
+        if evaluations:
+            last = evaluations[max(evaluations)]
+            rows = [
+                [str(epoch), *(f"{r.accuracy_mean:.5f}" for r in e.results.values()), f"{e.average_accuracy:.5f}"]
+                for epoch, e in evaluations.items()
+            ]
+            logger.info("Accuracy by epoch\n%s", table(["epoch", *last.results, "average"], rows))
+            logger.info("After the last epoch\n%s", last.table())
         if progress.best_accuracy is not None:
             logger.info("Best average accuracy %.5f, in epoch %d", progress.best_accuracy, progress.best_epoch)
         names = ["config.yaml", "train.log", "train.csv", "eval.json", "eval.csv", "latest.pdparams",

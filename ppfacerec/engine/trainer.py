@@ -41,6 +41,7 @@ class TrainingPlan:
     print_batch_step: int
     update_freq: int
     seed: int
+    eval_before_train: bool = False
 
 
 class Trainer:
@@ -84,27 +85,29 @@ class Trainer:
         self._stop_requested = False
         self._meters: dict[str, Meter] = {}
 
-    def train(self) -> Optional[Evaluation]:
-        """Run to the last epoch; return the last evaluation.
+    def train(self) -> dict[int, Evaluation]:
+        """Run to the last epoch; return the evaluations by epoch (0: before training).
 
         Raises:
             TrainingStopped: after SIGINT or SIGTERM; `latest` holds what was reached.
             ValueError: the loss is not finite, or a sample is bad.
         """
-        evaluation = None
+        evaluations: dict[int, Evaluation] = {}
         with self._stop_on_signals():
+            if self.evaluator and self.plan.eval_before_train and self.progress == Progress():
+                evaluations[0] = self._evaluate(0)
             while self.progress.epoch <= self.plan.epochs:
                 epoch = self.progress.epoch
                 self._train_epoch(epoch)
                 last = epoch == self.plan.epochs
                 if self.evaluator and (epoch % self.plan.eval_interval == 0 or last):
-                    evaluation = self._evaluate(epoch)
+                    evaluations[epoch] = self._evaluate(epoch)
                 self.progress.epoch, self.progress.iteration = epoch + 1, 0
                 self._save("latest")
                 if epoch % self.plan.save_interval == 0 or last:
                     self._save(f"epoch_{epoch}")
         self.visualdl.close()
-        return evaluation
+        return evaluations
 
     def _train_epoch(self, epoch: int) -> None:
         self.recognizer.train()

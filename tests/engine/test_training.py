@@ -276,3 +276,9 @@ def test_onednn_that_disagrees_is_not_used(monkeypatch, log_lines):
     np.testing.assert_array_equal(runner(images), net(images).numpy())
     assert runner.backend == "eager"
     assert "evaluating without oneDNN" in log_lines.text
+
+
+def test_evaluation_before_training_is_epoch_zero(tiny_net_config, tmp_path):
+    evaluations = train(tiny_net_config(), "Global.eval_before_train=True", "Global.eval_interval=2", "Global.epochs=3")
+    assert list(evaluations) == [0, 2, 3]
+    assert [int(row["epoch"]) for row in rows(tmp_path / "output" / "eval.csv")] == [0, 2, 3]

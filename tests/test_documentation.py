@@ -1,0 +1,66 @@
+"""The documentation is true: keys, files and commands that it names exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ppfacerec.cli import _COMMANDS
+from ppfacerec.config import load_config
+from ppfacerec.config.schema import AMPSection, EMASection, GlobalSection
+from ppfacerec.optim import OPTIMIZERS, SCHEDULES
+
+ROOT = Path(__file__).parents[1]
+READMES = ["README.md", "README_zh.md"]
+
+
+def commands(name: str) -> list[list[str]]:
+    """The indented command lines of a document, continued lines joined, split as a shell splits them."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    return [shlex.split(line.strip()) for line in text.splitlines() if re.match(r"    (pip|python|ppfacerec) ", line)]
+
+
+def test_config_page_names_every_key():
+    page = (ROOT / "docs" / "config.md").read_text()
+    for prefix, section in (("", GlobalSection), ("AMP.", AMPSection), ("EMA.", EMASection)):
+        for field in dataclasses.fields(section):
+            assert f"`{prefix}{field.name}`" in page, field.name
+    for name in [*OPTIMIZERS.names(), *SCHEDULES.names()]:
+        assert name in page or name in ("ConstLR", "MultiStepDecay"), name
+
+
+@pytest.mark.parametrize("name", [*READMES, "CONTRIBUTING.md", "docs/config.md", "docs/paddleclas.md"])
+def test_linked_files_exist(name):
+    path = ROOT / name
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_commands_name_tools_and_configs_that_exist(name):
+    found = commands(name)
+    assert len(found) >= 8
+    for words in found:
+        for word in words:
+            if word.startswith(("tools/", "configs/", "benchmarks/")):
+                assert (ROOT / word).exists(), word
+        if words[0] == "ppfacerec":
+            assert words[1] in _COMMANDS
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_overrides_in_commands_are_valid(name, tiny_config, tmp_path):
+    """Every KEY=VALUE is accepted by a config, but for the weights and data of the example."""
+    example = ("pretrained_model", "checkpoints", "val_data_path", "val_targets")
+    for words in commands(name):
+        overrides = [w for w in words if re.match(r"[A-Z]\w*\.[\w.]+=", w) and not any(e in w for e in example)]
+        load_config(tiny_config(), overrides)
+
+
+def test_both_readmes_have_the_same_commands():
+    english, chinese = (commands(name) for name in READMES)
+    assert english == chinese

@@ -1,0 +1,91 @@
+"""Laws of the package and the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ppfacerec
+from ppfacerec import cli
+from ppfacerec.data import opencv
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_importing_the_package_imports_no_paddle():
+    done = run("-c", "import sys, ppfacerec, ppfacerec.cli; print([m for m in ('paddle', 'cv2') if m in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_lower_floors_never_import_upper_ones():
+    floors = [["engine", "cli"], ["data", "backbones", "heads", "losses", "optim", "metrics", "config", "registry.py"]]
+    for name in floors[1]:
+        path = ROOT / "ppfacerec" / name
+        for file in [path] if path.is_file() else path.rglob("*.py"):
+            for upper in floors[0]:
+                assert f"ppfacerec.{upper}" not in file.read_text(), file
+
+
+@pytest.mark.parametrize("command", [["-m", "ppfacerec"], ["tools/train.py"], ["tools/eval.py"]])
+def test_every_entry_has_help(command):
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert "usage: ppfacerec" in done.stdout
+
+
+def test_version_is_the_packages():
+    assert run("-m", "ppfacerec", "--version").stdout.strip() == f"ppfacerec {ppfacerec.__version__}"
+
+
+def test_a_mistake_is_a_message_and_not_a_traceback():
+    done = run("tools/train.py", "-c", "configs/quickstart.yaml", "-o", "Global.epohs=1")
+    assert done.returncode == cli.EXIT_ERROR
+    assert "Global.epohs: unknown key. Did you mean 'epochs'?" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "give a config with -c" in run("tools/train.py").stdout
+
+
+def test_opencv_without_libgl_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    opencv.import_cv2.cache_clear()
+    try:
+        with pytest.raises(ImportError, match="pip install opencv-python-headless"):
+            opencv.import_cv2()
+    finally:
+        opencv.import_cv2.cache_clear()
+
+
+def test_gpu_without_gpu_says_which_package_or_option_helps():
+    import paddle
+
+    from ppfacerec.runtime import choose_device
+
+    if paddle.device.is_compiled_with_cuda():
+        pytest.skip("this Paddle can use GPUs")
+    with pytest.raises(ValueError, match=r'it is the CPU package; .*"ppfacerec\[gpu\]".* -o Global\.device=cpu'):
+        choose_device("gpu")
+    assert choose_device("auto") == "cpu"
+
+
+@pytest.mark.slow
+def test_quickstart_makes_its_data_trains_and_evaluates(tmp_path, monkeypatch):
+    """The README's first command, on data and a network small enough for CI."""
+    monkeypatch.chdir(tmp_path)
+    small = "{root: demo, num_identities: 4, images_per_identity: 4, num_pairs: 40, seed: 0}"
+    overrides = [
+        f"Global.demo_data={small}", "DataLoader.Train.dataset.image_root=demo", "Global.epochs=1",
+        "DataLoader.Train.dataset.cls_label_path=demo/label.txt", "DataLoader.Eval.dataset.val_data_path=demo",
+        "Arch.Head.class_num=4", "Global.eval_before_train=False",
+    ]  # fmt: skip
+    assert cli.main(["train", "-c", str(ROOT / "configs" / "quickstart.yaml"), "-o", *overrides]) == 0
+    log = (tmp_path / "output" / "quickstart" / "train.log").read_text()
+    for name in ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw", "average"):
+        assert name in log
+    assert "output/quickstart/best_model.pdparams" in log
