@@ -22,7 +22,8 @@ class EMA:
 
     def __init__(self, layer: nn.Layer, decay: float) -> None:
         self._layer, self._decay = layer, decay
-        self._average = {name: tensor.detach().clone() for name, tensor in layer.state_dict().items()}
+        # float32 also for the half-precision weights of AMP O2: (1 - d) times a weight would be rounded away in them.
+        self._average = {name: tensor.detach().astype("float32").clone() for name, tensor in layer.state_dict().items()}
 
     @paddle.no_grad()
     def update(self, step: int) -> None:
@@ -30,7 +31,7 @@ class EMA:
         decay = min(self._decay, (1 + step) / (10 + step))
         for name, tensor in self._layer.state_dict().items():
             average = self._average[name]
-            paddle.assign(average * decay + tensor.detach().astype(average.dtype) * (1 - decay), average)
+            paddle.assign(average * decay + tensor.detach().astype("float32") * (1 - decay), average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
