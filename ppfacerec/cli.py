@@ -39,6 +39,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     # Must stand before paddle is imported: without it glog and a ccache hint drown the log.
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     log.setup_logging(int(os.environ.get("PADDLE_TRAINER_ID", "0")))
     try:
         return run(arguments)

@@ -121,6 +121,7 @@ class Engine:
         assert section is not None, "checked by load_config"
         class_num = self.config.Arch.Head.kwargs["class_num"]
         dataset = TRAIN_DATASETS.build(section.dataset, class_num=class_num)
+        dataset.read(0)  # a wrong image_root shows now, not after an evaluation
         sampler = SAMPLERS.build(
             section.sampler, num_samples=len(dataset), seed=self.config.Global.seed,
             rank=distributed.rank(), world_size=distributed.world_size(),

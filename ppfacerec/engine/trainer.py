@@ -20,7 +20,7 @@ from ppfacerec.data.loader import Batch, TrainLoader
 from ppfacerec.engine.checkpoint import Progress, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
-from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger
+from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, seed_step, to_network_input
@@ -113,7 +113,8 @@ class Trainer:
         self.recognizer.train()
         num_batches, first = len(self.loader), self.progress.iteration
         began = time.perf_counter()
-        for iteration, batch in enumerate(self.loader.epoch(epoch, first), first):
+        batches = progress_bar(self.loader.epoch(epoch, first), num_batches, f"Epoch {epoch}", "batch", first)
+        for iteration, batch in enumerate(batches, first):
             read = time.perf_counter()
             rate = self.schedule(self.progress.global_step)
             self.optimizer.set_lr(rate)
