@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppfacerec.data.opencv import import_cv2
+from ppfacerec.data.opencv import MAX_PIXELS, import_cv2
 
 
 def decode_rgb(data: bytes, where: str) -> np.ndarray:
@@ -21,7 +21,9 @@ def decode_rgb(data: bytes, where: str) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
-        raise ValueError(_cannot_decode(data, where, f" ({str(error).strip()})")) from error
+        too_large = "MAX_IMAGE_PIXELS" in str(error)
+        reason = f"more than {MAX_PIXELS:,} pixels" if too_large else str(error).strip()
+        raise ValueError(_cannot_decode(data, where, f" ({reason})")) from error
     if image is None:
         raise ValueError(_cannot_decode(data, where, ""))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

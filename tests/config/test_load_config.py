@@ -228,3 +228,18 @@ def test_plugin_registers_a_component_that_the_yaml_then_names(tiny_config, tmp_
     monkeypatch.syspath_prepend(str(tmp_path))
     config, _ = load_config(tiny_config(), ["Global.plugins=[my_plugin_heads]", "Arch.Head.name=MyMargin"])
     assert config.Arch.Head.name == "MyMargin"
+
+
+def test_a_yaml_bomb_is_refused(tmp_path):
+    laughs = "a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+    laughs += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    (tmp_path / "bomb.yaml").write_text(laughs)
+    assert problems_of(tmp_path / "bomb.yaml") == [
+        "its aliases unfold to more than 100,000 values; no config needs so many."
+    ]
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: " + "[" * 5000 + "]" * 5000])
+def test_yaml_without_end_is_refused(tmp_path, text):
+    (tmp_path / "deep.yaml").write_text(text)
+    assert problems_of(tmp_path / "deep.yaml") == ["nested too deeply, or an alias contains itself."]
