@@ -224,6 +224,10 @@ def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
     if section and (mode == "eval" or config.Global.eval_during_train):
         yield from _check_images(section, "DataLoader.Eval")
         yield from _missing_bins(section.dataset, _demo_root(config))
+        yield from _missing_pair_list(section.dataset, _demo_root(config))
+        for spec in section.transform_ops:
+            if spec.name == "RandFlipImage":
+                yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."
 
 
 def _check_images(section: DataSection, path: str) -> Iterator[str]:
@@ -276,18 +280,31 @@ def _missing(path: str, where: str, kind: str, made_later: Optional[str]) -> Ite
 
 def _missing_bins(dataset: Spec, made_later: Optional[str]) -> Iterator[str]:
     from ppfacerec.data import EVAL_DATASETS
+    from ppfacerec.data.eval_datasets import bins_in
 
     folder = dataset.kwargs.get("val_data_path")
     if folder is None or _under(folder, made_later):
         return
     problems = list(_missing(folder, f"{dataset.path}.val_data_path", "folder", None))
     yield from problems
-    if problems:
+    targets = _argument(EVAL_DATASETS, dataset, "val_targets")
+    if problems or targets is None:
         return
-    there = sorted(p.stem for p in Path(folder).glob("*.bin"))
-    for name in _argument(EVAL_DATASETS, dataset, "val_targets"):
+    there = bins_in(folder)
+    if not (targets and there):
+        what = f"{folder} has no .bin file" if targets else "no set is named; name some, or 'all'"
+        yield f"{dataset.path}.val_targets: {what}."
+        return
+    for name in () if targets == "all" else targets:
         if name not in there:
             yield (
                 f"{dataset.path}.val_targets: {Path(folder) / name}.bin does not exist{near_match(name, there)}"
-                f" In that folder: {', '.join(there) or 'no .bin file'}."
+                f" In that folder: {', '.join(there)}."
             )
+
+
+def _missing_pair_list(dataset: Spec, made_later: Optional[str]) -> Iterator[str]:
+    for key, kind in (("dataset_root", "folder"), ("image_root", "folder"), ("pair_label_path", "file"),
+                      ("pairs_path", "file")):  # fmt: skip
+        if key in dataset.kwargs:
+            yield from _missing(dataset.kwargs[key], f"{dataset.path}.{key}", kind, made_later)

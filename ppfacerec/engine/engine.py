@@ -230,10 +230,9 @@ class Engine:
         metric = self.config.Metric
         assert section is not None and metric is not None, "checked by load_config"
         dataset = EVAL_DATASETS.build(section.dataset)
-        if dataset.left_out:
-            logger.info("Evaluation sets %s; left out: %s.", ", ".join(dataset.paths), ", ".join(dataset.left_out))
+        logger.info("Evaluation sets: %s", dataset.describe())
         return Evaluator(
-            dataset.paths,
+            dataset,
             Pipeline(section.transform_ops),
             METRICS.build(metric.Eval[0]),
             batch_size=section.sampler.kwargs["batch_size"],
