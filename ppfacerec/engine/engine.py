@@ -81,6 +81,8 @@ class Engine:
         )  # fmt: skip
         evaluations = trainer.train()
         self._say_results(evaluations, progress)
+        if evaluator and evaluations:
+            self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
         return evaluations
 
     def evaluate(self) -> Evaluation:
@@ -90,12 +92,27 @@ class Engine:
         recognizer = self._recognizer(with_head=False)
         if self.config.Global.pretrained_model is None:
             logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.")
-        evaluation = self._evaluator().evaluate(recognizer.backbone)
+        evaluator = self._evaluator()
+        evaluation = evaluator.evaluate(recognizer.backbone)
         if distributed.rank() == 0:
             evaluation.save(self.output_dir / "eval.json")
         logger.info("Evaluation\n%s", evaluation.table())
         logger.info("Written: %s", self.output_dir / "eval.json")
+        self._write_report(evaluation, evaluator, self.config.Global.pretrained_model)
         return evaluation
+
+    def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: Optional[str]) -> None:
+        glob = self.config.Global
+        if not glob.report or distributed.rank() != 0:
+            return
+        from ppfacerec.report import write_report  # draws with matplotlib, which others need not import
+
+        facts = {
+            "weights": weights or "random",
+            "backbone": self.config.Arch.Backbone.name,
+            "flip test": "yes" if glob.flip_test else "no",
+        }
+        logger.info("Written: %s", write_report(self.output_dir / "report", evaluation, evaluator.dataset, facts=facts))
 
     def _begin(self, mode: str) -> None:
         if distributed.rank() == 0:
