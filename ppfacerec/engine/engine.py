@@ -73,6 +73,8 @@ class Engine:
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
         evaluator = self._evaluator() if glob.eval_during_train else None
+        if evaluator:
+            evaluator.check()
         if is_main:
             save_config(self.config, self.output_dir / "config.yaml")
         trainer = Trainer(

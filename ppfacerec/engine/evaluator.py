@@ -55,6 +55,17 @@ class Evaluator:
         self._pipeline, self._metric, self._batch_size = pipeline, metric, batch_size
         self._flip_test, self._feature_normalize, self._backend = flip_test, feature_normalize, backend
 
+    def check(self) -> None:
+        """Read every set before a training that would end at its first evaluation otherwise; images stay undecoded.
+
+        Raises:
+            ValueError: a set cannot be read, or has too few pairs for the metric.
+        """
+        with distributed.failing_together():
+            for name in self.dataset.names if distributed.rank() == 0 else ():
+                pairs = self.dataset.open(name)
+                self._score(name, pairs, np.zeros((pairs.num_images, 1)))
+
     def evaluate(self, backbone: nn.Layer) -> Evaluation:
         """Evaluate on every set; all ranks work and all get the same result.
 
@@ -78,13 +89,19 @@ class Evaluator:
             rows = self._embed(runner, pairs, shares[distributed.rank()], name)
         # (M, D), in the images' order, on every rank
         embeddings = distributed.gather_rows(rows, [sum(map(len, share)) for share in shares])
-        result = self._metric(embeddings[pairs.index], pairs.is_same, pairs.num_folds)
+        result = self._score(name, pairs, embeddings)
         logger.info(
             "[Eval] %s: accuracy %.5f +- %.5f, threshold %.3f, %d pairs (%d distinct images), %.1f s, %s",
             name, result.accuracy_mean, result.accuracy_std, result.threshold, result.num_pairs, pairs.num_images,
             time.perf_counter() - start, runner.backend,
         )  # fmt: skip
         return result
+
+    def _score(self, name: str, pairs: PairSet, embeddings: np.ndarray) -> VerificationResult:
+        try:
+            return self._metric(embeddings[pairs.index], pairs.is_same, pairs.num_folds)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def _shares(self, num_images: int) -> list[list[range]]:
         """The batches of each rank. They are whole ones of the same cut for any number of ranks, so that every batch,

@@ -11,10 +11,13 @@ import paddle
 import pytest
 from conftest import jpeg, picture
 
+from ppfacerec.cli import main
+from ppfacerec.config import load_config
 from ppfacerec.data.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
 from ppfacerec.data.images import decode_rgb, resize_short_side
 from ppfacerec.data.pair_bin import read_bin, write_bin
 from ppfacerec.data.transforms import Pipeline
+from ppfacerec.engine import Engine
 from ppfacerec.engine.evaluator import Evaluator
 from ppfacerec.metrics import FaceAccOnFiveDatasets, evaluate, normalize
 from ppfacerec.registry import Spec
@@ -170,3 +173,42 @@ def test_eval_json_keeps_its_keys_and_says_thresholds_both_ways(net, tiny_data, 
     assert list(lfw["tar_at_far"]) == ["1e-1", "1e-2", "1e-3", "1e-4", "1e-5", "1e-6"]
     assert lfw["tar_at_far"]["1e-1"] is not None  # 10 pairs of different people
     assert lfw["tar_at_far"]["1e-2"] is None
+
+
+def test_a_broken_set_is_told_before_training(tiny_net_config, tmp_path):
+    images = [jpeg(picture(i, i)) for i in range(10)]
+    write_bin(tmp_path / "small.bin", images, [True] * 5)
+    changes = {"DataLoader.Eval.dataset.val_data_path": str(tmp_path), "DataLoader.Eval.dataset.val_targets": "all"}
+    config, _ = load_config(tiny_net_config(**changes))
+    with pytest.raises(ValueError, match=r"^small: 5 pairs cannot be split into 10 folds"):
+        Engine(config).train()
+    (tmp_path / "small.bin").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match=r"small\.bin is damaged, truncated or no pickle"):
+        Engine(config).train()
+    assert not list((tmp_path / "output").glob("*.pdparams"))
+
+
+def test_training_and_evaluation_write_the_report_when_asked(tiny_net_config, tmp_path):
+    config, _ = load_config(tiny_net_config(), ["Global.report=True", "Global.epochs=1", "Optimizer.lr.warmup_epoch=0"])
+    Engine(config).train()
+    assert "epoch 1" in (tmp_path / "output" / "report" / "index.html").read_text()
+    again = [f"Global.pretrained_model={tmp_path}/output/latest", f"Global.output_dir={tmp_path}/again"]
+    assert main(["eval", "--report", "-o", *again]) == 0
+    page = (tmp_path / "again" / "report" / "index.html").read_text()
+    assert f"{tmp_path}/output/latest" in page
+    assert page.count("data:image/jpeg") == 2 * 2 * 10 * 2  # sets x kinds x pairs x faces
+
+
+def test_pair_lists_are_named_in_the_yaml(tiny_net_config, tmp_path, log_lines):
+    root = folder_of_pictures(tmp_path)
+    for dataset in (
+        {"name": "LFWEvalDataset", "image_root": root, "pairs_path": str(tmp_path / "pairs.txt")},
+        {"name": "FaceEvalDataset", "dataset_root": root, "pair_label_path": str(tmp_path / "list.txt")},
+    ):
+        transforms = [{"DecodeImage": None}, {"NormalizeImage": None}]
+        path = tiny_net_config(**{"DataLoader.Eval.dataset": {**dataset, "transform_ops": transforms}})
+        config, _ = load_config(path, [], "eval")
+        evaluation = Engine(config).evaluate()
+        (name,) = evaluation.results
+        assert f"Evaluation sets: {name} (20 pairs of 20 images)" in log_lines.text
+        assert evaluation.results[name].num_pairs == 20
