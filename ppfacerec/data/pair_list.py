@@ -26,7 +26,7 @@ def read_pair_list(path: str, root: str, delimiter: Optional[str] = None) -> Fol
     """
     pairs = []
     for line, text in _lines(path):
-        if delimiter is None:
+        if not delimiter:
             delimiter = "\t" if "\t" in text else " "
         fields = text.split() if delimiter == " " else [field.strip() for field in text.split(delimiter)]
         if len(fields) != 3 or not all(fields):
