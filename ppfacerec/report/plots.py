@@ -82,7 +82,11 @@ def draw_scores(result: VerificationResult, theme: Theme) -> bytes:
         upper = axes.secondary_xaxis("top", functions=(lambda c: 2 - 2 * c, lambda d: 1 - d / 2))
         upper.set_xlabel("squared L2 distance", color=theme.text)
         upper.tick_params(colors=theme.text)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=theme.text)
+        upper.spines["top"].set_color(theme.grid)
+        figure.legend(
+            loc="outside lower center", ncols=3, frameon=False, labelcolor=theme.text, fontsize="small",
+            handlelength=1.4, columnspacing=1.2,
+        )  # fmt: skip
         return _png(figure)
 
 
