@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from typing import Literal
@@ -10,7 +9,6 @@ from typing import Literal
 import numpy as np
 import paddle
 from paddle import nn
-from tqdm import tqdm
 
 from ppfacerec import distributed
 from ppfacerec.data.images import resize_short_side
@@ -18,7 +16,7 @@ from ppfacerec.data.pair_set import EvalDataset, PairSet
 from ppfacerec.data.prefetch import made_ahead
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.inference import InferenceRunner
-from ppfacerec.log import logger
+from ppfacerec.log import logger, progress_bar
 from ppfacerec.metrics import FaceAccOnFiveDatasets, VerificationResult, sum_flip
 from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.runtime import to_network_input
@@ -121,7 +119,7 @@ class Evaluator:
             sizes.update(image.shape[:2] for image in decoded)
             return np.stack([self._pipeline.transform(resize_short_side(image, IMAGE_SIZE)) for image in decoded])
 
-        batches = tqdm(made_ahead(images, share), name, len(share), leave=False, disable=not _is_watched())
+        batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
         rows.extend(self._embed_batch(runner, batch) for batch in batches)
         _say_resized(name, sizes)
         return np.concatenate(rows)
@@ -144,7 +142,3 @@ def _say_resized(name: str, sizes: Counter[tuple[int, int]]) -> None:
             "insightface does%s. Faces must be aligned as in training.",
             name, sum(sizes.values()), width, height, cut,
         )  # fmt: skip
-
-
-def _is_watched() -> bool:
-    return sys.stderr.isatty() and distributed.rank() == 0
