@@ -29,6 +29,22 @@ def decode_rgb(data: bytes, where: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
+def resize_short_side(image: np.ndarray, size: int = 112) -> np.ndarray:
+    """Resize [H, W, 3] so that the short side has `size` pixels, then cut out the central square.
+
+    The resize is insightface's for images of another size (``load_bin``: MXNet's ``resize_short``, which is OpenCV's
+    bicubic, the long side rounded down). insightface goes no further, so an image that is not square ends it with an
+    error; the central square is ours.
+    """
+    cv2 = import_cv2()
+    height, width = image.shape[:2]
+    if min(height, width) != size:
+        resized = (size, size * height // width) if height > width else (size * width // height, size)
+        image = cv2.resize(image, resized, interpolation=cv2.INTER_CUBIC)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
 def _cannot_decode(data: bytes, where: str, reason: str) -> str:
     return (
         f"{where} does not decode as an image{reason}: {len(data)} bytes that start with {bytes(data[:8])!r}. "

@@ -184,6 +184,45 @@ def test_missing_files_are_named_with_what_is_there(tiny_config, tiny_data):
     ]
 
 
+def test_all_sets_of_a_folder_are_asked_for_by_one_word(tiny_config, tmp_path):
+    load_config(tiny_config(), ["DataLoader.Eval.dataset.val_targets=all"], "eval")
+    path = "DataLoader.Eval.dataset"
+    (tmp_path / "none").mkdir()
+    assert problems_of(tiny_config(), f"{path}.val_targets=all", f"{path}.val_data_path={tmp_path}/none") == [
+        f"{path}.val_targets: {tmp_path}/none has no .bin file."
+    ]
+    assert problems_of(tiny_config(), f"{path}.val_targets=[]") == [
+        f"{path}.val_targets: no set is named; name some, or 'all'."
+    ]
+    assert problems_of(tiny_config(), f"{path}.val_targets=lfw") == [
+        f"{path}.val_targets: expected 'all' or a list of a text, found 'lfw' (str)."
+    ]
+
+
+def test_missing_pair_lists_are_named(tiny_config):
+    path = "DataLoader.Eval.dataset"
+    lists = {
+        "FaceEvalDataset": ("dataset_root", "pair_label_path"),
+        "LFWEvalDataset": ("image_root", "pairs_path"),
+    }
+    for name, (folder, file) in lists.items():
+        dataset = {"name": name, folder: "no/faces", file: "no/pairs.txt"}
+        transforms = [{"DecodeImage": None}, {"NormalizeImage": None}]
+        found = problems_of(tiny_config(**{path: {**dataset, "transform_ops": transforms}}))
+        assert [problem.split(" (")[0] for problem in found] == [
+            f"{path}.{folder}: the folder no/faces does not exist",
+            f"{path}.{file}: the file no/pairs.txt does not exist",
+        ]
+
+
+def test_random_transforms_are_refused_in_evaluation(tiny_config):
+    ops = "[DecodeImage: {}, RandFlipImage: {}, NormalizeImage: {}]"
+    assert problems_of(tiny_config(), f"DataLoader.Eval.dataset.transform_ops={ops}") == [
+        "DataLoader.Eval.dataset.transform_ops.1.RandFlipImage: evaluation takes no random transform; "
+        "Global.flip_test adds the mirror image."
+    ]
+
+
 def test_a_missing_section_is_named(tiny_config):
     found = problems_of(tiny_config(Arch=None, Optimizer=None, Metric=None))
     assert found == [
