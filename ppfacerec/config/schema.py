@@ -34,6 +34,7 @@ class GlobalSection:
     eval_backend: Literal["auto", "eager", "onednn"] = "auto"
     print_batch_step: int = 20
     update_freq: int = 1
+    bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False
     flip_test: bool = True
     feature_normalize: bool = False

@@ -19,9 +19,11 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import paddle
-from paddle import nn
 
-from ppfacerec import safe_pickle
+from ppfacerec import distributed, safe_pickle
+from ppfacerec.engine.saved_state import from_saved, saved_arrays, to_saved
+from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
 SUFFIXES = (".pdparams", ".pdopt", ".pdstates")
 
@@ -46,18 +48,27 @@ class Progress:
 
 
 def save_checkpoint(
-    prefix: Path, layer: nn.Layer, optimizer: paddle.optimizer.Optimizer, states: Mapping[str, Any]
+    prefix: Path,
+    recognizer: FaceRecognizer,
+    optimizer: paddle.optimizer.Optimizer,
+    states: Mapping[str, Any],
+    sparse: Optional[SparseUpdate] = None,
 ) -> None:
-    """Write a checkpoint; at every moment the old or the new one is complete.
+    """Write a checkpoint; at every moment the old or the new one is complete. All processes call it, rank 0 writes.
 
     Args:
         prefix: output_dir / "latest", without suffix.
         states: plain values and arrays for .pdstates.
+        sparse: what holds the state of the head's rows, where only sampled ones are updated.
     """
+    weights = saved_arrays(recognizer, recognizer.state_dict())
+    optimizer_arrays = optimizer_state(recognizer, optimizer, sparse)
+    if distributed.rank() != 0:
+        return
     finish_interrupted_save(prefix)
     writers: dict[str, Callable[[Path], None]] = {
-        ".pdparams": lambda path: paddle.save(layer.state_dict(), str(path)),
-        ".pdopt": lambda path: _dump(optimizer_state(layer, optimizer), path),
+        ".pdparams": lambda path: paddle.save({k: paddle.to_tensor(v) for k, v in weights.items()}, str(path)),
+        ".pdopt": lambda path: _dump(optimizer_arrays, path),
         ".pdstates": lambda path: _dump(dict(states), path),
     }
     manifest = {}
@@ -98,17 +109,29 @@ def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any
     return safe_pickle.load(_file(prefix, ".pdopt")), safe_pickle.load(_file(prefix, ".pdstates"))
 
 
-def optimizer_state(layer: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, dict[str, np.ndarray]]:
+def optimizer_state(
+    recognizer: FaceRecognizer, optimizer: paddle.optimizer.Optimizer, sparse: Optional[SparseUpdate] = None
+) -> dict[str, dict[str, np.ndarray]]:
     """Optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
 
     Paddle's own keys begin with automatic names (linear_0.w_0), which depend on what was built before.
     """
-    structured = {tensor.name: name for name, tensor in layer.state_dict().items()}
+    structured = {tensor.name: name for name, tensor in _trained(recognizer).items()}
     state: dict[str, dict[str, np.ndarray]] = {}
     for key, value in _flat(optimizer.state_dict()).items():
         owner = max((name for name in structured if key.startswith(f"{name}_")), key=len)
-        state.setdefault(structured[owner], {})[key[len(owner) + 1 :]] = value.numpy()
+        name, slot = structured[owner], key[len(owner) + 1 :]
+        if sparse is not None and name == HEAD_WEIGHT:
+            value = sparse.slots.get(slot, value)
+        state.setdefault(name, {})[slot] = to_saved(recognizer, name, value)
     return state
+
+
+def _trained(recognizer: FaceRecognizer) -> dict[str, paddle.Tensor]:
+    """What the optimizer may train, by structured names; sampled rows stand for the whole weight."""
+    active = getattr(recognizer.head, "active", None)
+    tensors = recognizer.state_dict()
+    return tensors if active is None else {**tensors, HEAD_WEIGHT: active.parameter}
 
 
 _MASTER = "master_weight"
@@ -122,14 +145,18 @@ def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
 
 
 def set_optimizer_state(
-    layer: nn.Layer, optimizer: paddle.optimizer.Optimizer, state: Mapping[str, Mapping[str, np.ndarray]]
+    recognizer: FaceRecognizer,
+    optimizer: paddle.optimizer.Optimizer,
+    state: Mapping[str, Mapping[str, np.ndarray]],
+    sparse: Optional[SparseUpdate] = None,
 ) -> None:
-    """Give a fresh optimizer the state that ``optimizer_state`` returned.
+    """Give a fresh optimizer the state that ``optimizer_state`` returned, in any number of processes.
 
     Raises:
         ValueError: the state has a parameter that the network has not.
     """
-    automatic = {name: tensor.name for name, tensor in layer.state_dict().items()}
+    trained = _trained(recognizer)
+    automatic = {name: tensor.name for name, tensor in trained.items()}
     unknown = [name for name in state if name not in automatic]
     if unknown:
         raise ValueError(f"The checkpoint's optimizer state has {unknown[:3]}, which the network has not.")
@@ -137,10 +164,13 @@ def set_optimizer_state(
     masters = {}
     for name, slots in state.items():
         for slot, value in slots.items():
+            tensor = paddle.to_tensor(from_saved(recognizer, name, value))
             if slot == _MASTER:
-                masters[automatic[name]] = paddle.to_tensor(value)
-            else:
-                tensors[f"{automatic[name]}_{slot}"] = paddle.to_tensor(value)
+                masters[automatic[name]] = tensor
+                continue
+            if sparse is not None and name == HEAD_WEIGHT and tensor.shape == sparse.active.weight.shape:
+                sparse.slots[slot], tensor = tensor, paddle.zeros_like(sparse.active.parameter)
+            tensors[f"{automatic[name]}_{slot}"] = tensor
     if masters:
         tensors["master_weights"] = masters
     optimizer.set_state_dict(tensors)

@@ -9,11 +9,12 @@ from typing import Union
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from ppfacerec import safe_pickle
 from ppfacerec.config import weights_file
+from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
+from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.registry import near_match
 
 # What paddle.save adds to a state dict.
@@ -59,9 +60,9 @@ def read_weights(path: Union[str, Path]) -> dict[str, np.ndarray]:
     return {f"backbone.{name}": array for name, array in arrays.items()}
 
 
-def match_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> WeightsReport:
+def match_weights(recognizer: FaceRecognizer, weights: Mapping[str, np.ndarray]) -> WeightsReport:
     """Compare names and shapes."""
-    own = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
+    own = saved_shapes(recognizer)
     both = [name for name in own if name in weights]
     other_shape = tuple(name for name in both if own[name] != weights[name].shape)
     return WeightsReport(
@@ -72,18 +73,19 @@ def match_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> Weights
     )
 
 
-def set_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
-    """Copy the arrays that have the layer's names into it, in the layer's own dtype."""
-    for name, tensor in layer.state_dict().items():
+def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, np.ndarray]) -> None:
+    """Copy the arrays that have the network's names into it, in the network's own dtype."""
+    for name, tensor in recognizer.state_dict().items():
         if name in weights:
-            tensor.set_value(paddle.to_tensor(weights[name]).astype(tensor.dtype))
+            array = from_saved(recognizer, name, weights[name])
+            tensor.set_value(paddle.to_tensor(array).astype(tensor.dtype))
 
 
-def load_pretrained(recognizer: nn.Layer, prefix: str) -> WeightsReport:
+def load_pretrained(recognizer: FaceRecognizer, prefix: str) -> WeightsReport:
     """Load pretrained weights: the whole backbone or nothing; a head only where it fits.
 
     Args:
-        recognizer: a ``FaceRecognizer``, with or without a head.
+        recognizer: with or without a head.
         prefix: the .pdparams file, with or without its suffix.
 
     Raises:
