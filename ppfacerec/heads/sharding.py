@@ -92,7 +92,7 @@ class ShardedBatch(BatchGroup):
         return rows[self._first : self._last]
 
     def sum(self, values: paddle.Tensor) -> paddle.Tensor:
-        return distributed.sum_tensor(values)
+        return distributed.sum_tensor(values.clone())
 
     def max(self, values: paddle.Tensor) -> paddle.Tensor:
-        return distributed.max_tensor(values)
+        return distributed.max_tensor(values.clone())
