@@ -28,6 +28,7 @@ class GlobalSection:
     checkpoints: Optional[str] = None
     pretrained_model: Optional[str] = None
     save_interval: int = 1
+    save_head: Union[bool, Literal["shards"]] = True
     eval_during_train: bool = True
     eval_interval: int = 1
     eval_before_train: bool = False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
 import paddle
 
-from ppfacerec.engine.saved_state import from_saved, saved_arrays
+from ppfacerec.engine.saved_state import from_saved
 from ppfacerec.recognizer import FaceRecognizer
 
 
@@ -50,10 +50,11 @@ class EMA:
         for name, tensor in self._recognizer.state_dict().items():
             tensor.set_value(tensors[name].astype(tensor.dtype))
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The averages as files have them."""
-        return saved_arrays(self._recognizer, self._average)
+    def tensors(self) -> Mapping[str, paddle.Tensor]:
+        """The averages by the names of what they are averages of."""
+        return self._average
 
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over the averages of a checkpoint."""
         for name, tensor in self._average.items():
             tensor.set_value(from_saved(self._recognizer, name, state[name]))

@@ -17,9 +17,10 @@ from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.data import EVAL_DATASETS, SAMPLERS, TRAIN_DATASETS
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
-from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states, set_optimizer_state
+from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
+from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
 from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
 from ppfacerec.heads import HEADS, MarginHead
@@ -73,7 +74,7 @@ class Engine:
         progress = self._resume(recognizer, optimizer, precision, ema, sparse)
         plan = TrainingPlan(
             self.output_dir, glob.epochs, glob.save_interval, glob.eval_interval, glob.print_batch_step,
-            glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync,
+            glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync, glob.save_head,
         )  # fmt: skip
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)

@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 
 from ppfacerec import distributed
+from ppfacerec.engine.head_shards import ShardedArray
 from ppfacerec.heads import MarginHead
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
@@ -40,8 +41,11 @@ def from_saved(recognizer: FaceRecognizer, name: str, array: Any) -> np.ndarray:
     head = recognizer.head
     if name != HEAD_WEIGHT or not isinstance(head, MarginHead) or tuple(array.shape) != head.saved_shape:
         return array
-    first, K = head.shard.start, head.num_sub_centers
-    return np.ascontiguousarray(array[:, first * K : (first + head.shard.size) * K].T)
+    first = head.shard.start * head.num_sub_centers
+    last = first + head.shard.size * head.num_sub_centers
+    if isinstance(array, ShardedArray):
+        return array.rows(first, last)
+    return np.ascontiguousarray(array[:, first:last].T)
 
 
 def saved_arrays(recognizer: FaceRecognizer, tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:

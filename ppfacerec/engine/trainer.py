@@ -10,14 +10,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, Union
 
 import numpy as np
 import paddle
 
 from ppfacerec import distributed
 from ppfacerec.data.loader import Batch, TrainLoader
-from ppfacerec.engine.checkpoint import Progress, save_checkpoint
+from ppfacerec.engine.checkpoint import HeadFiles, Progress, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.heads import MarginHead
@@ -26,6 +26,9 @@ from ppfacerec.losses import WeightedSum
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, agree_on_overflow, seed_step, to_network_input
+
+# A head.weight above this is saved in a file a process.
+SHARD_FROM_BYTES = 1 << 30
 
 
 class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
@@ -45,6 +48,7 @@ class TrainingPlan:
     seed: int
     eval_before_train: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
+    save_head: Union[bool, Literal["shards"]] = True
 
 
 class Trainer:
@@ -209,10 +213,20 @@ class Trainer:
         states["scaler"] = {
             k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in self.precision.scaler.state_dict().items()
         }
-        if self.ema:
-            states["ema"] = self.ema.state()
-        save_checkpoint(self.plan.output_dir / name, self.recognizer, self.optimizer, states, self.sparse)
+        save_checkpoint(
+            self.plan.output_dir / name, self.recognizer, self.optimizer, states, self.sparse, self.ema,
+            self._head_files(name),
+        )  # fmt: skip
         distributed.barrier()
+
+    def _head_files(self, name: str) -> HeadFiles:
+        head = self.recognizer.head
+        if not isinstance(head, MarginHead):
+            return "whole"
+        if name == "best_model" and self.plan.save_head is False:
+            return "none"
+        is_large = 4 * math.prod(head.saved_shape) > SHARD_FROM_BYTES
+        return "shards" if self.plan.save_head == "shards" or is_large else "whole"
 
     def _meter(self, losses: dict[str, float], num_samples: int, reader_cost: float, batch_cost: float) -> None:
         for name, value in losses.items():

@@ -100,14 +100,17 @@ class MarginSoftmax(PyLayer):
         step = _Pass(classes, classes.group.gather(unit), weight)
         target = step.target_cosines()
         log_sum = step.log_sum(target)
-        ctx.step = step
+        ctx.step, ctx.is_frozen = step, (unit.stop_gradient, weight.stop_gradient)
         return classes.group.own(log_sum), classes.group.own(target)
 
     @staticmethod
-    def backward(ctx: Any, grad_log_sum: paddle.Tensor, grad_target: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+    def backward(
+        ctx: Any, grad_log_sum: paddle.Tensor, grad_target: paddle.Tensor
+    ) -> tuple[Optional[paddle.Tensor], ...]:
         group = ctx.step.classes.group
         grad_unit, grad_weight = ctx.step.backward(group.gather(grad_log_sum), group.gather(grad_target))
-        return group.own(group.sum(grad_unit)), grad_weight
+        gradients = group.own(group.sum(grad_unit)), grad_weight
+        return tuple(None if frozen else g for frozen, g in zip(ctx.is_frozen, gradients))
 
 
 class _Chunk(NamedTuple):
