@@ -35,11 +35,11 @@ def barrier() -> None:
         dist.barrier()
 
 
-def broadcast_layer(layer: paddle.nn.Layer) -> None:
-    """Give every rank rank 0's parameters and buffers."""
+def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0) -> None:
+    """Give every rank the tensors of one."""
     if world_size() > 1:
-        for tensor in layer.state_dict().values():
-            dist.broadcast(tensor, src=0)
+        for tensor in tensors:
+            dist.broadcast(tensor, src=source)
 
 
 def average_tensors(tensors: Iterable[paddle.Tensor], bucket_mib: int = 32) -> None:
@@ -84,6 +84,82 @@ def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     gathered: list[paddle.Tensor] = []
     dist.all_gather(gathered, paddle.to_tensor(padded))
     return np.concatenate([part.numpy()[:count] for part, count in zip(gathered, counts)])
+
+
+def collect_rows(rows: paddle.Tensor, counts: Sequence[int], block: int = 1 << 16) -> np.ndarray:
+    """All ranks' rows in the order of ranks, on rank 0; the other ranks help and get an empty array.
+
+    Args:
+        rows: (counts[rank], D) float32 of this rank.
+        counts: rows of each rank, known to all.
+        block: rows a message; a process never holds more of another's than that, but for rank 0.
+    """
+    size = sum(counts) if rank() == 0 else 0
+    whole = np.empty((size, rows.shape[1]), np.float32)
+    for source, count in enumerate(counts):
+        for first in range(0, count, block):
+            length = min(block, count - first)
+            part = rows[first : first + length].clone() if source == rank() else paddle.empty(
+                [length, rows.shape[1]], rows.dtype
+            )  # fmt: skip
+            dist.broadcast(part, src=source)
+            if rank() == 0:
+                start = sum(counts[:source]) + first
+                whole[start : start + length] = part.numpy()
+    return whole
+
+
+def gather_tensors(tensor: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
+    """Concatenate the rows of all ranks in rank order, on every rank and device; no gradient flows back.
+
+    Args:
+        tensor: (counts[rank], ...) of this rank.
+        counts: rows of each rank, known to all.
+    """
+    if world_size() == 1:
+        return tensor
+    missing = max(counts) - tensor.shape[0]
+    if missing:  # gloo gathers equal sizes only
+        tensor = paddle.concat([tensor, paddle.zeros([missing, *tensor.shape[1:]], tensor.dtype)])
+    gathered: list[paddle.Tensor] = []
+    dist.all_gather(gathered, tensor)
+    return paddle.concat([part[:count] for part, count in zip(gathered, counts)])
+
+
+def gather_integers(values: Sequence[int]) -> list[list[int]]:
+    """The integers of every rank, as many from each, on every rank."""
+    if world_size() == 1:
+        return [list(values)]
+    gathered: list[paddle.Tensor] = []
+    dist.all_gather(gathered, paddle.to_tensor(list(values), dtype="int64"))
+    return [part.tolist() for part in gathered]
+
+
+def sum_tensor(tensor: paddle.Tensor) -> paddle.Tensor:
+    """Sum over the ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def max_tensor(tensor: paddle.Tensor) -> paddle.Tensor:
+    """Maximum over the ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor
+
+
+@paddle.no_grad()
+def moments(values: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """Mean and unbiased standard deviation of the values (N,) of all ranks, whatever each one's number.
+
+    Two passes, as the variance of numbers far from 0 drowns in E[x^2] - E[x]^2. One value alone deviates by 0.
+    """
+    values = values.astype("float64").flatten()
+    total = sum_tensor(paddle.stack([paddle.sum(values), paddle.full([], values.shape[0], "float64")]))
+    mean = total[0] / total[1]
+    squares = sum_tensor(paddle.sum((values - mean) ** 2))
+    return mean.astype("float32"), paddle.sqrt(squares / paddle.clip(total[1] - 1, min=1)).astype("float32")
 
 
 def any_rank(flag: bool) -> bool:

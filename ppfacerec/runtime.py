@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Optional
 
@@ -9,6 +10,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ppfacerec import distributed
 from ppfacerec.cpu_tuning import tune_cpu
 from ppfacerec.data.transforms import NormalizeImage
 from ppfacerec.log import logger
@@ -63,6 +65,16 @@ def to_network_input(images: paddle.Tensor, normalize: NormalizeImage) -> paddle
     std = paddle.to_tensor(normalize.std, dtype="float32")
     values = (images.astype("float32") * normalize.scale - mean) / std  # (N, H, W, 3)
     return values.transpose([0, 3, 1, 2])
+
+
+def agree_on_overflow(parameters: Sequence[paddle.Tensor]) -> None:
+    """Let the loss scaler of every process see an overflow in one, so that all skip the step.
+
+    Averaged gradients are the same everywhere; those of a part of the classes are not.
+    """
+    own = [p.grad for p in parameters if p.is_distributed]
+    if own and distributed.any_rank(not all(paddle.isfinite(gradient).all().item() for gradient in own)):
+        own[0][:1] = float("inf")
 
 
 class MixedPrecision:

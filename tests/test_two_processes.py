@@ -4,42 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from launching import ROOT, launch
 
 from ppfacerec.data.pair_bin import read_bin, write_bin
 from ppfacerec.engine.weights import read_weights
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-
-
-def launch(num_processes: int, script: str, *arguments: str, log_dir: Path, expect: int = 0) -> str:
-    """Run a script in one process or under the launcher; the output of all ranks."""
-    command = [sys.executable]
-    if num_processes > 1:
-        command += [
-            "-m",
-            "paddle.distributed.launch",
-            "--nproc_per_node",
-            str(num_processes),
-            "--log_dir",
-            str(log_dir),
-        ]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.run(
-        [*command, script, *arguments], cwd=log_dir.parent, env=environment, capture_output=True, text=True, timeout=240
-    )
-    output = done.stdout + done.stderr
-    if num_processes > 1:
-        output += "".join(path.read_text(errors="replace") for path in sorted(log_dir.glob("workerlog.*")))
-    assert (done.returncode == 0) == (expect == 0), output
-    return output
 
 
 def train(num_processes: int, config: Path, output: Path, *overrides: str, **options) -> str:

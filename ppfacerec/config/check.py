@@ -191,6 +191,14 @@ def _refused(registry: Registry, spec: Spec) -> Iterator[str]:
         yield f"{spec.path}.{error}"
 
 
+def _check_head(config: Config, mode: Mode) -> Iterator[str]:
+    from ppfacerec.heads import HeadOptions
+
+    head, names = config.Arch.Head, [field.name for field in dataclasses.fields(HeadOptions)]
+    options = {name: value for name, value in head.kwargs.items() if name in names}
+    yield from _refused(Registry("head options", HeadOptions), Spec("HeadOptions", options, head.path))
+
+
 def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.optim import SCHEDULES
 
@@ -254,6 +262,7 @@ def _check_images(section: DataSection, path: str) -> Iterator[str]:
 # (the parts of the config that a rule reads, the rule)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], ...] = (
     (("Arch",), _check_embedding_size),
+    (("Arch",), _check_head),
     (("Global",), _check_global),
     (("EMA",), _check_ema),
     (("Optimizer", "Global"), _check_schedule),

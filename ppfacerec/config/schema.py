@@ -28,6 +28,7 @@ class GlobalSection:
     checkpoints: Optional[str] = None
     pretrained_model: Optional[str] = None
     save_interval: int = 1
+    save_head: Union[bool, Literal["shards"]] = True
     eval_during_train: bool = True
     eval_interval: int = 1
     eval_before_train: bool = False
@@ -35,6 +36,7 @@ class GlobalSection:
     report: bool = False
     print_batch_step: int = 20
     update_freq: int = 1
+    bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False
     flip_test: bool = True
     feature_normalize: bool = False

@@ -9,6 +9,7 @@ from typing import Optional
 
 import numpy as np
 import paddle
+from paddle import nn
 
 from ppfacerec import __version__, distributed
 from ppfacerec.backbones import BACKBONES
@@ -16,16 +17,18 @@ from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.data import EVAL_DATASETS, SAMPLERS, TRAIN_DATASETS
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
-from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states, set_optimizer_state
+from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
+from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
 from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
-from ppfacerec.heads import HEADS
+from ppfacerec.heads import HEADS, MarginHead
 from ppfacerec.log import VisualDLLog, log_to_file, logger, table
 from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.metrics import METRICS
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
+from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, choose_device, refuse_onednn_training
 
@@ -61,14 +64,17 @@ class Engine:
         np.random.seed(glob.seed)
         loader = self._train_loader()
         recognizer = self._recognizer(with_head=True)
+        self._prepare_head(recognizer.head, loader)
         optimizer = self._optimizer(recognizer)
+        active = getattr(recognizer.head, "active", None)
+        sparse = SparseUpdate(active, optimizer) if active else None
         precision = self._precision()
         precision.decorate(recognizer.backbone, optimizer)
         ema = EMA(recognizer, self.config.EMA.decay) if self.config.EMA else None
-        progress = self._resume(recognizer, optimizer, precision, ema)
+        progress = self._resume(recognizer, optimizer, precision, ema, sparse)
         plan = TrainingPlan(
             self.output_dir, glob.epochs, glob.save_interval, glob.eval_interval, glob.print_batch_step,
-            glob.update_freq, glob.seed, glob.eval_before_train,
+            glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync, glob.save_head,
         )  # fmt: skip
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
@@ -79,7 +85,7 @@ class Engine:
             save_config(self.config, self.output_dir / "config.yaml")
         trainer = Trainer(
             recognizer, self._losses(), optimizer, self._schedule(loader), loader, evaluator, precision, plan, ema,
-            progress, visualdl,
+            progress, visualdl, sparse,
         )  # fmt: skip
         evaluations = trainer.train()
         self._say_results(evaluations, progress)
@@ -163,8 +169,15 @@ class Engine:
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
             load_pretrained(recognizer, self.config.Global.pretrained_model)
-        distributed.broadcast_layer(recognizer)
+        is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
+        distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer
+
+    def _prepare_head(self, head: nn.Layer, loader: TrainLoader) -> None:
+        if isinstance(head, MarginHead):
+            head.reserve(loader.sampler.global_batch_size * self.config.Global.update_freq)
+            if self.config.AMP and self._device == "gpu":
+                head.matmul_dtype = self.config.AMP.dtype
 
     def _losses(self) -> WeightedSum:
         assert self.config.Loss is not None, "checked by load_config"
@@ -217,6 +230,7 @@ class Engine:
         optimizer: paddle.optimizer.Optimizer,
         precision: MixedPrecision,
         ema: Optional[EMA],
+        sparse: Optional[SparseUpdate],
     ) -> Progress:
         """Go on from ``Global.checkpoints``; a fresh progress where there is none."""
         prefix = self.config.Global.checkpoints
@@ -231,7 +245,7 @@ class Engine:
             raise ValueError(f"{weights_file(prefix)} does not fit the network of the config: {'; '.join(problems)}.")
         optimizer_state, states = load_states(prefix)
         set_weights(recognizer, weights)
-        set_optimizer_state(recognizer, optimizer, optimizer_state)
+        set_optimizer_state(recognizer, optimizer, optimizer_state, sparse)
         if precision.level is not None and states["scaler"]:
             precision.scaler.load_state_dict(states["scaler"])
         if ema:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from ppfacerec import safe_pickle
 from ppfacerec.config import weights_file
+from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files
+from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
+from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.registry import near_match
 
 # What paddle.save adds to a state dict.
@@ -40,8 +43,10 @@ class WeightsReport:
         return lines
 
 
-def read_weights(path: Union[str, Path]) -> dict[str, np.ndarray]:
+def read_weights(path: Union[str, Path]) -> dict[str, Any]:
     """Read a .pdparams file through the allow-list; a backbone's own keys get the prefix ``backbone.``.
+
+    A head that its checkpoint has in files of its own is there as a ``ShardedArray``.
 
     Raises:
         ValueError: the file is no dict of arrays, is damaged, or would import something else when unpickled.
@@ -55,13 +60,22 @@ def read_weights(path: Union[str, Path]) -> dict[str, np.ndarray]:
     if not arrays or not_arrays:
         raise ValueError(f"{path}: expected a dict of arrays, found {not_arrays[:3] or 'an empty one'}.")
     if any(name.startswith(("backbone.", "head.")) for name in arrays):
-        return arrays
+        return {**arrays, **_sharded_head(Path(path))}
     return {f"backbone.{name}": array for name, array in arrays.items()}
 
 
-def match_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> WeightsReport:
+def _sharded_head(path: Path) -> dict[str, ShardedArray]:
+    prefix = path.with_suffix("")
+    manifest_path = prefix.with_name(f"{prefix.name}.manifest.json")
+    if not manifest_path.is_file():
+        return {}
+    shards = shard_files(prefix, json.loads(manifest_path.read_text(encoding="utf-8")))
+    return {HEAD_WEIGHT: ShardedArray(ShardReader(shards), "weight")} if shards else {}
+
+
+def match_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> WeightsReport:
     """Compare names and shapes."""
-    own = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
+    own = saved_shapes(recognizer)
     both = [name for name in own if name in weights]
     other_shape = tuple(name for name in both if own[name] != weights[name].shape)
     return WeightsReport(
@@ -72,18 +86,19 @@ def match_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> Weights
     )
 
 
-def set_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
-    """Copy the arrays that have the layer's names into it, in the layer's own dtype."""
-    for name, tensor in layer.state_dict().items():
+def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
+    """Copy the arrays that have the network's names into it, in the network's own dtype."""
+    for name, tensor in recognizer.state_dict().items():
         if name in weights:
-            tensor.set_value(paddle.to_tensor(weights[name]).astype(tensor.dtype))
+            array = from_saved(recognizer, name, weights[name])
+            tensor.set_value(paddle.to_tensor(array).astype(tensor.dtype))
 
 
-def load_pretrained(recognizer: nn.Layer, prefix: str) -> WeightsReport:
+def load_pretrained(recognizer: FaceRecognizer, prefix: str) -> WeightsReport:
     """Load pretrained weights: the whole backbone or nothing; a head only where it fits.
 
     Args:
-        recognizer: a ``FaceRecognizer``, with or without a head.
+        recognizer: with or without a head.
         prefix: the .pdparams file, with or without its suffix.
 
     Raises:

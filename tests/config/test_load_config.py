@@ -86,11 +86,22 @@ def test_quotient_is_a_number(tiny_config):
         (
             ["Arch.Head.margn=0.5"],
             "Arch.Head.margn: ArcMargin has no argument 'margn'. Did you mean 'margin'? It takes: embedding_size, "
-            "class_num, margin, scale, easy_margin, straight_through.",
+            "class_num, margin, scale, easy_margin, straight_through, class_parallel, sample_rate, sparse_update, "
+            "chunk_size, num_sub_centers, interclass_filtering_threshold.",
         ),
         (
             ["Arch.Head.embedding_size=256"],
             "Arch.Head.embedding_size: 256, but Arch.Backbone.num_features of MobileFaceNet is 128; make them equal.",
+        ),
+        (["Arch.Head.sample_rate=1.5"], "Arch.Head.sample_rate: expected a number above 0 and up to 1, found 1.5."),
+        (["Arch.Head.chunk_size=0"], "Arch.Head.chunk_size: expected an integer of at least 1, found 0."),
+        (
+            ["Arch.Head.sparse_update=True"],
+            "Arch.Head.sparse_update: needs a sample_rate below 1; with 1.0 every class is updated.",
+        ),
+        (
+            ["Arch.Head.interclass_filtering_threshold=64"],
+            "Arch.Head.interclass_filtering_threshold: expected a cosine from -1 to 1, found 64.",
         ),
         (["Arch.Head.class_num=many"], "Arch.Head.class_num: expected an integer, found 'many' (str)."),
         (["Loss.Train=[CELos]"], "Loss.Train.0.CELos: unknown loss 'CELos'. Did you mean 'CELoss'? Known: CELoss."),
