@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Optional
@@ -43,6 +44,13 @@ def choose_device(name: Literal["auto", "cpu", "gpu"]) -> str:
             logger.info("CPU: %s", done)
     paddle.set_device(device)  # under paddle.distributed.launch: this process's own GPU
     return device
+
+
+def device_memory() -> int:
+    """Bytes that this process may take: the GPU's memory, or its share of the machine's."""
+    if paddle.get_device() != "cpu":
+        return int(paddle.device.cuda.get_device_properties().total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // distributed.world_size()
 
 
 def refuse_onednn_training() -> None:

@@ -29,8 +29,9 @@ from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.metrics import METRICS
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
 from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision, choose_device, refuse_onednn_training
+from ppfacerec.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
 
 
 class Engine:
@@ -65,6 +66,7 @@ class Engine:
         loader = self._train_loader()
         recognizer = self._recognizer(with_head=True)
         self._prepare_head(recognizer.head, loader)
+        self._check_memory(recognizer, loader)
         optimizer = self._optimizer(recognizer)
         active = getattr(recognizer.head, "active", None)
         sparse = SparseUpdate(active, optimizer) if active else None
@@ -178,6 +180,18 @@ class Engine:
             head.reserve(loader.sampler.global_batch_size * self.config.Global.update_freq)
             if self.config.AMP and self._device == "gpu":
                 head.matmul_dtype = self.config.AMP.dtype
+
+    def _check_memory(self, recognizer: FaceRecognizer, loader: TrainLoader) -> None:
+        """Warn before the start where `ppfacerec plan` would say that it does not fit."""
+        amp = self.config.AMP.level if self.config.AMP and self._device == "gpu" else None
+        assert self.config.Optimizer is not None, "checked by load_config"
+        size = size_of_run(
+            recognizer, self.config.Arch.Backbone.name, loader.sampler.batch_size, distributed.world_size(),
+            self.config.Optimizer.spec.name, amp,
+        )  # fmt: skip
+        memory = device_memory()
+        if size.total() > memory:
+            logger.warning("Memory, as `ppfacerec plan` estimates it: %s", fit(size, memory))
 
     def _losses(self) -> WeightedSum:
         assert self.config.Loss is not None, "checked by load_config"

@@ -22,7 +22,7 @@ from ppfacerec.log import logger
 # Below, one all-reduce of the whole weight's gradient is cheap, and every process having all classes is simpler.
 PARALLEL_FROM = 10_000
 # Cosines of one chunk: 1 MiB, which fits a core's cache, or enough to keep a GPU busy.
-_CPU_CHUNK, _GPU_CHUNK = 1 << 18, 1 << 24
+CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
 _INITIAL_BLOCK = 1024  # classes whose first weights come from one generator
 
 
@@ -179,7 +179,7 @@ class MarginHead(nn.Layer):
     def _chunk(self, num_samples: int) -> int:
         if self._chunk_size is not None:
             return self._chunk_size
-        cosines = _CPU_CHUNK if paddle.get_device() == "cpu" else _GPU_CHUNK
+        cosines = CPU_CHUNK if paddle.get_device() == "cpu" else GPU_CHUNK
         return max(256, cosines // num_samples) // self.num_sub_centers or 1
 
     def _sampled(self, labels: paddle.Tensor, positions: np.ndarray) -> tuple[paddle.Tensor, int, np.ndarray]:
