@@ -1,4 +1,4 @@
-"""The command line: ``ppfacerec train | eval | demo-data``; tools/*.py call the same functions."""
+"""The command line: ``ppfacerec train | eval | plan | demo-data``; tools/*.py call the same functions."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     # Must stand before paddle is imported: without it glog and a ccache hint drown the log.
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     log.setup_logging(int(os.environ.get("PADDLE_TRAINER_ID", "0")))
     try:
         return run(arguments)
@@ -76,13 +77,49 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_arguments(parser)
+    parser.add_argument(
+        "--report", action="store_true",
+        help="write output_dir/report/index.html with plots, thresholds and the hardest pairs; as Global.report=True",
+    )  # fmt: skip
+    parser.add_argument(
+        "--embeddings", metavar="FILE.npz", nargs="+",
+        help="score embeddings made elsewhere (keys embeddings, is_same); no config and no weights are needed",
+    )  # fmt: skip
+
+
 def _eval(arguments: argparse.Namespace) -> int:
+    if arguments.embeddings:
+        return _eval_embeddings(arguments)
     from ppfacerec.config import config_beside, load_config
     from ppfacerec.engine import Engine
 
-    path = arguments.config or config_beside(arguments.override)
-    config, notes = load_config(path, arguments.override, "eval")
+    overrides = [*arguments.override, *(["Global.report=True"] if arguments.report else [])]
+    path = arguments.config or config_beside(overrides)
+    config, notes = load_config(path, overrides, "eval")
     Engine(config, notes).evaluate()
+    return 0
+
+
+def _eval_embeddings(arguments: argparse.Namespace) -> int:
+    """Score .npz files; eval.json and the report go to ``Global.output_dir``, by default ./output."""
+    from ppfacerec.config import ConfigError, parse_yaml
+    from ppfacerec.embeddings_file import evaluate_files
+
+    settings = {"Global.output_dir": "./output", "Global.report": arguments.report}
+    for override in arguments.override:
+        key, equals, text = override.partition("=")
+        value, problems = parse_yaml(text, f"-o {override}")
+        if problems or not equals or key not in settings or not isinstance(value, type(settings[key])):
+            raise ConfigError(
+                [f"-o {override}: with --embeddings there is only Global.output_dir=FOLDER and Global.report=True."],
+                "the command",
+            )
+        settings[key] = value
+    if arguments.config:
+        raise ConfigError(["--embeddings needs no config; leave out -c."], "the command")
+    evaluate_files(arguments.embeddings, Path(str(settings["Global.output_dir"])), bool(settings["Global.report"]))
     return 0
 
 
@@ -103,8 +140,52 @@ def _demo_data(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--classes", type=int, required=True, metavar="N", help="identities")
+    parser.add_argument("--embedding-size", type=int, default=512, metavar="N", help="512 unless told")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of all machines together")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="of one GPU; says whether the run fits")
+    parser.add_argument("--batch", type=int, default=128, metavar="N", help="images a GPU and step")
+    parser.add_argument("--backbone", default="IResNet50", metavar="NAME")
+    parser.add_argument("--sample-rate", type=float, default=1.0, metavar="R", help="share of the class centres a step")
+    parser.add_argument("--optimizer", default="Momentum", choices=["SGD", "Momentum", "Adam", "AdamW"])
+    parser.add_argument("--amp", default="O1", choices=["O1", "O2", "off"])
+    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing in the backbone")
+    parser.add_argument("--data-parallel", action="store_true", help="replicate the classes instead of sharding them")
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from ppfacerec.backbones import BACKBONES
+    from ppfacerec.plan import GIB, TrainingSize, measure_backbone, report
+    from ppfacerec.registry import Spec
+
+    for name in ("classes", "embedding_size", "gpus", "batch"):
+        if getattr(arguments, name) < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: expected a whole number of at least 1, found {getattr(arguments, name)}.")
+    if not 0 < arguments.sample_rate <= 1:
+        raise ValueError(f"--sample-rate: expected a number above 0 and up to 1, found {arguments.sample_rate}.")
+    width = arguments.embedding_size
+    backbone = BACKBONES.build(Spec(arguments.backbone), num_features=width, class_num=width)  # it takes its own one
+    size = TrainingSize(
+        measure_backbone(backbone, arguments.backbone),
+        class_num=arguments.classes,
+        embedding_size=arguments.embedding_size,
+        batch_size=arguments.batch,
+        num_gpus=arguments.gpus,
+        class_parallel=not arguments.data_parallel,
+        sample_rate=arguments.sample_rate,
+        optimizer=arguments.optimizer,
+        amp=None if arguments.amp == "off" else arguments.amp,
+        recompute=arguments.recompute,
+    )
+    print(report(size, round(arguments.memory * GIB) if arguments.memory else None))
+    return 0
+
+
 _COMMANDS = {
     "train": ("Train a network as a config says.", _config_arguments, _train),
-    "eval": ("Evaluate weights on verification sets.", _config_arguments, _eval),
+    "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
+    "plan": ("Estimate a run's memory and traffic before starting it.", _plan_arguments, _plan),
     "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),
 }

@@ -7,7 +7,9 @@ gloo (CPU, tested) and NCCL, accumulation communicates once, and state-dict keys
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Optional
 
 import numpy as np
 import paddle
@@ -72,7 +74,7 @@ def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     """Concatenate the rows of all ranks in rank order, on every rank.
 
     Args:
-        rows: (counts[rank], D) float32 of this rank.
+        rows: (counts[rank], D) of this rank.
         counts: rows of each rank, known to all.
     """
     if world_size() == 1:
@@ -167,3 +169,38 @@ def any_rank(flag: bool) -> bool:
     value = paddle.to_tensor([float(flag)])
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item() > 0)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Let an error of one rank inside the block end the block on all, so that none waits for ever for the others.
+
+    The ranks meet at the end of the block; there must be no communication inside of it. A rank that did not fail
+    itself raises a ValueError with the message of the first that did.
+    """
+    if world_size() == 1:
+        yield
+        return
+    failure: Optional[Exception] = None
+    try:
+        yield
+    except Exception as error:  # whatever it is, the others must hear of it before it goes on
+        failure = error
+    texts = _gather_texts("" if failure is None else str(failure) or type(failure).__name__)
+    if failure is not None:
+        raise failure
+    for number, text in enumerate(texts):
+        if text:
+            raise ValueError(f"Rank {number} failed: {text}")
+
+
+def _gather_texts(text: str) -> list[str]:
+    """The texts of all ranks, on every rank."""
+    data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int32)  # gloo and NCCL both gather int32
+    lengths: list[paddle.Tensor] = []
+    dist.all_gather(lengths, paddle.to_tensor([len(data)], dtype="int32"))
+    sizes = [int(length.item()) for length in lengths]
+    if not max(sizes):
+        return [""] * len(sizes)
+    flat = gather_rows(data[:, None], sizes)[:, 0].astype(np.uint8)
+    return [part.tobytes().decode() for part in np.split(flat, np.cumsum(sizes)[:-1])]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
+
+from tqdm import tqdm
 
 logger = logging.getLogger("ppfacerec")
 
@@ -15,11 +18,33 @@ logger = logging.getLogger("ppfacerec")
 def setup_logging(rank: int = 0) -> None:
     """Send the log to the terminal: everything from rank 0, warnings from the others with their rank."""
     who = "ppfacerec" if rank == 0 else f"ppfacerec rank {rank}"
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _TerminalHandler(sys.stdout)
     handler.setFormatter(logging.Formatter(f"[%(asctime)s] {who} %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
     logger.handlers = [handler]
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.propagate = False
+
+
+class _TerminalHandler(logging.StreamHandler):
+    """Writes lines above a progress bar, not through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=self.stream)
+        self.flush()
+
+
+def progress_bar(iterable: Iterable[Any], total: int, what: str, unit: str = "it", initial: int = 0) -> tqdm:
+    """Iterate with a bar on rank 0's terminal; where nobody watches (a file, a pipe) there is none.
+
+    Args:
+        total: length of the whole, `initial` of which is done already.
+        what: stands before the bar.
+        unit: what is counted.
+    """
+    is_watched = sys.stderr.isatty() and os.environ.get("PADDLE_TRAINER_ID", "0") == "0"
+    return tqdm(
+        iterable, what, total, leave=False, disable=not is_watched, unit=unit, initial=initial, dynamic_ncols=True
+    )
 
 
 def log_to_file(path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from launching import ROOT, launch
 
+from ppfacerec.data.pair_bin import read_bin, write_bin
 from ppfacerec.engine.weights import read_weights
 
 pytestmark = pytest.mark.slow
@@ -65,3 +66,39 @@ def test_one_processes_checkpoint_goes_on_in_two(tiny_net_config, tmp_path):
 def test_an_error_in_one_process_ends_the_other(tiny_net_config, tmp_path):
     output = train(2, tiny_net_config(), tmp_path / "run", "Arch.Head.class_num=2", expect=1)
     assert "label 2 is out of range for class_num 2" in output
+
+
+def evaluate_in_two(config: Path, output: Path, *overrides: str, num_processes: int = 2, **options) -> str:
+    return launch(
+        num_processes, str(ROOT / "tools" / "eval.py"), "-c", str(config), "-o", f"Global.output_dir={output}",
+        *overrides, log_dir=output.parent / f"log_{output.name}", **options,
+    )  # fmt: skip
+
+
+def test_fewer_batches_than_processes_give_the_same_numbers(tiny_net_config, tmp_path):
+    """40 images in one batch: the second process has none. A random network, seeded by its weights file."""
+    config = tiny_net_config()
+    train(1, config, tmp_path / "run", "Global.epochs=1", "Optimizer.lr={name: Constant, learning_rate: 0.01}")
+    results = []
+    for num_processes in (1, 2):
+        output = tmp_path / f"eval{num_processes}"
+        evaluate_in_two(
+            config, output, f"Global.pretrained_model={tmp_path}/run/latest",
+            "DataLoader.Eval.sampler.batch_size=64", num_processes=num_processes,
+        )  # fmt: skip
+        results.append(json.loads((output / "eval.json").read_text()))
+    assert results[0] == results[1]
+
+
+def test_an_image_that_does_not_decode_in_one_process_ends_all_with_its_name(tiny_net_config, tiny_data, tmp_path):
+    """The last image is the second process's; the first must not wait for ever for the embeddings of it."""
+    good = read_bin(tiny_data / "lfw.bin")
+    images = [good.images[i] for i in good.index]
+    write_bin(tmp_path / "bad.bin", [*images[:-1], b"broken"], good.is_same)
+    config = tiny_net_config(
+        **{"DataLoader.Eval.dataset.val_data_path": str(tmp_path), "DataLoader.Eval.dataset.val_targets": "all"}
+    )
+    output = evaluate_in_two(config, tmp_path / "eval", "DataLoader.Eval.sampler.batch_size=4", expect=1)
+    message = f"{tmp_path}/bad.bin, entry 39 (pair 19) does not decode as an image: 6 bytes that start with b'broken'"
+    assert f"ppfacerec ERROR: Rank 1 failed: {message}" in output  # what rank 0 says
+    assert f"ppfacerec rank 1 ERROR: {message}" in output

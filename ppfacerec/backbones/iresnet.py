@@ -15,6 +15,7 @@ from paddle import Tensor, nn
 
 from ppfacerec.backbones.checks import face_shape, positive_int
 from ppfacerec.backbones.cpu_layers import PReLU
+from ppfacerec.backbones.recompute import forward_and_forget
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 FINAL_AREA = 7 * 7  # four stages of stride 2 leave 7x7 of a 112x112 face
@@ -83,6 +84,8 @@ class IResNet(nn.Layer):
     Args:
         num_features: length of the embedding.
         dropout: probability that an input of fc is dropped in training, in [0, 1).
+        recompute: keep only the blocks' inputs for the backward and compute the rest again: the same gradients with
+            less memory, for about a third more time (docs/distributed.md has figures).
 
     Shapes:
         images [N, 3, 112, 112] float32 -> embedding [N, num_features], not normalised.
@@ -93,8 +96,9 @@ class IResNet(nn.Layer):
 
     depths: tuple[int, int, int, int]
 
-    def __init__(self, num_features: int = 512, dropout: float = 0.0) -> None:
+    def __init__(self, num_features: int = 512, dropout: float = 0.0, recompute: bool = False) -> None:
         super().__init__()
+        self.recompute = recompute
         self.embedding_size = positive_int(type(self).__name__, "num_features", num_features)
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise ValueError(f"{type(self).__name__}: dropout must be a number in [0, 1), found {dropout!r}.")
@@ -118,7 +122,10 @@ class IResNet(nn.Layer):
     def forward(self, images: Tensor) -> Tensor:
         face_shape(type(self).__name__, images.shape)
         x = self.prelu(self.bn1(self.conv1(images)))  # (N, 64, 112, 112)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, 512, 7, 7)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in stage:
+                x = forward_and_forget(block, x) if self.recompute else block(x)
+        # now x is (N, 512, 7, 7)
         x = self.dropout(self.bn2(x)).flatten(1)  # (N, 25088)
         return self.features(self.fc(x))
 

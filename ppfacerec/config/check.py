@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
+from ppfacerec.config.paths import missing, missing_sets
 from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
 from ppfacerec.config.types import describe, matches, thaw
 from ppfacerec.registry import Registry, Spec, near_match
@@ -224,14 +225,20 @@ def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
     yield from _check_images(section, "DataLoader.Train")
     for key, kind in (("image_root", "folder"), ("cls_label_path", "file")):
         if key in section.dataset.kwargs:
-            yield from _missing(section.dataset.kwargs[key], f"{section.dataset.path}.{key}", kind, _demo_root(config))
+            yield from missing(section.dataset.kwargs[key], f"{section.dataset.path}.{key}", kind, _demo_root(config))
 
 
 def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
+    from ppfacerec.data import EVAL_DATASETS
+
     section = config.DataLoader.Eval
     if section and (mode == "eval" or config.Global.eval_during_train):
         yield from _check_images(section, "DataLoader.Eval")
-        yield from _missing_bins(section.dataset, _demo_root(config))
+        targets = _argument(EVAL_DATASETS, section.dataset, "val_targets")
+        yield from missing_sets(section.dataset, targets, _demo_root(config))
+        for spec in section.transform_ops:
+            if spec.name == "RandFlipImage":
+                yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."
 
 
 def _check_images(section: DataSection, path: str) -> Iterator[str]:
@@ -271,32 +278,3 @@ def _demo_root(config: Config) -> Optional[str]:
 def weights_file(prefix: str) -> str:
     """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights."""
     return prefix if prefix.endswith(".pdparams") else f"{prefix}.pdparams"
-
-
-def _under(path: str, folder: Optional[str]) -> bool:
-    return folder is not None and Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
-
-
-def _missing(path: str, where: str, kind: str, made_later: Optional[str]) -> Iterator[str]:
-    exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
-    if not exists and not _under(path, made_later):
-        yield f"{where}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
-
-
-def _missing_bins(dataset: Spec, made_later: Optional[str]) -> Iterator[str]:
-    from ppfacerec.data import EVAL_DATASETS
-
-    folder = dataset.kwargs.get("val_data_path")
-    if folder is None or _under(folder, made_later):
-        return
-    problems = list(_missing(folder, f"{dataset.path}.val_data_path", "folder", None))
-    yield from problems
-    if problems:
-        return
-    there = sorted(p.stem for p in Path(folder).glob("*.bin"))
-    for name in _argument(EVAL_DATASETS, dataset, "val_targets"):
-        if name not in there:
-            yield (
-                f"{dataset.path}.val_targets: {Path(folder) / name}.bin does not exist{near_match(name, there)}"
-                f" In that folder: {', '.join(there) or 'no .bin file'}."
-            )

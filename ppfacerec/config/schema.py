@@ -33,6 +33,7 @@ class GlobalSection:
     eval_interval: int = 1
     eval_before_train: bool = False
     eval_backend: Literal["auto", "eager", "onednn"] = "auto"
+    report: bool = False
     print_batch_step: int = 20
     update_freq: int = 1
     bn_sync: Literal["average", "broadcast"] = "average"

@@ -1,8 +1,7 @@
-"""Where samples come from: training images with classes, and verification sets."""
+"""Where training samples come from: images with classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Protocol
 
@@ -71,30 +70,3 @@ class ImageNetDataset:
 
     def where(self, index: int) -> str:
         return self._file.where(index)
-
-
-class FiveFaceEvalDataset:
-    """Verification sets in insightface's .bin form.
-
-    Args:
-        val_data_path: the folder of the .bin files.
-        val_targets: names of the sets, without ".bin"; PaddleClas's default is three of the five.
-
-    Attributes:
-        paths: name -> file.
-        left_out: .bin files of the folder that are not among the targets.
-
-    Raises:
-        ValueError: a target has no file; the message lists what is there.
-    """
-
-    def __init__(self, val_data_path: str, val_targets: Sequence[str] = ("agedb_30", "cfp_fp", "lfw")) -> None:
-        folder = Path(val_data_path)
-        there = sorted(p.stem for p in folder.glob("*.bin"))
-        missing = [name for name in val_targets if name not in there]
-        if missing:
-            raise ValueError(
-                f"{folder}: no {', '.join(f'{m}.bin' for m in missing)}. In that folder: {', '.join(there) or 'none'}."
-            )
-        self.paths = {name: folder / f"{name}.bin" for name in val_targets}
-        self.left_out = [name for name in there if name not in val_targets]

@@ -7,7 +7,6 @@ CALFW and CPLFW because each imitates that set's difficulty; a score on them say
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -17,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ppfacerec.data.face_parameters import draw_conditions, draw_identity
 from ppfacerec.data.face_renderer import render
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.data.pair_bin import PathLike, write_bin
+from ppfacerec.log import logger, progress_bar
 
 VERSION = 1  # of the drawings; raise it when the same seed gives other faces
 NUM_FOLDS = 10
@@ -80,7 +79,6 @@ def make_demo_data(
     images_per_identity: int = 16,
     num_pairs: int = 200,
     seed: int = 0,
-    progress: bool = True,
 ) -> Path:
     """Make the demo data in `root`, unless it is there already.
 
@@ -93,7 +91,6 @@ def make_demo_data(
         images_per_identity: training images of each.
         num_pairs: pairs of each `.bin` file, half of them of the same identity; every image is in two pairs.
         seed: not negative.
-        progress: show a bar.
 
     Returns:
         `root` as a Path.
@@ -114,12 +111,12 @@ def make_demo_data(
         )
     root, made = Path(root), {"version": VERSION, **arguments}
     if _is_there(root, made):
-        logging.getLogger(__name__).info("The demo data in %s is there already.", root)
+        logger.info("The demo data in %s is there already.", root)
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent))
     try:
-        _write(aside, num_identities, images_per_identity, num_pairs, seed, progress)
+        _write(aside, num_identities, images_per_identity, num_pairs, seed)
         (aside / "README.txt").write_text(README, encoding="utf-8")
         (aside / "demo.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
         aside.chmod(0o755)  # mkdtemp's folders are private
@@ -169,11 +166,10 @@ def list_shots(num_identities: int, images_per_identity: int, num_pairs: int, se
     return shots
 
 
-def _write(
-    folder: Path, num_identities: int, images_per_identity: int, num_pairs: int, seed: int, progress: bool
-) -> None:
+def _write(folder: Path, num_identities: int, images_per_identity: int, num_pairs: int, seed: int) -> None:
     shots = list_shots(num_identities, images_per_identity, num_pairs, seed)
-    drawn = iter(tqdm(_draw_all(shots), "Drawing faces", len(shots), disable=not progress, unit="image"))
+    logger.info("Drawing %d synthetic faces (about 10 s of one core for 1,000)", len(shots))
+    drawn = iter(progress_bar(_draw_all(shots), len(shots), "Drawing faces", "image"))
     (folder / "images").mkdir()
     with open(folder / "label.txt", "w", encoding="utf-8", newline="\n") as labels:
         for number in range(num_identities * images_per_identity):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppfacerec.data.opencv import import_cv2
+from ppfacerec.data.opencv import MAX_PIXELS, import_cv2
 
 
 def decode_rgb(data: bytes, where: str) -> np.ndarray:
@@ -21,10 +21,28 @@ def decode_rgb(data: bytes, where: str) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
-        raise ValueError(_cannot_decode(data, where, f" ({str(error).strip()})")) from error
+        too_large = "MAX_IMAGE_PIXELS" in str(error)
+        reason = f"more than {MAX_PIXELS:,} pixels" if too_large else str(error).strip()
+        raise ValueError(_cannot_decode(data, where, f" ({reason})")) from error
     if image is None:
         raise ValueError(_cannot_decode(data, where, ""))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def resize_short_side(image: np.ndarray, size: int = 112) -> np.ndarray:
+    """Resize [H, W, 3] so that the short side has `size` pixels, then cut out the central square.
+
+    The resize is insightface's for images of another size (``load_bin``: MXNet's ``resize_short``, which is OpenCV's
+    bicubic, the long side rounded down). insightface goes no further, so an image that is not square ends it with an
+    error; the central square is ours.
+    """
+    cv2 = import_cv2()
+    height, width = image.shape[:2]
+    if min(height, width) != size:
+        resized = (size, size * height // width) if height > width else (size * width // height, size)
+        image = cv2.resize(image, resized, interpolation=cv2.INTER_CUBIC)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
 
 
 def _cannot_decode(data: bytes, where: str, reason: str) -> str:

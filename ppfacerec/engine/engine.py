@@ -79,6 +79,8 @@ class Engine:
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
         evaluator = self._evaluator() if glob.eval_during_train else None
+        if evaluator:
+            evaluator.check()
         if is_main:
             save_config(self.config, self.output_dir / "config.yaml")
         trainer = Trainer(
@@ -87,6 +89,8 @@ class Engine:
         )  # fmt: skip
         evaluations = trainer.train()
         self._say_results(evaluations, progress)
+        if evaluator and evaluations:
+            self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
         return evaluations
 
     def evaluate(self) -> Evaluation:
@@ -96,12 +100,27 @@ class Engine:
         recognizer = self._recognizer(with_head=False)
         if self.config.Global.pretrained_model is None:
             logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.")
-        evaluation = self._evaluator().evaluate(recognizer.backbone)
+        evaluator = self._evaluator()
+        evaluation = evaluator.evaluate(recognizer.backbone)
         if distributed.rank() == 0:
             evaluation.save(self.output_dir / "eval.json")
         logger.info("Evaluation\n%s", evaluation.table())
         logger.info("Written: %s", self.output_dir / "eval.json")
+        self._write_report(evaluation, evaluator, self.config.Global.pretrained_model)
         return evaluation
+
+    def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: Optional[str]) -> None:
+        glob = self.config.Global
+        if not glob.report or distributed.rank() != 0:
+            return
+        from ppfacerec.report import write_report  # draws with matplotlib, which others need not import
+
+        facts = {
+            "weights": weights or "random",
+            "backbone": self.config.Arch.Backbone.name,
+            "flip test": "yes" if glob.flip_test else "no",
+        }
+        logger.info("Written: %s", write_report(self.output_dir / "report", evaluation, evaluator.dataset, facts=facts))
 
     def _begin(self, mode: str) -> None:
         if distributed.rank() == 0:
@@ -127,6 +146,7 @@ class Engine:
         assert section is not None, "checked by load_config"
         class_num = self.config.Arch.Head.kwargs["class_num"]
         dataset = TRAIN_DATASETS.build(section.dataset, class_num=class_num)
+        dataset.read(0)  # a wrong image_root shows now, not after an evaluation
         sampler = SAMPLERS.build(
             section.sampler, num_samples=len(dataset), seed=self.config.Global.seed,
             rank=distributed.rank(), world_size=distributed.world_size(),
@@ -243,10 +263,9 @@ class Engine:
         metric = self.config.Metric
         assert section is not None and metric is not None, "checked by load_config"
         dataset = EVAL_DATASETS.build(section.dataset)
-        if dataset.left_out:
-            logger.info("Evaluation sets %s; left out: %s.", ", ".join(dataset.paths), ", ".join(dataset.left_out))
+        logger.info("Evaluation sets: %s", dataset.describe())
         return Evaluator(
-            dataset.paths,
+            dataset,
             Pipeline(section.transform_ops),
             METRICS.build(metric.Eval[0]),
             batch_size=section.sampler.kwargs["batch_size"],

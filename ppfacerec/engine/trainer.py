@@ -21,7 +21,7 @@ from ppfacerec.engine.checkpoint import HeadFiles, Progress, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.heads import MarginHead
-from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger
+from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
@@ -122,7 +122,8 @@ class Trainer:
         self.recognizer.train()
         num_batches, first = len(self.loader), self.progress.iteration
         began = time.perf_counter()
-        for iteration, batch in enumerate(self.loader.epoch(epoch, first), first):
+        batches = progress_bar(self.loader.epoch(epoch, first), num_batches, f"Epoch {epoch}", "batch", first)
+        for iteration, batch in enumerate(batches, first):
             read = time.perf_counter()
             rate = self.schedule(self.progress.global_step)
             self.optimizer.set_lr(rate)

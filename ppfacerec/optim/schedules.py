@@ -75,7 +75,7 @@ class Cosine(Schedule):
 
 
 class Polynomial(Schedule):
-    """end_lr + (lr - end_lr) (1 - t / T)^power; insightface's arcface_torch uses power 2.
+    """end_lr + (lr - end_lr) (1 - t / T)^power.
 
     Args:
         end_lr: rate at the end.

@@ -66,3 +66,37 @@ def test_dropout_outside_its_range_is_refused(value):
 def test_wrong_num_features_is_refused_under_the_name_the_user_wrote():
     with pytest.raises(ValueError, match="^IResNet100: num_features must be a positive int, found -1.$"):
         IResNet100(num_features=-1)
+
+
+def test_recompute_gives_the_same_gradients_and_the_same_statistics():
+    """To the last bit, with each block computed twice; Paddle's recompute alone moves the statistics twice."""
+    images = paddle.to_tensor(np.random.RandomState(0).randn(2, 3, 112, 112).astype("float32"))
+    results = []
+    for recompute in (False, True):
+        paddle.seed(0)
+        net = IResNet18(num_features=8, dropout=0.3, recompute=recompute)
+        calls = count_calls(net.layer3[0])
+        (net(images) * paddle.arange(16, dtype="float32").reshape([2, 8])).sum().backward()
+        assert len(calls) == (2 if recompute else 1)
+        gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+        statistics = {name: t for name, t in net.state_dict().items() if name.endswith(("_mean", "_variance"))}
+        results.append({**gradients, **statistics})
+    plain, recomputed = results
+    assert plain.keys() == recomputed.keys()
+    for name, value in plain.items():
+        np.testing.assert_array_equal(recomputed[name].numpy(), value.numpy(), err_msg=name)
+
+
+def test_evaluation_recomputes_nothing():
+    net = IResNet18(num_features=8, recompute=True)
+    net.eval()
+    calls = count_calls(net.layer1[0])
+    with paddle.no_grad():
+        net(paddle.zeros([1, 3, 112, 112]))
+    assert len(calls) == 1
+
+
+def count_calls(layer: paddle.nn.Layer) -> list[int]:
+    calls: list[int] = []
+    layer.register_forward_pre_hook(lambda layer, inputs: calls.append(1))
+    return calls

@@ -18,7 +18,7 @@ from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.label_file import LabelFile
 from ppfacerec.data.pair_bin import read_bin
 
-SMALL = {"num_identities": 3, "images_per_identity": 2, "num_pairs": 40, "seed": 7, "progress": False}
+SMALL = {"num_identities": 3, "images_per_identity": 2, "num_pairs": 40, "seed": 7}
 
 
 @pytest.fixture(scope="module")

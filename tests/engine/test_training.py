@@ -208,6 +208,12 @@ def test_label_out_of_range_is_named_before_training(tiny_net_config):
         train(tiny_net_config(), "Arch.Head.class_num=2")
 
 
+def test_a_wrong_image_root_is_named_before_training(tiny_net_config, tmp_path):
+    with pytest.raises(ValueError, match=r"label\.txt, line 1 .*cannot read .* Is image_root '.*' right\?"):
+        train(tiny_net_config(), f"DataLoader.Train.dataset.image_root={tmp_path}", "Global.eval_before_train=True")
+    assert not (tmp_path / "output" / "eval.csv").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, tmp_path, monkeypatch, number):
     from ppfacerec import cli

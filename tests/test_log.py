@@ -1,0 +1,64 @@
+"""Laws of the log: meters, tables of rows, and bars only where a person watches."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+
+import pytest
+
+from ppfacerec.log import CsvLog, Meter, duration, progress_bar, setup_logging, table
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_meter_is_the_weighted_mean_since_the_last_reset():
+    meter = Meter()
+    meter.update(1.0)
+    meter.reset()
+    meter.update(2.0, 1)
+    meter.update(5.0, 2)
+    assert meter.mean == 4.0
+
+
+def test_csv_goes_on_where_an_earlier_run_stopped(tmp_path):
+    for epoch in (1, 2):
+        CsvLog(tmp_path / "train.csv").write({"epoch": epoch, "loss": 0.5})
+    assert (tmp_path / "train.csv").read_text().splitlines() == ["epoch,loss", "1,0.5", "2,0.5"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(59.9, "0:00:59"), (3661, "1:01:01"), (90061, "1 day, 1:01:01")])
+def test_duration_is_read_by_people(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_table_has_columns():
+    assert table(["set", "accuracy"], [["lfw", "0.5"]]) == "set  accuracy\n---  --------\nlfw       0.5"
+
+
+@pytest.mark.parametrize(
+    ("stream", "rank", "shows"), [(Terminal, "0", True), (io.StringIO, "0", False), (Terminal, "1", False)]
+)
+def test_a_bar_is_shown_on_rank_0s_terminal_only(monkeypatch, stream, rank, shows):
+    monkeypatch.setattr(sys, "stderr", stream())
+    monkeypatch.setenv("PADDLE_TRAINER_ID", rank)
+    assert list(progress_bar(range(5), 5, "Epoch 1")) == [0, 1, 2, 3, 4]
+    assert ("Epoch 1" in sys.stderr.getvalue()) is shows
+
+
+def test_other_ranks_speak_only_when_something_is_wrong(monkeypatch):
+    logger = logging.getLogger("ppfacerec")
+    before = logger.handlers, logger.level, logger.propagate
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    try:
+        setup_logging(rank=1)
+        logger.info("all is well")
+        logger.warning("something is not")
+        lines = sys.stdout.getvalue().splitlines()
+    finally:
+        logger.handlers, logger.level, logger.propagate = before
+    assert [line.partition("] ")[2] for line in lines] == ["ppfacerec rank 1 WARNING: something is not"]
