@@ -80,10 +80,10 @@ def test_the_loss_falls_and_the_csv_has_what_the_log_has(tiny_net_config, tmp_pa
     assert all(word in lines[0] for word in ("batch_cost: ", "reader_cost: ", "ips: ", "eta: "))
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "Momentum"])
-@pytest.mark.parametrize("update_freq", [1, 2])
-def test_resumed_run_equals_the_uninterrupted_one(tiny_net_config, tmp_path, monkeypatch, update_freq, optimizer):
-    """Stopped in mid-epoch, after a warm-up, with dropout, augmentation, EMA and evaluation in between."""
+@pytest.mark.parametrize("head", [{}, {"name": "CurricularMargin", "sample_rate": 0.5}, {"name": "AdaMargin"}], ids=str)
+@pytest.mark.parametrize(("optimizer", "update_freq"), [("AdamW", 1), ("AdamW", 2), ("Momentum", 2)])
+def test_resumed_run_equals_the_uninterrupted_one(tiny_net_config, tmp_path, monkeypatch, update_freq, optimizer, head):
+    """Stopped in mid-epoch, after a warm-up, with dropout, augmentation, EMA, sampling and evaluation in between."""
     lr = "Optimizer.lr={name: Cosine, learning_rate: 0.002, warmup_epoch: 1}"
     common = [
         "Global.epochs=3",
@@ -91,6 +91,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tiny_net_config, tmp_path, mon
         "EMA.decay=0.9",
         f"Optimizer.name={optimizer}",
         lr,
+        *(f"Arch.Head.{key}={value}" for key, value in head.items()),
     ]
     train(tiny_net_config(), *common, f"Global.output_dir={tmp_path}/whole")
 
