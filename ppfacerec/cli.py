@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ppfacerec import __version__, log
+from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -68,12 +69,13 @@ def _train(arguments: argparse.Namespace) -> int:
     if not arguments.config:
         raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
     config, notes = load_config(arguments.config, arguments.override, "train")
-    try:
-        Engine(config, notes).train()
-    except TrainingStopped:
-        latest = Path(config.Global.output_dir) / "latest"
-        log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
-        return EXIT_INTERRUPTED
+    with first_failure_first(Path(config.Global.output_dir)):
+        try:
+            Engine(config, notes).train()
+        except TrainingStopped:
+            latest = Path(config.Global.output_dir) / "latest"
+            log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
+            return EXIT_INTERRUPTED
     return 0
 
 
@@ -98,7 +100,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     overrides = [*arguments.override, *(["Global.report=True"] if arguments.report else [])]
     path = arguments.config or config_beside(overrides)
     config, notes = load_config(path, overrides, "eval")
-    Engine(config, notes).evaluate()
+    with first_failure_first(Path(config.Global.output_dir)):
+        Engine(config, notes).evaluate()
     return 0
 
 

@@ -36,6 +36,7 @@ class GlobalSection:
     report: bool = False
     print_batch_step: int = 20
     update_freq: int = 1
+    use_sync_bn: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False
     flip_test: bool = True

@@ -167,6 +167,8 @@ class Engine:
     def _recognizer(self, with_head: bool) -> FaceRecognizer:
         arch = self.config.Arch
         recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), HEADS.build(arch.Head) if with_head else None)
+        if self.config.Global.use_sync_bn and with_head:
+            recognizer.backbone = self._with_sync_bn(recognizer.backbone)
         size = sum(p.size for p in recognizer.backbone.parameters() if not p.stop_gradient)
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
@@ -174,6 +176,12 @@ class Engine:
         is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
         distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer
+
+    def _with_sync_bn(self, backbone: nn.Layer) -> nn.Layer:
+        if self._device == "gpu" and distributed.world_size() > 1:
+            return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # the keys of the state dict stay
+        logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no such layer for CPUs).")
+        return backbone
 
     def _prepare_head(self, head: nn.Layer, loader: TrainLoader) -> None:
         if isinstance(head, MarginHead):

@@ -186,6 +186,21 @@ def test_amp_on_the_cpu_is_float32_and_says_so_once(tiny_net_config, log_lines):
     assert log_lines.text.count("AMP is for GPUs: on the CPU everything is computed in float32.") == 1
 
 
+def test_synchronised_batch_norm_keeps_the_keys_and_is_said_to_be_for_gpus(tiny_net_config, log_lines):
+    from ppfacerec.backbones import MobileFaceNet
+
+    plain = MobileFaceNet()
+    names, kinds = list(plain.state_dict()), [type(layer).__name__ for layer in plain.sublayers()]
+    converted = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(plain)
+    assert list(converted.state_dict()) == names
+    new_kinds = [type(layer).__name__ for layer in converted.sublayers()]
+    assert new_kinds == [
+        kind.replace("BatchNorm2D", "SyncBatchNorm").replace("BatchNorm1D", "SyncBatchNorm") for kind in kinds
+    ]
+    train(tiny_net_config(), "Global.use_sync_bn=True", "Global.eval_during_train=False")
+    assert log_lines.text.count("Global.use_sync_bn has no effect: it is for several GPUs") == 1
+
+
 def test_loss_that_is_not_finite_stops_with_the_files_of_the_batch(tiny_net_config, tmp_path):
     with pytest.raises(ValueError, match="The loss is not finite in epoch") as caught:
         train(tiny_net_config(), "Optimizer.name=SGD", "Optimizer.lr={name: Constant, learning_rate: 1e30}")
