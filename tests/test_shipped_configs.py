@@ -108,7 +108,8 @@ def test_paddleclas_config_runs_unchanged(name, tmp_path, monkeypatch):
     assert config.DataLoader.Train.transform_ops[3].kwargs["scale"] == 1.0 / 255.0
     assert [note.split(" ")[0] for note in notes] == [
         "Global.eval_mode", "Global.re_ranking", "Global.retrieval_feature_from", "Global.use_dali",
-        "Arch.infer_add_softmax", "Arch.infer_output_key",
+        "Arch.infer_add_softmax", "Arch.infer_output_key", "DataLoader.Train.loader.use_shared_memory",
+        "DataLoader.Eval.loader.use_shared_memory",
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
@@ -44,12 +44,19 @@ def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> lis
     return problems
 
 
-def check_spec(registry: Registry, spec: Spec, given: Collection[str] = (), extra: Collection[str] = ()) -> list[str]:
+def check_spec(
+    registry: Registry,
+    spec: Spec,
+    given: Collection[str] = (),
+    extra: Collection[str] = (),
+    optional: Collection[str] = (),
+) -> list[str]:
     """Check one component's name and arguments against its constructor.
 
     Args:
         given: parameters that the engine passes and the YAML must not.
         extra: keys beside the constructor's that the engine reads itself.
+        optional: parameters that the engine passes where the YAML leaves them out.
     """
     if spec.name not in registry:
         known = registry.names()
@@ -72,7 +79,7 @@ def check_spec(registry: Registry, spec: Spec, given: Collection[str] = (), extr
                 f"{spec.path}.{name}: expected {describe(hints[name])}, found {value!r} ({type(value).__name__})."
             )
     for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and name not in spec.kwargs:
+        if parameter.default is inspect.Parameter.empty and name not in spec.kwargs and name not in optional:
             problems.append(f"{spec.path}.{name}: missing; {spec.name} needs it.")
     return problems
 
@@ -95,7 +102,7 @@ def _check_components(config: Config, mode: Mode) -> Iterator[str]:
     if config.Arch and config.Arch.Backbone:
         yield from check_spec(BACKBONES, config.Arch.Backbone)
     if config.Arch and config.Arch.Head:
-        yield from check_spec(HEADS, config.Arch.Head)
+        yield from check_spec(HEADS, config.Arch.Head, optional=("class_num",))  # else taken from the data
     for spec in filter(None, config.Loss.Train if config.Loss else ()):
         yield from check_spec(LOSSES, spec, extra=("weight",))
     if config.Optimizer and config.Optimizer.spec:
@@ -115,12 +122,24 @@ def _check_data_components(config: Config) -> Iterator[str]:
     for section, datasets in ((config.DataLoader.Train, TRAIN_DATASETS), (config.DataLoader.Eval, EVAL_DATASETS)):
         if not section:
             continue
-        if section.dataset:
-            yield from check_spec(datasets, section.dataset)
+        for spec in _with_nested(section.dataset) if section.dataset else ():
+            given = ("class_num",) if spec is not section.dataset else ()
+            yield from check_spec(datasets, spec, given)
         if section.sampler:
             yield from check_spec(SAMPLERS, section.sampler, given=("num_samples", "rank", "world_size", "seed"))
         for spec in filter(None, section.transform_ops):
             yield from check_spec(TRANSFORMS, spec)
+
+
+def _with_nested(dataset: Spec) -> Iterator[Spec]:
+    """A data set and, of a ConcatDataset, those in it."""
+    from ppfacerec.data.train_datasets import nested_specs
+
+    yield dataset
+    nested = dataset.kwargs.get("datasets")
+    if dataset.name == "ConcatDataset" and isinstance(nested, tuple) and all(isinstance(n, Mapping) for n in nested):
+        for spec in nested_specs(nested, f"{dataset.path}.datasets"):
+            yield from _with_nested(spec)
 
 
 def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
@@ -223,9 +242,17 @@ def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
     if section is None or mode == "eval":
         return
     yield from _check_images(section, "DataLoader.Train")
-    for key, kind in (("image_root", "folder"), ("cls_label_path", "file")):
-        if key in section.dataset.kwargs:
-            yield from missing(section.dataset.kwargs[key], f"{section.dataset.path}.{key}", kind, _demo_root(config))
+    for dataset in _with_nested(section.dataset):
+        for key, kind in (("image_root", "folder"), ("root", "folder"), ("cls_label_path", "file")):
+            if key in dataset.kwargs:
+                yield from missing(dataset.kwargs[key], f"{dataset.path}.{key}", kind, _demo_root(config))
+        if dataset.name == "RecordIODataset" and Path(dataset.kwargs["root"]).is_dir():
+            record = Path(dataset.kwargs["root"]) / f"{dataset.kwargs.get('prefix', 'train')}.rec"
+            yield from missing(str(record), f"{dataset.path}.root", "file", None)
+    loader = section.loader
+    for key, least in (("prefetch_factor", 1), ("max_bad_images", 0)):
+        if getattr(loader, key) < least:
+            yield f"DataLoader.Train.loader.{key}: expected {least} or more, found {getattr(loader, key)}."
 
 
 def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:

@@ -33,7 +33,7 @@ class DecodeImage:
     ) -> None:
         self.to_rgb = to_rgb
 
-    def decode(self, data: bytes, where: str) -> np.ndarray:
+    def decode(self, data: bytes, where: object) -> np.ndarray:
         """Return (H, W, 3) uint8; `where` names the image in the ValueError of one that does not decode."""
         image = decode_rgb(data, where)
         return image if self.to_rgb else np.ascontiguousarray(image[:, :, ::-1])
@@ -125,7 +125,7 @@ class Pipeline:
         self.normalize: NormalizeImage = next(t for t in built if isinstance(t, NormalizeImage))
         self._image_ops: list[Transform] = [t for t in built if not isinstance(t, (DecodeImage, NormalizeImage))]
 
-    def __call__(self, data: bytes, where: str, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+    def __call__(self, data: bytes, where: object, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the transformed image (H, W, 3) uint8.
 
         Args:
@@ -135,7 +135,7 @@ class Pipeline:
         """
         return self.transform(self.decode(data, where), rng)
 
-    def decode(self, data: bytes, where: str) -> np.ndarray:
+    def decode(self, data: bytes, where: object) -> np.ndarray:
         """Return the image as it is stored, (H, W, 3) uint8."""
         return self._decode.decode(data, where)
 

@@ -15,6 +15,8 @@ from ppfacerec import __version__, distributed
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.data import EVAL_DATASETS, SAMPLERS, TRAIN_DATASETS
+from ppfacerec.data.bad_images import BadImages
+from ppfacerec.data.datasets import TrainDataset, check_readable
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states
@@ -64,7 +66,7 @@ class Engine:
         paddle.seed(glob.seed)  # initial weights
         np.random.seed(glob.seed)
         loader = self._train_loader()
-        recognizer = self._recognizer(with_head=True)
+        recognizer = self._recognizer(loader.dataset.num_classes)
         self._prepare_head(recognizer.head, loader)
         self._check_memory(recognizer, loader)
         optimizer = self._optimizer(recognizer)
@@ -89,7 +91,10 @@ class Engine:
             recognizer, self._losses(), optimizer, self._schedule(loader), loader, evaluator, precision, plan, ema,
             progress, visualdl, sparse,
         )  # fmt: skip
-        evaluations = trainer.train()
+        try:
+            evaluations = trainer.train()
+        finally:
+            loader.close()
         self._say_results(evaluations, progress)
         if evaluator and evaluations:
             self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
@@ -99,7 +104,7 @@ class Engine:
         """Evaluate the weights of ``Global.pretrained_model``; eval.json goes to output_dir."""
         self._begin("eval")
         self._make_demo_data()
-        recognizer = self._recognizer(with_head=False)
+        recognizer = self._recognizer()
         if self.config.Global.pretrained_model is None:
             logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.")
         evaluator = self._evaluator()
@@ -146,9 +151,12 @@ class Engine:
     def _train_loader(self) -> TrainLoader:
         section = self.config.DataLoader.Train
         assert section is not None, "checked by load_config"
-        class_num = self.config.Arch.Head.kwargs["class_num"]
+        class_num = self.config.Arch.Head.kwargs.get("class_num")
         dataset = TRAIN_DATASETS.build(section.dataset, class_num=class_num)
-        dataset.read(0)  # a wrong image_root shows now, not after an evaluation
+        bad_images = BadImages(
+            section.loader.on_bad_image, section.loader.max_bad_images, self.output_dir / "bad_images.txt"
+        )
+        check_readable(dataset, bad_images.skip)  # a wrong image_root shows now, not after an evaluation
         sampler = SAMPLERS.build(
             section.sampler, num_samples=len(dataset), seed=self.config.Global.seed,
             rank=distributed.rank(), world_size=distributed.world_size(),
@@ -157,17 +165,31 @@ class Engine:
             "Training set: %d images, labels 0 to %d, %d lines that name no image left out; %d iterations an epoch",
             len(dataset), dataset.num_classes - 1, getattr(dataset, "num_skipped", 0), len(sampler),
         )  # fmt: skip
-        if dataset.num_classes < class_num:
+        if class_num is None:
+            logger.info("Arch.Head.class_num is not given: the %d of the data are taken.", dataset.num_classes)
+        elif dataset.num_classes < class_num:
             logger.warning("Arch.Head.class_num is %d, but the labels end at %d.", class_num, dataset.num_classes - 1)
+        self._write_label_map(dataset)
         return TrainLoader(
-            dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers,
-            section.loader.use_shared_memory, self.config.Global.seed,
+            dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers, self.config.Global.seed,
+            bad_images, section.loader.persistent_workers, section.loader.prefetch_factor,
         )  # fmt: skip
 
-    def _recognizer(self, with_head: bool) -> FaceRecognizer:
+    def _write_label_map(self, dataset: TrainDataset) -> None:
+        """Where `relabel` numbered the classes anew: which label of the file each class of the head is."""
+        original = getattr(dataset, "original_labels", None)
+        if original is None or distributed.rank() != 0:
+            return
+        path = self.output_dir / "label_map.txt"
+        path.write_text("".join(f"{new}\t{old}\n" for new, old in enumerate(original)))
+        logger.info("Classes were numbered anew; which label of the file each one was is in %s.", path)
+
+    def _recognizer(self, num_classes: Optional[int] = None) -> FaceRecognizer:
+        """Backbone and, where the data's number of classes is given, the head."""
         arch = self.config.Arch
-        recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), HEADS.build(arch.Head) if with_head else None)
-        if self.config.Global.use_sync_bn and with_head:
+        head = HEADS.build(arch.Head, class_num=num_classes) if num_classes is not None else None
+        recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), head)
+        if self.config.Global.use_sync_bn and head is not None:
             recognizer.backbone = self._with_sync_bn(recognizer.backbone)
         size = sum(p.size for p in recognizer.backbone.parameters() if not p.stop_gradient)
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)

@@ -245,9 +245,61 @@ def test_a_missing_section_is_named(tiny_config):
 
 
 def test_a_missing_argument_is_named(tiny_config):
-    assert problems_of(tiny_config(**{"Arch.Head.class_num": None})) == [
-        "Arch.Head.class_num: missing; ArcMargin needs it."
+    assert problems_of(tiny_config(**{"Arch.Head.embedding_size": None})) == [
+        "Arch.Head.embedding_size: missing; ArcMargin needs it."
     ]
+
+
+def test_class_num_may_be_left_to_the_data(tiny_config):
+    config, _ = load_config(tiny_config(**{"Arch.Head.class_num": None}))
+    assert "class_num" not in config.Arch.Head.kwargs
+
+
+def test_every_set_of_a_joined_one_is_checked(tiny_config, tmp_path):
+    joined = {
+        "name": "ConcatDataset",
+        "datasets": [
+            {"name": "FolderDatast", "root": "x"},
+            {"name": "RecordIODataset", "root": str(tmp_path), "prefx": "train"},
+            {"name": "ImageNetDataset", "image_root": "x", "cls_label_path": "y", "class_num": 3},
+        ],
+        "transform_ops": ["DecodeImage", "NormalizeImage"],
+    }
+    where = "DataLoader.Train.dataset.datasets"
+    assert [
+        p.split(" Known:")[0].split(" It takes:")[0]
+        for p in problems_of(tiny_config(**{"DataLoader.Train.dataset": joined}))
+    ] == [
+        f"{where}.0: unknown training data set 'FolderDatast'. Did you mean 'FolderDataset'?",
+        f"{where}.1.prefx: RecordIODataset has no argument 'prefx'. Did you mean 'prefix'?",
+        f"{where}.2.class_num: ImageNetDataset has no argument 'class_num'.",
+    ]
+
+
+def test_paths_of_every_set_must_exist(tiny_config, tmp_path):
+    joined = {
+        "name": "ConcatDataset",
+        "datasets": [
+            {"name": "FolderDataset", "root": "no/folder"},
+            {"name": "RecordIODataset", "root": str(tmp_path)},
+        ],
+        "transform_ops": ["DecodeImage", "NormalizeImage"],
+    }
+    first, second = problems_of(tiny_config(**{"DataLoader.Train.dataset": joined}))
+    assert first.startswith("DataLoader.Train.dataset.datasets.0.root: the folder no/folder does not exist")
+    assert second.startswith(f"DataLoader.Train.dataset.datasets.1.root: the file {tmp_path}/train.rec does not exist")
+
+
+def test_numbers_of_the_loader_are_checked(tiny_config):
+    overrides = ["DataLoader.Train.loader.prefetch_factor=0", "DataLoader.Train.loader.max_bad_images=-1",
+                 "DataLoader.Train.loader.on_bad_image=replace", "DataLoader.Eval.loader.on_bad_image=skip"]  # fmt: skip
+    assert problems_of(tiny_config(), *overrides[:2]) == [
+        "DataLoader.Train.loader.prefetch_factor: expected 1 or more, found 0.",
+        "DataLoader.Train.loader.max_bad_images: expected 0 or more, found -1.",
+    ]
+    bad_choice, no_such_key = problems_of(tiny_config(), *overrides[2:])
+    assert bad_choice == "DataLoader.Train.loader.on_bad_image: expected one of 'error', 'skip', found 'replace' (str)."
+    assert no_such_key.startswith("DataLoader.Eval.loader.on_bad_image: unknown key")
 
 
 def test_evaluation_does_not_ask_for_the_training_data(tiny_config):
