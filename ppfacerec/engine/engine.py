@@ -143,7 +143,7 @@ class Engine:
         size = sum(p.size for p in recognizer.backbone.parameters() if not p.stop_gradient)
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
-            load_pretrained(recognizer, self.config.Global.pretrained_model)
+            load_pretrained(recognizer, self.config.Global.pretrained_model, self.config.Global.load_head)
         distributed.broadcast_layer(recognizer)
         return recognizer
 

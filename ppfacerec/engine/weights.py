@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Literal, Union
 
 import numpy as np
-import paddle
 from paddle import nn
 
-from ppfacerec import safe_pickle
 from ppfacerec.config import weights_file
 from ppfacerec.log import logger
-from ppfacerec.registry import near_match
+from ppfacerec.weights_io.fetch import fetch
+from ppfacerec.weights_io.read import read_any
+from ppfacerec.weights_io.report import WeightsReport, match_weights, set_weights
 
-# What paddle.save adds to a state dict.
-_PADDLE_EXTRAS = ("StructuredToParameterName@@",)
+__all__ = ["WeightsReport", "load_pretrained", "match_weights", "read_weights", "set_weights"]
 
-
-@dataclass(frozen=True)
-class WeightsReport:
-    """How the arrays of a file fit a network; names as the network has them."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]  # in the network, not in the file
-    unexpected: tuple[str, ...]  # in the file, not in the network
-    other_shape: tuple[str, ...]
-
-    def problems(self, prefix: str) -> list[str]:
-        """One line for each kind of misfit among the names that begin with `prefix`."""
-        lines = []
-        for title in ("missing", "unexpected", "other_shape"):
-            names = [n for n in getattr(self, title) if n.startswith(prefix)]
-            if names:
-                shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-                lines.append(f"{len(names)} {title.replace('_', ' ')}: {shown}")
-        return lines
+LoadHead = Literal["auto", True, False]
 
 
 def read_weights(path: Union[str, Path]) -> dict[str, np.ndarray]:
@@ -46,65 +25,43 @@ def read_weights(path: Union[str, Path]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file is no dict of arrays, is damaged, or would import something else when unpickled.
     """
-    path = weights_file(str(path))
-    content = safe_pickle.load(path)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: expected a dict of arrays (a state dict), found {type(content).__name__}.")
-    arrays = {str(k): np.asarray(v) for k, v in content.items() if k not in _PADDLE_EXTRAS}
-    not_arrays = [k for k, v in arrays.items() if v.dtype.kind not in "fiub"]
-    if not arrays or not_arrays:
-        raise ValueError(f"{path}: expected a dict of arrays, found {not_arrays[:3] or 'an empty one'}.")
-    if any(name.startswith(("backbone.", "head.")) for name in arrays):
-        return arrays
-    return {f"backbone.{name}": array for name, array in arrays.items()}
+    return read_any(weights_file(str(path))).state_dict()
 
 
-def match_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> WeightsReport:
-    """Compare names and shapes."""
-    own = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
-    both = [name for name in own if name in weights]
-    other_shape = tuple(name for name in both if own[name] != weights[name].shape)
-    return WeightsReport(
-        matched=tuple(name for name in both if name not in other_shape),
-        missing=tuple(name for name in own if name not in weights),
-        unexpected=tuple(name for name in weights if name not in own),
-        other_shape=tuple(f"{n} {list(weights[n].shape)} for {list(own[n])}" for n in other_shape),
-    )
-
-
-def set_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
-    """Copy the arrays that have the layer's names into it, in the layer's own dtype."""
-    for name, tensor in layer.state_dict().items():
-        if name in weights:
-            tensor.set_value(paddle.to_tensor(weights[name]).astype(tensor.dtype))
-
-
-def load_pretrained(recognizer: nn.Layer, prefix: str) -> WeightsReport:
-    """Load pretrained weights: the whole backbone or nothing; a head only where it fits.
+def load_pretrained(recognizer: nn.Layer, name: str, load_head: LoadHead = "auto") -> WeightsReport:
+    """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 
     Args:
         recognizer: a ``FaceRecognizer``, with or without a head.
-        prefix: the .pdparams file, with or without its suffix.
+        name: a file (.pdparams with or without its suffix, .pth, .pt, .ckpt, .safetensors), a model of the zoo, or an
+            https URL.
+        load_head: True: it must fit; "auto": where it fits, else it starts anew, and the log says so; False: never.
 
     Raises:
-        ValueError: the weights are another backbone's.
+        ValueError: the weights are another backbone's, or the head does not fit and must.
     """
-    path, weights = weights_file(prefix), read_weights(prefix)
-    report = match_weights(recognizer, weights)
+    path = str(fetch(weights_file(name)))
+    weights = read_any(path)
+    state = weights.state_dict()
+    if load_head is False:
+        state = {name: array for name, array in state.items() if not name.startswith("head.")}
+    report = match_weights(recognizer, state)
     problems = report.problems("backbone.")
     if problems:
         raise ValueError(
             f"{path} does not fit the backbone of the config: {'; '.join(problems)}. "
             f"{len(report.matched)} tensors matched. Is Arch.Backbone the network of these weights?"
-            + (_hint(report) if report.missing and report.unexpected else "")
+            + (f" They are {weights.arch.name}'s by their names." if weights.arch else "")
+            + report.hint()
         )
     head_problems = report.problems("head.")
-    if recognizer.head is not None and head_problems:
+    if recognizer.head is not None and head_problems and load_head is not False:
+        if load_head is True:
+            raise ValueError(
+                f"{path} does not fit the head of the config: {'; '.join(head_problems)}. With Global.load_head: auto "
+                "the head would start anew."
+            )
         logger.warning("%s: the head is not loaded and starts anew (%s).", path, "; ".join(head_problems))
-    set_weights(recognizer, {name: weights[name] for name in report.matched})
+    set_weights(recognizer, {name: state[name] for name in report.matched})
     logger.info("Loaded %d tensors from %s.", len(report.matched), path)
     return report
-
-
-def _hint(report: WeightsReport) -> str:
-    return f" For '{report.missing[0]}' it has no array{near_match(report.missing[0], report.unexpected)}"

@@ -80,8 +80,9 @@ def test_quotient_is_a_number(tiny_config):
         ),
         (
             ["Arch.Backbone.name=MobileFacenet2"],
-            "Arch.Backbone: unknown backbone 'MobileFacenet2'. Did you mean 'MobileFaceNet'? Known: IResNet100, "
-            "IResNet18, IResNet200, IResNet34, IResNet50, MobileFaceNet, ResNet50.",
+            "Arch.Backbone: unknown backbone 'MobileFacenet2'. Did you mean 'MobileFaceNet'? Known: IR101, "
+            "IR18, IR34, IR50, IResNet100, IResNet18, IResNet200, IResNet34, IResNet50, MobileFaceNet, "
+            "MobileFaceNetInsight, MobileFaceNetInsightLarge, ResNet50.",
         ),
         (
             ["Arch.Head.margn=0.5"],
