@@ -72,13 +72,7 @@ def read_any(path: Union[str, Path]) -> Weights:
     """
     path = str(path)
     file_format = _format_of(path)
-    head: Optional[np.ndarray] = None
-    if file_format == "torch":
-        state, head = _torch_state(path)
-    elif file_format == "safetensors":
-        state = read_safetensors(path)[0]
-    else:
-        state = _folder_state(path) if Path(path).is_dir() else _paddle_state(path)
+    state, head = _read(path, file_format)
     pytorch = file_format == "torch" or is_pytorch(state)
     backbone, rest = split_head(state, PYTORCH_WRAPPERS if pytorch else ())
     if pytorch:  # AdaFace's class centres are called kernel, and are (D, C) like ours
@@ -90,6 +84,19 @@ def read_any(path: Union[str, Path]) -> Weights:
     arch = identify(backbone)
     source = _source_of(arch, pytorch, has_wrapper=any(name.startswith("backbone.") for name in state))
     return Weights(path, _floats(backbone), _floats(rest), file_format, source, arch)
+
+
+def raw_state(path: Union[str, Path]) -> dict[str, np.ndarray]:
+    """The state dict as it is in the file, under the source's names."""
+    return _read(str(path), _format_of(str(path)))[0]
+
+
+def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]]:
+    if file_format == "torch":
+        return _torch_state(path)
+    if file_format == "safetensors":
+        return read_safetensors(path)[0], None
+    return (_folder_state(path) if Path(path).is_dir() else _paddle_state(path)), None
 
 
 def _format_of(path: str) -> Format:

@@ -109,9 +109,24 @@ def zoo_table() -> str:
         [
             model.name, f"{model.backbone}, {model.embedding_size}-d", model.training_data, model.colors,
             ", ".join(f"{name} {value:.2f}" for name, value in model.published.items()),
-            model.licence, model.url or model.page or "", model.sha256 or "not known",
         ]
         for model in ZOO.values()
     ]  # fmt: skip
-    header = ["name", "network", "trained on", "colours", "published accuracy, %", "licence", "from", "SHA-256"]
-    return table(header, rows)
+    header = ["name", "network", "trained on", "colours", "published accuracy, %"]
+    publishers = {model.publisher: model for model in ZOO.values()}
+    lines = [f"  {name}: {model.licence}. {model.page or ''}" for name, model in publishers.items()]
+    files = [
+        f"  {model.name}: {model.url} (SHA-256 {model.sha256 or 'not published'})"
+        for model in ZOO.values()
+        if model.url
+    ]
+    return "\n".join(
+        [
+            table(header, rows),
+            "\nAll take aligned faces of 112 x 112, (x / 255 - 0.5) / 0.5. Whose weights and figures, and their terms:",
+            *lines,
+            "\nDownloaded by name:",
+            *files,
+            "\nThe others are downloaded by hand from their page; Global.pretrained_model takes the file as it is.",
+        ]
+    )
