@@ -80,8 +80,11 @@ class ModelInfo:
 
     def mismatches(self, other: ModelInfo) -> list[str]:
         """Say where `other`, of a config, would prepare images in another way than this one, of the weights."""
+        names = ["colors", "image_size", "scale", "mean", "std"]
+        if self.thresholds:  # they were measured with or without the mirrored image
+            names += ["flip_test", "feature_normalize"]
         lines = []
-        for name in ("colors", "image_size", "scale", "mean", "std", "flip_test", "feature_normalize"):
+        for name in names:
             mine, theirs = getattr(self, name), getattr(other, name)
             if not (np.allclose(mine, theirs) if not isinstance(mine, str) else mine == theirs):
                 lines.append(f"{name} is {thaw(mine)} by the weights and {thaw(theirs)} by the config")
@@ -170,6 +173,21 @@ def info_of_weights(weights: Weights, embedding_size: int, zoo: Optional[ZooMode
         source=zoo.publisher if zoo else Path(weights.path).name,
         licence=zoo.licence if zoo else None,
     )
+
+
+def known_info(weights: Weights, zoo: Optional[ZooModel] = None) -> Optional[ModelInfo]:
+    """What is certain about weights: the info beside them, or the convention of insightface's, AdaFace's and the zoo's.
+
+    Raises:
+        ValueError: the info beside them is damaged.
+    """
+    beside = info_path(weights.path)
+    if beside.is_file():
+        return read_info(beside)
+    if weights.arch is None or not (zoo or weights.source in ("insightface", "adaface")):
+        return None
+    arguments = weights.arch.kwargs
+    return info_of_weights(weights, int(arguments.get("num_features", arguments.get("class_num"))), zoo)
 
 
 def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[str, dict[str, float]]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Union
+from typing import Literal, Optional, Union
 
 import numpy as np
 from paddle import nn
 
 from ppfacerec.config import weights_file
 from ppfacerec.log import logger
+from ppfacerec.model_info import ModelInfo, known_info
 from ppfacerec.weights_io.fetch import fetch
 from ppfacerec.weights_io.read import read_any
 from ppfacerec.weights_io.report import WeightsReport, match_weights, set_weights
+from ppfacerec.weights_io.zoo import ZOO
 
 __all__ = ["WeightsReport", "load_pretrained", "match_weights", "read_weights", "set_weights"]
 
@@ -28,7 +30,9 @@ def read_weights(path: Union[str, Path]) -> dict[str, np.ndarray]:
     return read_any(weights_file(str(path))).state_dict()
 
 
-def load_pretrained(recognizer: nn.Layer, name: str, load_head: LoadHead = "auto") -> WeightsReport:
+def load_pretrained(
+    recognizer: nn.Layer, name: str, load_head: LoadHead = "auto", config_info: Optional[ModelInfo] = None
+) -> WeightsReport:
     """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 
     Args:
@@ -36,6 +40,7 @@ def load_pretrained(recognizer: nn.Layer, name: str, load_head: LoadHead = "auto
         name: a file (.pdparams with or without its suffix, .pth, .pt, .ckpt, .safetensors), a model of the zoo, or an
             https URL.
         load_head: True: it must fit; "auto": where it fits, else it starts anew, and the log says so; False: never.
+        config_info: how the config prepares images; where the weights are known to want it otherwise, the log says so.
 
     Raises:
         ValueError: the weights are another backbone's, or the head does not fit and must.
@@ -64,4 +69,8 @@ def load_pretrained(recognizer: nn.Layer, name: str, load_head: LoadHead = "auto
         logger.warning("%s: the head is not loaded and starts anew (%s).", path, "; ".join(head_problems))
     set_weights(recognizer, {name: state[name] for name in report.matched})
     logger.info("Loaded %d tensors from %s.", len(report.matched), path)
+    info = known_info(weights, ZOO.get(name)) if config_info else None
+    if info and config_info:
+        for line in info.mismatches(config_info):
+            logger.warning("%s: %s. Change the config's transform_ops, unless you mean it.", path, line)
     return report
