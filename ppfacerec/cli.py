@@ -1,4 +1,4 @@
-"""The command line: ``ppfacerec train | eval | plan | demo-data``; tools/*.py call the same functions."""
+"""The command line: ``ppfacerec train | eval | convert-weights | ...``; tools/*.py call the same functions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ppfacerec import __version__, log
+from ppfacerec.commands import weights
 from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -190,5 +191,7 @@ _COMMANDS = {
     "train": ("Train a network as a config says.", _config_arguments, _train),
     "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
     "plan": ("Estimate a run's memory and traffic before starting it.", _plan_arguments, _plan),
+    "convert-weights": ("Convert weights of other projects.", weights.convert_arguments, weights.convert),
+    "models": ("List the published weights that are read here.", weights.no_arguments, weights.models),
     "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),
 }

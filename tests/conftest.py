@@ -143,6 +143,13 @@ def tiny_net_config(tiny_config: Callable[..., Path]) -> Callable[..., Path]:
     return lambda **changes: tiny_config(**{**TINY_NET, **changes})
 
 
+@pytest.fixture(autouse=True)
+def _own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command run in a test sets the log up for that test's terminal, which is closed afterwards."""
+    for name, value in (("handlers", []), ("propagate", True), ("level", log.logger.level)):
+        monkeypatch.setattr(log.logger, name, value)
+
+
 @pytest.fixture
 def log_lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The log's records; the package's logger does not propagate when the command line has set it up."""

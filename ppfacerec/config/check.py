@@ -191,10 +191,15 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
 
         demo = Registry("demo data", make_demo_data=make_demo_data)
         yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"))
-    for key in ("pretrained_model", "checkpoints") if mode == "train" else ("pretrained_model",):
-        prefix = getattr(config.Global, key)
-        if prefix and not Path(weights_file(prefix)).is_file():
-            yield f"Global.{key}: {weights_file(prefix)} does not exist."
+    if config.Global.pretrained_model:
+        from ppfacerec.weights_io.fetch import problem_of
+
+        problem = problem_of(weights_file(config.Global.pretrained_model))
+        if problem:
+            yield f"Global.pretrained_model: {problem}"
+    prefix = config.Global.checkpoints
+    if mode == "train" and prefix and not Path(weights_file(prefix)).is_file():
+        yield f"Global.checkpoints: {weights_file(prefix)} does not exist."
 
 
 def _check_ema(config: Config, mode: Mode) -> Iterator[str]:
@@ -302,6 +307,11 @@ def _demo_root(config: Config) -> Optional[str]:
     return config.Global.demo_data["root"] if config.Global.demo_data else None
 
 
-def weights_file(prefix: str) -> str:
-    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights."""
-    return prefix if prefix.endswith(".pdparams") else f"{prefix}.pdparams"
+def weights_file(name: str) -> str:
+    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights.
+
+    Other files of weights, URLs, models of the zoo and folders are returned as they are.
+    """
+    from ppfacerec.weights_io.fetch import is_local_prefix
+
+    return f"{name}.pdparams" if is_local_prefix(name) else name

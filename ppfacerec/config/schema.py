@@ -27,6 +27,7 @@ class GlobalSection:
     seed: int = 0
     checkpoints: Optional[str] = None
     pretrained_model: Optional[str] = None
+    load_head: Literal["auto", True, False] = "auto"
     save_interval: int = 1
     save_head: Union[bool, Literal["shards"]] = True
     eval_during_train: bool = True

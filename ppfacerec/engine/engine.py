@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from ppfacerec.heads import HEADS, MarginHead
 from ppfacerec.log import VisualDLLog, log_to_file, logger, table
 from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.metrics import METRICS
+from ppfacerec.model_info import info_of_config, info_path, read_info, thresholds_of
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.plan import fit, size_of_run
@@ -95,6 +97,8 @@ class Engine:
             evaluations = trainer.train()
         finally:
             loader.close()
+        for name, epoch in (("latest", max(evaluations, default=0)), ("best_model", progress.best_epoch)):
+            self._save_trained_info(name, recognizer, evaluations.get(epoch))
         self._say_results(evaluations, progress)
         if evaluator and evaluations:
             self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
@@ -114,6 +118,7 @@ class Engine:
         logger.info("Evaluation\n%s", evaluation.table())
         logger.info("Written: %s", self.output_dir / "eval.json")
         self._write_report(evaluation, evaluator, self.config.Global.pretrained_model)
+        self._save_thresholds(recognizer, evaluation)
         return evaluation
 
     def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: Optional[str]) -> None:
@@ -194,7 +199,10 @@ class Engine:
         size = sum(p.size for p in recognizer.backbone.parameters() if not p.stop_gradient)
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
-            load_pretrained(recognizer, self.config.Global.pretrained_model)
+            info = info_of_config(self.config, recognizer.backbone.embedding_size)
+            load_pretrained(
+                recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, config_info=info
+            )
         is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
         distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer
@@ -317,6 +325,35 @@ class Engine:
             feature_normalize=glob.feature_normalize,
             backend=glob.eval_backend,
         )
+
+    def _save_trained_info(self, name: str, recognizer: FaceRecognizer, evaluation: Optional[Evaluation]) -> None:
+        """Write beside weights of this training how images are prepared for them, and the measured thresholds."""
+        weights = self.output_dir / f"{name}.pdparams"
+        if distributed.rank() == 0 and weights.is_file():
+            info = info_of_config(self.config, recognizer.backbone.embedding_size)
+            thresholds = thresholds_of(evaluation.results) if evaluation else {}
+            dataclasses.replace(info, thresholds=thresholds).save(info_path(weights))
+
+    def _save_thresholds(self, recognizer: FaceRecognizer, evaluation: Evaluation) -> None:
+        """Put what was measured into the info beside the evaluated weights; the rest of an info stays."""
+        weights = Path(weights_file(self.config.Global.pretrained_model or ""))
+        if distributed.rank() != 0 or not weights.is_file():  # a model of the zoo has no folder of its own
+            return
+        path = info_path(weights)
+        used = info_of_config(self.config, recognizer.backbone.embedding_size)
+        info = read_info(path) if path.is_file() else dataclasses.replace(used, training_data=None, config=None)
+        info = dataclasses.replace(
+            info, flip_test=used.flip_test, feature_normalize=used.feature_normalize, thresholds={}
+        )
+        if info.mismatches(used):
+            logger.warning("The thresholds are not kept in %s: images were prepared in another way than it says.", path)
+            return
+        try:
+            dataclasses.replace(info, thresholds=thresholds_of(evaluation.results)).save(path)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s): the thresholds are not kept.", path, error)
+            return
+        logger.info("Written: %s", path)
 
     def _say_results(self, evaluations: Mapping[int, Evaluation], progress: Progress) -> None:
         """The end of a training log: accuracy by epoch, the last evaluation, and what was written."""
