@@ -88,7 +88,8 @@ class Engine:
             save_config(self.config, self.output_dir / "config.yaml")
         losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
         trainer = Trainer(
-            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl, sparse,
+            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl,
+            sparse,
         )  # fmt: skip
         try:
             evaluations = trainer.train()
