@@ -239,12 +239,29 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
         original(trainer)
         if trainer.progress.global_step == 3:
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # as from a launcher that passes on what this process got with it
 
     monkeypatch.setattr(Trainer, "_update", interrupt)
     assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_INTERRUPTED
     _, states = load_states(tmp_path / "output" / "latest")
     assert states["progress"]["global_step"] == 3
     assert f"go on with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
+
+
+def test_a_second_signal_stops_at_once(tiny_net_config, tmp_path, monkeypatch):
+    from ppfacerec import cli
+    from ppfacerec.engine import trainer as module
+
+    original = Trainer._update
+
+    def interrupt(trainer):
+        os.kill(os.getpid(), signal.SIGINT)
+        original(trainer)
+
+    monkeypatch.setattr(module, "SAME_SIGNAL_SECONDS", -1.0)
+    monkeypatch.setattr(Trainer, "_update", lambda trainer: (interrupt(trainer), interrupt(trainer)))
+    assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_INTERRUPTED
+    assert not (tmp_path / "output" / "latest.pdparams").exists()
 
 
 def test_visualdl_gets_the_scalars(tiny_net_config, tmp_path):
