@@ -268,8 +268,8 @@ class Trainer:
         return (
             f"The loss is not finite in epoch {at[0]}, iteration {at[1]} (optimizer step {self.progress.global_step}): "
             f"{losses}. Learning rate {self.optimizer.get_lr():.3g}, {norms_of(self.recognizer, embedding)}, "
-            f"loss scale {self.precision.loss_scale}. The {len(where)} files of the batch are listed in {files}, first: "
-            f"{where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
+            f"loss scale {self.precision.loss_scale}. The {len(where)} files of the batch are listed in {files}, "
+            f"first: {where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
             "Optimizer.clip_norm not set, a damaged image."
         )
 
