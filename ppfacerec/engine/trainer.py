@@ -176,7 +176,7 @@ class Trainer:
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
-        self.optimizer.clear_grad()
+        self.optimizer.clear_grad(set_to_zero=False)  # zeros would be memory, and an addition in the next step
         self.progress.global_step += 1
         if self.ema:
             self.ema.update(self.progress.global_step)
