@@ -14,7 +14,7 @@ from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
 from ppfacerec.config.types import describe, matches, thaw
 from ppfacerec.registry import Registry, Spec, near_match
 
-Mode = Literal["train", "eval"]
+Mode = Literal["train", "eval", "export"]
 
 
 def import_plugins(modules: Collection[str]) -> list[str]:
@@ -123,6 +123,8 @@ def _check_data_components(config: Config) -> Iterator[str]:
 
 
 def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
+    if mode == "export":
+        return
     evaluates = mode == "eval" or config.Global is None or config.Global.eval_during_train is True
     needed = [] if mode == "eval" else ["Loss", "Optimizer", "DataLoader.Train"]
     for path in [*needed, *(["DataLoader.Eval", "Metric"] if evaluates else [])]:
@@ -198,7 +200,7 @@ def _refused(registry: Registry, spec: Spec) -> Iterator[str]:
 def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.optim import SCHEDULES
 
-    if config.Optimizer is None or mode == "eval":
+    if config.Optimizer is None or mode != "train":
         return
     lr, epochs = config.Optimizer.lr, config.Global.epochs
     warmup = lr.kwargs.get("warmup_epoch", 0)
@@ -216,7 +218,7 @@ def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
 
 def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
     section = config.DataLoader.Train
-    if section is None or mode == "eval":
+    if section is None or mode != "train":
         return
     yield from _check_images(section, "DataLoader.Train")
     for key, kind in (("image_root", "folder"), ("cls_label_path", "file")):
@@ -226,7 +228,7 @@ def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
 
 def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
     section = config.DataLoader.Eval
-    if section and (mode == "eval" or config.Global.eval_during_train):
+    if section and mode != "export" and (mode == "eval" or config.Global.eval_during_train):
         yield from _check_images(section, "DataLoader.Eval")
         yield from _missing_bins(section.dataset, _demo_root(config))
 
