@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import ConfigError, config_beside, load_config, save_config
 
 
@@ -80,9 +81,7 @@ def test_quotient_is_a_number(tiny_config):
         ),
         (
             ["Arch.Backbone.name=MobileFacenet2"],
-            "Arch.Backbone: unknown backbone 'MobileFacenet2'. Did you mean 'MobileFaceNet'? Known: IR101, "
-            "IR18, IR34, IR50, IResNet100, IResNet18, IResNet200, IResNet34, IResNet50, MobileFaceNet, "
-            "MobileFaceNetInsight, MobileFaceNetInsightLarge, ResNet50.",
+            "Arch.Backbone: unknown backbone 'MobileFacenet2'. Did you mean 'MobileFaceNet'? Known: {backbones}.",
         ),
         (
             ["Arch.Head.margn=0.5"],
@@ -153,6 +152,7 @@ def test_quotient_is_a_number(tiny_config):
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place_and_the_way_out(tiny_config, overrides, message):
+    message = message.replace("{backbones}", ", ".join(BACKBONES.names()))  # other tests may have registered some
     assert problems_of(tiny_config(), *overrides) == [message]
 
 
