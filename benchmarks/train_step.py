@@ -41,7 +41,7 @@ def measure(plain: bool, batch_size: int) -> float:
     for step in range(STEPS + 1):
         if step == 1:
             start = time.process_time()
-        CELoss()(recognizer.logits(recognizer(images), labels), labels).backward()
+        CELoss()(recognizer.scores(recognizer(images), labels), labels).backward()
         optimizer.step()
         optimizer.clear_grad()
     return STEPS * batch_size / (time.process_time() - start)

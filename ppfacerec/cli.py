@@ -13,6 +13,7 @@ from typing import Optional
 
 from ppfacerec import __version__, log
 from ppfacerec.commands import export, infer, weights
+from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -69,22 +70,60 @@ def _train(arguments: argparse.Namespace) -> int:
     if not arguments.config:
         raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
     config, notes = load_config(arguments.config, arguments.override, "train")
-    try:
-        Engine(config, notes).train()
-    except TrainingStopped:
-        latest = Path(config.Global.output_dir) / "latest"
-        log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
-        return EXIT_INTERRUPTED
+    with first_failure_first(Path(config.Global.output_dir)):
+        try:
+            Engine(config, notes).train()
+        except TrainingStopped:
+            latest = Path(config.Global.output_dir) / "latest"
+            log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
+            return EXIT_INTERRUPTED
     return 0
 
 
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_arguments(parser)
+    parser.add_argument(
+        "--report", action="store_true",
+        help="write output_dir/report/index.html with plots, thresholds and the hardest pairs; as Global.report=True",
+    )  # fmt: skip
+    parser.add_argument(
+        "--embeddings", metavar="FILE.npz", nargs="+",
+        help="score embeddings made elsewhere (keys embeddings, is_same); no config and no weights are needed",
+    )  # fmt: skip
+
+
 def _eval(arguments: argparse.Namespace) -> int:
+    if arguments.embeddings:
+        return _eval_embeddings(arguments)
     from ppfacerec.config import config_beside, load_config
     from ppfacerec.engine import Engine
 
-    path = arguments.config or config_beside(arguments.override)
-    config, notes = load_config(path, arguments.override, "eval")
-    Engine(config, notes).evaluate()
+    overrides = [*arguments.override, *(["Global.report=True"] if arguments.report else [])]
+    path = arguments.config or config_beside(overrides)
+    config, notes = load_config(path, overrides, "eval")
+    with first_failure_first(Path(config.Global.output_dir)):
+        Engine(config, notes).evaluate()
+    return 0
+
+
+def _eval_embeddings(arguments: argparse.Namespace) -> int:
+    """Score .npz files; eval.json and the report go to ``Global.output_dir``, by default ./output."""
+    from ppfacerec.config import ConfigError, parse_yaml
+    from ppfacerec.embeddings_file import evaluate_files
+
+    settings = {"Global.output_dir": "./output", "Global.report": arguments.report}
+    for override in arguments.override:
+        key, equals, text = override.partition("=")
+        value, problems = parse_yaml(text, f"-o {override}")
+        if problems or not equals or key not in settings or not isinstance(value, type(settings[key])):
+            raise ConfigError(
+                [f"-o {override}: with --embeddings there is only Global.output_dir=FOLDER and Global.report=True."],
+                "the command",
+            )
+        settings[key] = value
+    if arguments.config:
+        raise ConfigError(["--embeddings needs no config; leave out -c."], "the command")
+    evaluate_files(arguments.embeddings, Path(str(settings["Global.output_dir"])), bool(settings["Global.report"]))
     return 0
 
 
@@ -155,7 +194,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS = {
     "train": ("Train a network as a config says.", _config_arguments, _train),
-    "eval": ("Evaluate weights on verification sets.", _config_arguments, _eval),
+    "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
     "plan": ("Estimate a run's memory and traffic before starting it.", _plan_arguments, _plan),
     "export": ("Write an inference model: Paddle Inference or ONNX.", _export_arguments, export.run),
     "infer": ("Embed, compare, search and group faces.", infer.arguments, infer.run),

@@ -7,7 +7,9 @@ gloo (CPU, tested) and NCCL, accumulation communicates once, and state-dict keys
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Optional
 
 import numpy as np
 import paddle
@@ -33,11 +35,11 @@ def barrier() -> None:
         dist.barrier()
 
 
-def broadcast_layer(layer: paddle.nn.Layer) -> None:
-    """Give every rank rank 0's parameters and buffers."""
+def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0) -> None:
+    """Give every rank the tensors of one."""
     if world_size() > 1:
-        for tensor in layer.state_dict().values():
-            dist.broadcast(tensor, src=0)
+        for tensor in tensors:
+            dist.broadcast(tensor, src=source)
 
 
 def average_tensors(tensors: Iterable[paddle.Tensor], bucket_mib: int = 32) -> None:
@@ -72,7 +74,7 @@ def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     """Concatenate the rows of all ranks in rank order, on every rank.
 
     Args:
-        rows: (counts[rank], D) float32 of this rank.
+        rows: (counts[rank], D) of this rank.
         counts: rows of each rank, known to all.
     """
     if world_size() == 1:
@@ -84,6 +86,82 @@ def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     return np.concatenate([part.numpy()[:count] for part, count in zip(gathered, counts)])
 
 
+def collect_rows(rows: paddle.Tensor, counts: Sequence[int], block: int = 1 << 16) -> np.ndarray:
+    """All ranks' rows in the order of ranks, on rank 0; the other ranks help and get an empty array.
+
+    Args:
+        rows: (counts[rank], D) float32 of this rank.
+        counts: rows of each rank, known to all.
+        block: rows a message; a process never holds more of another's than that, but for rank 0.
+    """
+    size = sum(counts) if rank() == 0 else 0
+    whole = np.empty((size, rows.shape[1]), np.float32)
+    for source, count in enumerate(counts):
+        for first in range(0, count, block):
+            length = min(block, count - first)
+            part = rows[first : first + length].clone() if source == rank() else paddle.empty(
+                [length, rows.shape[1]], rows.dtype
+            )  # fmt: skip
+            dist.broadcast(part, src=source)
+            if rank() == 0:
+                start = sum(counts[:source]) + first
+                whole[start : start + length] = part.numpy()
+    return whole
+
+
+def gather_tensors(tensor: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
+    """Concatenate the rows of all ranks in rank order, on every rank and device; no gradient flows back.
+
+    Args:
+        tensor: (counts[rank], ...) of this rank.
+        counts: rows of each rank, known to all.
+    """
+    if world_size() == 1:
+        return tensor
+    missing = max(counts) - tensor.shape[0]
+    if missing:  # gloo gathers equal sizes only
+        tensor = paddle.concat([tensor, paddle.zeros([missing, *tensor.shape[1:]], tensor.dtype)])
+    gathered: list[paddle.Tensor] = []
+    dist.all_gather(gathered, tensor)
+    return paddle.concat([part[:count] for part, count in zip(gathered, counts)])
+
+
+def gather_integers(values: Sequence[int]) -> list[list[int]]:
+    """The integers of every rank, as many from each, on every rank."""
+    if world_size() == 1:
+        return [list(values)]
+    gathered: list[paddle.Tensor] = []
+    dist.all_gather(gathered, paddle.to_tensor(list(values), dtype="int64"))
+    return [part.tolist() for part in gathered]
+
+
+def sum_tensor(tensor: paddle.Tensor) -> paddle.Tensor:
+    """Sum over the ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def max_tensor(tensor: paddle.Tensor) -> paddle.Tensor:
+    """Maximum over the ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor
+
+
+@paddle.no_grad()
+def moments(values: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """Mean and unbiased standard deviation of the values (N,) of all ranks, whatever each one's number.
+
+    Two passes, as the variance of numbers far from 0 drowns in E[x^2] - E[x]^2. One value alone deviates by 0.
+    """
+    values = values.astype("float64").flatten()
+    total = sum_tensor(paddle.stack([paddle.sum(values), paddle.full([], values.shape[0], "float64")]))
+    mean = total[0] / total[1]
+    squares = sum_tensor(paddle.sum((values - mean) ** 2))
+    return mean.astype("float32"), paddle.sqrt(squares / paddle.clip(total[1] - 1, min=1)).astype("float32")
+
+
 def any_rank(flag: bool) -> bool:
     """True on every rank when it is true on one."""
     if world_size() == 1:
@@ -91,3 +169,38 @@ def any_rank(flag: bool) -> bool:
     value = paddle.to_tensor([float(flag)])
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item() > 0)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Let an error of one rank inside the block end the block on all, so that none waits for ever for the others.
+
+    The ranks meet at the end of the block; there must be no communication inside of it. A rank that did not fail
+    itself raises a ValueError with the message of the first that did.
+    """
+    if world_size() == 1:
+        yield
+        return
+    failure: Optional[Exception] = None
+    try:
+        yield
+    except Exception as error:  # whatever it is, the others must hear of it before it goes on
+        failure = error
+    texts = _gather_texts("" if failure is None else str(failure) or type(failure).__name__)
+    if failure is not None:
+        raise failure
+    for number, text in enumerate(texts):
+        if text:
+            raise ValueError(f"Rank {number} failed: {text}")
+
+
+def _gather_texts(text: str) -> list[str]:
+    """The texts of all ranks, on every rank."""
+    data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int32)  # gloo and NCCL both gather int32
+    lengths: list[paddle.Tensor] = []
+    dist.all_gather(lengths, paddle.to_tensor([len(data)], dtype="int32"))
+    sizes = [int(length.item()) for length in lengths]
+    if not max(sizes):
+        return [""] * len(sizes)
+    flat = gather_rows(data[:, None], sizes)[:, 0].astype(np.uint8)
+    return [part.tobytes().decode() for part in np.split(flat, np.cumsum(sizes)[:-1])]

@@ -15,7 +15,10 @@ from typing import Any, Literal, Optional
 import paddle
 from paddle import nn
 
+from ppfacerec.heads import MarginHead
+from ppfacerec.heads.margin_head import GPU_CHUNK
 from ppfacerec.log import table
+from ppfacerec.recognizer import FaceRecognizer
 
 GIB = 1 << 30
 OVERHEAD = int(1.5 * GIB)  # CUDA context, cuDNN workspace, fragmentation: assumed
@@ -99,7 +102,6 @@ class TrainingSize:
         class_parallel: the classes are sharded over the GPUs; False replicates the head on each.
         sample_rate: share of the class centres that a step computes.
         num_sub_centers: centres a class.
-        chunk_size: classes computed at once.
         optimizer: its name; decides on the state a parameter.
         amp: "O1", "O2" or None (float32).
         recompute: gradient checkpointing in the backbone.
@@ -113,7 +115,6 @@ class TrainingSize:
     class_parallel: bool = True
     sample_rate: float = 1.0
     num_sub_centers: int = 1
-    chunk_size: int = 1024
     optimizer: str = "Momentum"
     amp: Optional[Literal["O1", "O2"]] = "O1"
     recompute: bool = False
@@ -130,13 +131,16 @@ class TrainingSize:
         half = 2 if self.amp else _FLOAT32  # bytes of an activation
         row = self.embedding_size * _FLOAT32
         together = self.batch_size * (self.num_gpus if self.class_parallel else 1)  # embeddings that the head sees
+        sampled = math.ceil(self.head_rows * self.sample_rate)
+        # Sampled rows are lent to the optimizer as a parameter of their own, with its state.
+        copies = 1 if self.sample_rate == 1 else 2 + slots
         activations = self.backbone.recomputed_activations if self.recompute else self.backbone.activations
         parameters = self.backbone.num_parameters
         return {
             "head weight": self.head_rows * row,
-            "head gradient": math.ceil(self.head_rows * self.sample_rate) * row,
+            "head gradient" if copies == 1 else "head's sampled rows, their gradient and state": sampled * row * copies,
             "head optimizer state": self.head_rows * row * slots,
-            "head chunk and embeddings": together * (3 * self.chunk_size * _FLOAT32 + 3 * row),
+            "head chunk and embeddings": 3 * GPU_CHUNK * _FLOAT32 + 3 * together * row,
             "backbone weights and gradients": parameters * (2 * half + _FLOAT32 if self.amp == "O2" else 2 * _FLOAT32),
             "backbone optimizer state": parameters * _FLOAT32 * slots,
             "backbone activations": self.batch_size * half * (activations + 2 * self.backbone.largest),
@@ -167,6 +171,31 @@ class TrainingSize:
         """The largest of 1.0, 0.9, ... 0.1, 0.05, 0.02, 0.01 with which a GPU of `memory` bytes is enough, or None."""
         rates = [r / 10 for r in range(10, 0, -1)] + [0.05, 0.02, 0.01]
         return next((rate for rate in rates if replace(self, sample_rate=rate).total() <= memory), None)
+
+
+def size_of_run(
+    recognizer: FaceRecognizer,
+    name: str,
+    batch_size: int,
+    num_gpus: int,
+    optimizer: str,
+    amp: Optional[Literal["O1", "O2"]],
+) -> TrainingSize:
+    """The sizes of a run whose network is built; `name` is the backbone's, the rest as in ``TrainingSize``."""
+    backbone, head = recognizer.backbone, recognizer.head
+    return TrainingSize(
+        measure_backbone(backbone, name),
+        class_num=getattr(head, "class_num", 0),
+        embedding_size=backbone.embedding_size,
+        batch_size=batch_size,
+        num_gpus=num_gpus,
+        class_parallel=isinstance(head, MarginHead) and head.shard.world_size > 1,
+        sample_rate=getattr(head, "sample_rate", 1.0),
+        num_sub_centers=getattr(head, "num_sub_centers", 1),
+        optimizer=optimizer,
+        amp=amp,
+        recompute=getattr(backbone, "recompute", False),
+    )
 
 
 def report(size: TrainingSize, memory: Optional[int]) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional, Union
 
 import paddle
 from paddle import nn
+
+from ppfacerec.heads import MarginScores
+
+HEAD_WEIGHT = "head.weight"
+# The rows of head.weight that a step trains (sparse_update): a copy, which no file needs.
+HEAD_ACTIVE_ROWS = "head.active_rows"
 
 
 class FaceRecognizer(nn.Layer):
@@ -29,11 +35,17 @@ class FaceRecognizer(nn.Layer):
         self.backbone = backbone
         self.head = head
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, paddle.Tensor]:
+        """The tensors that training goes on from, by name."""
+        state = super().state_dict(*args, **kwargs)
+        state.pop(HEAD_ACTIVE_ROWS, None)
+        return state
+
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         """Embeddings (N, D) of images (N, 3, 112, 112), not normalised."""
         return self.backbone(images)
 
-    def logits(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        """The head's logits (N, C) of embeddings (N, D) whose classes are labels (N,)."""
+    def scores(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> Union[MarginScores, paddle.Tensor]:
+        """The head's scores of embeddings (N, D) whose classes are labels (N,), for a loss."""
         assert self.head is not None, "a recognizer without head is for evaluation"
         return self.head(embedding, labels)

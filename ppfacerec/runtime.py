@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Optional
 
@@ -9,6 +11,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ppfacerec import distributed
 from ppfacerec.cpu_tuning import tune_cpu
 from ppfacerec.data.transforms import NormalizeImage
 from ppfacerec.log import logger
@@ -43,6 +46,13 @@ def choose_device(name: Literal["auto", "cpu", "gpu"]) -> str:
     return device
 
 
+def device_memory() -> int:
+    """Bytes that this process may take: the GPU's memory, or its share of the machine's."""
+    if paddle.get_device() != "cpu":
+        return int(paddle.device.cuda.get_device_properties().total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // distributed.world_size()
+
+
 def refuse_onednn_training() -> None:
     """Raise a ValueError where oneDNN kernels are switched on: they give wrong gradients in training."""
     if paddle.get_flags([_ONEDNN_FLAG])[_ONEDNN_FLAG]:
@@ -63,6 +73,16 @@ def to_network_input(images: paddle.Tensor, normalize: NormalizeImage) -> paddle
     std = paddle.to_tensor(normalize.std, dtype="float32")
     values = (images.astype("float32") * normalize.scale - mean) / std  # (N, H, W, 3)
     return values.transpose([0, 3, 1, 2])
+
+
+def agree_on_overflow(parameters: Sequence[paddle.Tensor]) -> None:
+    """Let the loss scaler of every process see an overflow in one, so that all skip the step.
+
+    Averaged gradients are the same everywhere; those of a part of the classes are not.
+    """
+    own = [p.grad for p in parameters if p.is_distributed]
+    if own and distributed.any_rank(not all(paddle.isfinite(gradient).all().item() for gradient in own)):
+        own[0][:1] = float("inf")
 
 
 class MixedPrecision:
@@ -88,6 +108,11 @@ class MixedPrecision:
             init_loss_scaling=scale_loss,
             use_dynamic_loss_scaling=use_dynamic_loss_scaling,
         )
+
+    @property
+    def loss_scale(self) -> str:
+        """For messages: the present scale, or "off"."""
+        return "off" if self.level is None else str(self.scaler.state_dict()["scale"])
 
     def autocast(self) -> AbstractContextManager[None]:
         if self.level is None:

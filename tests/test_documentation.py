@@ -7,12 +7,18 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ppfacerec.cli import _COMMANDS
 from ppfacerec.config import load_config
 from ppfacerec.config.schema import AMPSection, EMASection, GlobalSection
+from ppfacerec.data import EVAL_DATASETS
+from ppfacerec.metrics import evaluate
+from ppfacerec.metrics.evaluation import set_to_json
+from ppfacerec.metrics.threshold_card import threshold_card
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES
+from ppfacerec.report.hardest import HardPair
 
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README_zh.md"]
@@ -31,6 +37,21 @@ def test_config_page_names_every_key():
             assert f"`{prefix}{field.name}`" in page, field.name
     for name in [*OPTIMIZERS.names(), *SCHEDULES.names()]:
         assert name in page or name in ("ConstLR", "MultiStepDecay"), name
+
+
+def test_evaluation_page_names_every_key_of_eval_json_and_every_set():
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    result = evaluate(np.ones((20, 2)), [True] * 10)
+    card = threshold_card(result).to_json()
+    pair = HardPair(0, 1.0, True, ("a", "b"), None).to_json()
+    for key in [*set_to_json(result), *card["rows"][0], *card["bootstrap"], *pair]:
+        assert f"`{key}`" in page, key
+    for key in ("threshold_card.rows", "false_accepts", "hardest_false_rejects", "average_accuracy"):
+        assert f"`{key}`" in page, key
+    for name in EVAL_DATASETS.names():
+        arguments = EVAL_DATASETS.signature(name).parameters
+        assert name in page
+        assert all(f"`{argument}" in page for argument in arguments), name
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
 NAMES = ["MobileFaceNet", "ResNet50"]
 
 
-def make_ms1m(root: Path) -> None:
-    folder = root / "dataset" / "MS1M_v3"
-    folder.mkdir(parents=True)
-    (folder / "label.txt").write_text("images/00000001.jpg\t0\n")
-    for name in ("agedb_30", "cfp_fp", "lfw"):
-        write_bin(folder / f"{name}.bin", [b"left", b"right"], [True])
+def make_datasets(root: Path) -> None:
+    for folder in (root / "dataset" / name for name in ("MS1M_v3", "Glint360K", "WebFace42M")):
+        folder.mkdir(parents=True)
+        (folder / "label.txt").write_text("images/00000001.jpg\t0\n")
+        for name in ("agedb_30", "cfp_fp", "lfw"):
+            write_bin(folder / f"{name}.bin", [b"left", b"right"], [True])
 
 
 def paddleclas_tree(name: str) -> dict:
@@ -82,7 +82,7 @@ def paddleclas_tree(name: str) -> dict:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_shipped_config_is_valid_where_its_data_is(path, tmp_path, monkeypatch):
-    make_ms1m(tmp_path)
+    make_datasets(tmp_path)
     monkeypatch.chdir(tmp_path)
     load_config(path)
 
@@ -96,7 +96,7 @@ def test_shipped_config_says_paper_command_and_score(path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_paddleclas_config_runs_unchanged(name, tmp_path, monkeypatch):
-    make_ms1m(tmp_path)
+    make_datasets(tmp_path)
     monkeypatch.chdir(tmp_path)
     text = yaml.safe_dump(paddleclas_tree(name))
     for word, written in (("QUOTIENT", "1.0/255.0"), ("EPSILON", "1e-8"), ("RATE", "4e-3"), ("MINIMUM", "1e-6")):
@@ -108,7 +108,8 @@ def test_paddleclas_config_runs_unchanged(name, tmp_path, monkeypatch):
     assert config.DataLoader.Train.transform_ops[3].kwargs["scale"] == 1.0 / 255.0
     assert [note.split(" ")[0] for note in notes] == [
         "Global.eval_mode", "Global.re_ranking", "Global.retrieval_feature_from", "Global.use_dali",
-        "Arch.infer_add_softmax", "Arch.infer_output_key",
+        "Arch.infer_add_softmax", "Arch.infer_output_key", "DataLoader.Train.loader.use_shared_memory",
+        "DataLoader.Eval.loader.use_shared_memory",
     ]  # fmt: skip
 
 

@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from launching import ROOT, launch
 
+from ppfacerec.data.pair_bin import read_bin, write_bin
 from ppfacerec.engine.weights import read_weights
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
-
-
-def launch(num_processes: int, script: str, *arguments: str, log_dir: Path, expect: int = 0) -> str:
-    """Run a script in one process or under the launcher; the output of all ranks."""
-    command = [sys.executable]
-    if num_processes > 1:
-        command += [
-            "-m",
-            "paddle.distributed.launch",
-            "--nproc_per_node",
-            str(num_processes),
-            "--log_dir",
-            str(log_dir),
-        ]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.run(
-        [*command, script, *arguments], cwd=log_dir.parent, env=environment, capture_output=True, text=True, timeout=240
-    )
-    output = done.stdout + done.stderr
-    if num_processes > 1:
-        output += "".join(path.read_text(errors="replace") for path in sorted(log_dir.glob("workerlog.*")))
-    assert (done.returncode == 0) == (expect == 0), output
-    return output
 
 
 def train(num_processes: int, config: Path, output: Path, *overrides: str, **options) -> str:
@@ -91,3 +68,87 @@ def test_one_processes_checkpoint_goes_on_in_two(tiny_net_config, tmp_path):
 def test_an_error_in_one_process_ends_the_other(tiny_net_config, tmp_path):
     output = train(2, tiny_net_config(), tmp_path / "run", "Arch.Head.class_num=2", expect=1)
     assert "label 2 is out of range for class_num 2" in output
+
+
+def evaluate_in_two(config: Path, output: Path, *overrides: str, num_processes: int = 2, **options) -> str:
+    return launch(
+        num_processes, str(ROOT / "tools" / "eval.py"), "-c", str(config), "-o", f"Global.output_dir={output}",
+        *overrides, log_dir=output.parent / f"log_{output.name}", **options,
+    )  # fmt: skip
+
+
+def test_fewer_batches_than_processes_give_the_same_numbers(tiny_net_config, tmp_path):
+    """40 images in one batch: the second process has none. A random network, seeded by its weights file."""
+    config = tiny_net_config()
+    train(1, config, tmp_path / "run", "Global.epochs=1", "Optimizer.lr={name: Constant, learning_rate: 0.01}")
+    results = []
+    for num_processes in (1, 2):
+        output = tmp_path / f"eval{num_processes}"
+        evaluate_in_two(
+            config, output, f"Global.pretrained_model={tmp_path}/run/latest",
+            "DataLoader.Eval.sampler.batch_size=64", num_processes=num_processes,
+        )  # fmt: skip
+        results.append(json.loads((output / "eval.json").read_text()))
+    assert results[0] == results[1]
+
+
+def test_an_image_that_does_not_decode_in_one_process_ends_all_with_its_name(tiny_net_config, tiny_data, tmp_path):
+    """The last image is the second process's; the first must not wait for ever for the embeddings of it."""
+    good = read_bin(tiny_data / "lfw.bin")
+    images = [good.images[i] for i in good.index]
+    write_bin(tmp_path / "bad.bin", [*images[:-1], b"broken"], good.is_same)
+    config = tiny_net_config(
+        **{"DataLoader.Eval.dataset.val_data_path": str(tmp_path), "DataLoader.Eval.dataset.val_targets": "all"}
+    )
+    output = evaluate_in_two(config, tmp_path / "eval", "DataLoader.Eval.sampler.batch_size=4", expect=1)
+    message = f"{tmp_path}/bad.bin, entry 39 (pair 19) does not decode as an image: 6 bytes that start with b'broken'"
+    assert f"ppfacerec ERROR: Rank 1 failed: {message}" in output  # what rank 0 says
+    assert f"ppfacerec rank 1 ERROR: {message}" in output
+
+
+DYING = """
+import os, signal
+from ppfacerec.engine.trainer import Trainer
+
+original = Trainer._update
+
+def update(trainer):
+    if os.environ["PADDLE_TRAINER_ID"] == "1" and trainer.progress.global_step == 2:
+        {death}
+    original(trainer)
+
+Trainer._update = update
+"""
+
+
+@pytest.mark.parametrize(
+    ("death", "message"),
+    [
+        ("raise ValueError('images/7.jpg (label.txt, line 7): does not decode')",
+         "ERROR: Rank 1 failed first: images/7.jpg (label.txt, line 7): does not decode"),
+        ("raise KeyError('a bug')", "ERROR: Rank 1 failed first: KeyError: 'a bug'"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "code -9"),
+    ],
+)  # fmt: skip
+def test_a_process_that_dies_ends_the_others_within_a_minute(tiny_net_config, tmp_path, death, message):
+    """And what a person sees first is its message, not that a connection broke."""
+    (tmp_path / "dying.py").write_text(DYING.format(death=death))
+    began = time.monotonic()
+    output = train(2, tiny_net_config(), tmp_path / "run", "Global.plugins=[tiny_plugin, dying]", expect=1)
+    assert time.monotonic() - began < 60
+    errors = [line for line in output.splitlines() if "ERROR" in line or "code -9" in line]
+    assert any(message in line for line in errors[:3]), output
+    assert not list((tmp_path / "run").glob(".failed*"))
+
+
+def test_two_runs_at_the_same_time_do_not_collide(tiny_net_config, tmp_path):
+    """Each launcher finds ports of its own; each run goes to its own folder and ends as if it were alone."""
+    config = tiny_net_config(**{"Arch.Backbone": {"name": "PlainNet"}})
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(train, 2, config, tmp_path / name, "Global.epochs=2") for name in ("one", "two", "three")]
+        for run in runs:
+            run.result()
+    one, *others = (read_weights(tmp_path / name / "latest") for name in ("one", "two", "three"))
+    for other in others:
+        for key in one:
+            np.testing.assert_array_equal(other[key], one[key], err_msg=key)

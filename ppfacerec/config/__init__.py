@@ -13,7 +13,7 @@ from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.schema import Binder, Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
 
-__all__ = ["Config", "ConfigError", "config_beside", "load_config", "save_config", "weights_file"]
+__all__ = ["Config", "ConfigError", "config_beside", "load_config", "parse_yaml", "save_config", "weights_file"]
 
 
 def load_config(

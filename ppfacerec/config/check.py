@@ -6,10 +6,11 @@ import dataclasses
 import importlib
 import inspect
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
+from ppfacerec.config.paths import missing, missing_sets
 from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
 from ppfacerec.config.types import describe, matches, thaw
 from ppfacerec.registry import Registry, Spec, near_match
@@ -43,12 +44,19 @@ def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> lis
     return problems
 
 
-def check_spec(registry: Registry, spec: Spec, given: Collection[str] = (), extra: Collection[str] = ()) -> list[str]:
+def check_spec(
+    registry: Registry,
+    spec: Spec,
+    given: Collection[str] = (),
+    extra: Collection[str] = (),
+    optional: Collection[str] = (),
+) -> list[str]:
     """Check one component's name and arguments against its constructor.
 
     Args:
         given: parameters that the engine passes and the YAML must not.
         extra: keys beside the constructor's that the engine reads itself.
+        optional: parameters that the engine passes where the YAML leaves them out.
     """
     if spec.name not in registry:
         known = registry.names()
@@ -71,7 +79,7 @@ def check_spec(registry: Registry, spec: Spec, given: Collection[str] = (), extr
                 f"{spec.path}.{name}: expected {describe(hints[name])}, found {value!r} ({type(value).__name__})."
             )
     for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and name not in spec.kwargs:
+        if parameter.default is inspect.Parameter.empty and name not in spec.kwargs and name not in optional:
             problems.append(f"{spec.path}.{name}: missing; {spec.name} needs it.")
     return problems
 
@@ -94,7 +102,7 @@ def _check_components(config: Config, mode: Mode) -> Iterator[str]:
     if config.Arch and config.Arch.Backbone:
         yield from check_spec(BACKBONES, config.Arch.Backbone)
     if config.Arch and config.Arch.Head:
-        yield from check_spec(HEADS, config.Arch.Head)
+        yield from check_spec(HEADS, config.Arch.Head, optional=("class_num",))  # else taken from the data
     for spec in filter(None, config.Loss.Train if config.Loss else ()):
         yield from check_spec(LOSSES, spec, extra=("weight",))
     if config.Optimizer and config.Optimizer.spec:
@@ -114,12 +122,24 @@ def _check_data_components(config: Config) -> Iterator[str]:
     for section, datasets in ((config.DataLoader.Train, TRAIN_DATASETS), (config.DataLoader.Eval, EVAL_DATASETS)):
         if not section:
             continue
-        if section.dataset:
-            yield from check_spec(datasets, section.dataset)
+        for spec in _with_nested(section.dataset) if section.dataset else ():
+            given = ("class_num",) if spec is not section.dataset else ()
+            yield from check_spec(datasets, spec, given)
         if section.sampler:
             yield from check_spec(SAMPLERS, section.sampler, given=("num_samples", "rank", "world_size", "seed"))
         for spec in filter(None, section.transform_ops):
             yield from check_spec(TRANSFORMS, spec)
+
+
+def _with_nested(dataset: Spec) -> Iterator[Spec]:
+    """A data set and, of a ConcatDataset, those in it."""
+    from ppfacerec.data.train_datasets import nested_specs
+
+    yield dataset
+    nested = dataset.kwargs.get("datasets")
+    if dataset.name == "ConcatDataset" and isinstance(nested, tuple) and all(isinstance(n, Mapping) for n in nested):
+        for spec in nested_specs(nested, f"{dataset.path}.datasets"):
+            yield from _with_nested(spec)
 
 
 def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
@@ -197,6 +217,14 @@ def _refused(registry: Registry, spec: Spec) -> Iterator[str]:
         yield f"{spec.path}.{error}"
 
 
+def _check_head(config: Config, mode: Mode) -> Iterator[str]:
+    from ppfacerec.heads import HeadOptions
+
+    head, names = config.Arch.Head, [field.name for field in dataclasses.fields(HeadOptions)]
+    options = {name: value for name, value in head.kwargs.items() if name in names}
+    yield from _refused(Registry("head options", HeadOptions), Spec("HeadOptions", options, head.path))
+
+
 def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.optim import SCHEDULES
 
@@ -221,16 +249,30 @@ def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
     if section is None or mode != "train":
         return
     yield from _check_images(section, "DataLoader.Train")
-    for key, kind in (("image_root", "folder"), ("cls_label_path", "file")):
-        if key in section.dataset.kwargs:
-            yield from _missing(section.dataset.kwargs[key], f"{section.dataset.path}.{key}", kind, _demo_root(config))
+    for dataset in _with_nested(section.dataset):
+        for key, kind in (("image_root", "folder"), ("root", "folder"), ("cls_label_path", "file")):
+            if key in dataset.kwargs:
+                yield from missing(dataset.kwargs[key], f"{dataset.path}.{key}", kind, _demo_root(config))
+        if dataset.name == "RecordIODataset" and Path(dataset.kwargs["root"]).is_dir():
+            record = Path(dataset.kwargs["root"]) / f"{dataset.kwargs.get('prefix', 'train')}.rec"
+            yield from missing(str(record), f"{dataset.path}.root", "file", None)
+    loader = section.loader
+    for key, least in (("prefetch_factor", 1), ("max_bad_images", 0)):
+        if getattr(loader, key) < least:
+            yield f"DataLoader.Train.loader.{key}: expected {least} or more, found {getattr(loader, key)}."
 
 
 def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
+    from ppfacerec.data import EVAL_DATASETS
+
     section = config.DataLoader.Eval
     if section and mode != "export" and (mode == "eval" or config.Global.eval_during_train):
         yield from _check_images(section, "DataLoader.Eval")
-        yield from _missing_bins(section.dataset, _demo_root(config))
+        targets = _argument(EVAL_DATASETS, section.dataset, "val_targets")
+        yield from missing_sets(section.dataset, targets, _demo_root(config))
+        for spec in section.transform_ops:
+            if spec.name == "RandFlipImage":
+                yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."
 
 
 def _check_images(section: DataSection, path: str) -> Iterator[str]:
@@ -254,6 +296,7 @@ def _check_images(section: DataSection, path: str) -> Iterator[str]:
 # (the parts of the config that a rule reads, the rule)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], ...] = (
     (("Arch",), _check_embedding_size),
+    (("Arch",), _check_head),
     (("Global",), _check_global),
     (("EMA",), _check_ema),
     (("Optimizer", "Global"), _check_schedule),
@@ -274,32 +317,3 @@ def weights_file(name: str) -> str:
     from ppfacerec.weights_io.fetch import is_local_prefix
 
     return f"{name}.pdparams" if is_local_prefix(name) else name
-
-
-def _under(path: str, folder: Optional[str]) -> bool:
-    return folder is not None and Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
-
-
-def _missing(path: str, where: str, kind: str, made_later: Optional[str]) -> Iterator[str]:
-    exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
-    if not exists and not _under(path, made_later):
-        yield f"{where}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
-
-
-def _missing_bins(dataset: Spec, made_later: Optional[str]) -> Iterator[str]:
-    from ppfacerec.data import EVAL_DATASETS
-
-    folder = dataset.kwargs.get("val_data_path")
-    if folder is None or _under(folder, made_later):
-        return
-    problems = list(_missing(folder, f"{dataset.path}.val_data_path", "folder", None))
-    yield from problems
-    if problems:
-        return
-    there = sorted(p.stem for p in Path(folder).glob("*.bin"))
-    for name in _argument(EVAL_DATASETS, dataset, "val_targets"):
-        if name not in there:
-            yield (
-                f"{dataset.path}.val_targets: {Path(folder) / name}.bin does not exist{near_match(name, there)}"
-                f" In that folder: {', '.join(there) or 'no .bin file'}."
-            )

@@ -29,12 +29,16 @@ class GlobalSection:
     pretrained_model: Optional[str] = None
     load_head: Literal["auto", True, False] = "auto"
     save_interval: int = 1
+    save_head: Union[bool, Literal["shards"]] = True
     eval_during_train: bool = True
     eval_interval: int = 1
     eval_before_train: bool = False
     eval_backend: Literal["auto", "eager", "onednn"] = "auto"
+    report: bool = False
     print_batch_step: int = 20
     update_freq: int = 1
+    use_sync_bn: bool = False
+    bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False
     flip_test: bool = True
     feature_normalize: bool = False
@@ -79,7 +83,16 @@ class OptimizerSection:
 @dataclass(frozen=True)
 class LoaderSection:
     num_workers: int = 0
-    use_shared_memory: bool = True
+
+
+@dataclass(frozen=True)
+class TrainLoaderSection(LoaderSection):
+    """How training batches are prepared, and what becomes of images that cannot be read."""
+
+    persistent_workers: bool = True
+    prefetch_factor: int = 2
+    on_bad_image: Literal["error", "skip"] = "error"
+    max_bad_images: int = 100
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,13 @@ class DataSection:
 
 
 @dataclass(frozen=True)
+class TrainDataSection(DataSection):
+    loader: TrainLoaderSection = field(default_factory=TrainLoaderSection)
+
+
+@dataclass(frozen=True)
 class DataLoaderSection:
-    Train: Optional[DataSection] = None
+    Train: Optional[TrainDataSection] = None
     Eval: Optional[DataSection] = None
 
 
@@ -139,6 +157,8 @@ PADDLECLAS_KEYS: dict[str, tuple[tuple[Any, ...], str]] = {
     "Arch.Neck": ((None,), "the embedding comes straight from the backbone"),
     "Loss.Eval": (None, "evaluation computes no loss"),  # type: ignore[dict-item]
     "Metric.Train": (None, "the training log shows the loss"),  # type: ignore[dict-item]
+    "DataLoader.Train.loader.use_shared_memory": (None, "batches come through memory that needs no /dev/shm"),  # type: ignore[dict-item]
+    "DataLoader.Eval.loader.use_shared_memory": (None, "evaluation has no worker processes"),  # type: ignore[dict-item]
     "Infer": (None, "inference reads its images from the command line"),  # type: ignore[dict-item]
 }
 
@@ -168,7 +188,7 @@ class Binder:
         tree = self._without_paddleclas_keys(tree, path)
         if cls is OptimizerSection:
             tree = self._split_optimizer(tree)
-        if cls is DataSection:
+        if issubclass(cls, DataSection):
             tree = self._lift_transforms(tree, path)
         hints = get_type_hints(cls)
         fields = {f.name: f for f in dataclasses.fields(cls)}

@@ -17,6 +17,8 @@ import yaml
 from ppfacerec.config.errors import ConfigError
 from ppfacerec.registry import near_match
 
+MAX_VALUES = 100_000  # a few lines of aliases of aliases ("a billion laughs") unfold to more memory than there is
+
 _FLOAT = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$")
 _NUMBER = r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
 _QUOTIENT = re.compile(rf"^({_NUMBER})\s*/\s*({_NUMBER})$")
@@ -68,16 +70,31 @@ def parse_yaml(text: str, source: str) -> tuple[Any, list[str]]:
     """Parse one YAML document; return it and its problems: repeated keys and divisions by zero, with the line.
 
     Raises:
-        ConfigError: the text is no YAML.
+        ConfigError: the text is no YAML, or would unfold without end.
     """
     loader = _StrictLoader(text)
     try:
         value = loader.get_single_data()
+        size = _unfolded_size(value, {})
     except yaml.YAMLError as error:
         raise ConfigError([f"not valid YAML: {_one_line(error)}"], source) from error
+    except RecursionError as error:
+        raise ConfigError(["nested too deeply, or an alias contains itself."], source) from error
     finally:
         loader.dispose()
+    if size > MAX_VALUES:
+        raise ConfigError([f"its aliases unfold to more than {MAX_VALUES:,} values; no config needs so many."], source)
     return value, loader.problems
+
+
+def _unfolded_size(value: Any, known: dict[int, int]) -> int:
+    """Number of values in a tree, those behind an alias counted wherever they stand; RecursionError in a cycle."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        children = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_unfolded_size(child, known) for child in children)
+    return known[id(value)]
 
 
 def _one_line(error: yaml.YAMLError) -> str:

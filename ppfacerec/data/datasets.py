@@ -1,14 +1,13 @@
-"""Where samples come from: training images with classes, and verification sets."""
+"""Where training samples come from: images with classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 
-from ppfacerec.data.label_file import LabelFile
+from ppfacerec.data.label_file import IMAGE_SUFFIXES, LabelFile
 
 
 class TrainDataset(Protocol):
@@ -20,7 +19,7 @@ class TrainDataset(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """Encoded image of a sample."""
+        """Encoded image of a sample; a ValueError or OSError says that it cannot be had."""
 
     def where(self, index: int) -> str:
         """How to name a sample to a person."""
@@ -33,7 +32,12 @@ class ImageNetDataset:
         image_root: the folder that the paths are relative to.
         cls_label_path: the label file.
         delimiter: between path and class; None finds it out from the file.
-        class_num: every label must be below it.
+        relabel: number the classes of the file 0, 1, 2, ... by their order, for files whose labels have gaps.
+        allow_outside: take paths that lead out of `image_root` (absolute, or with ``..``).
+        class_num: every label must be below it; None takes the file's.
+
+    Attributes:
+        original_labels: (num_classes,) the file's label of each class where `relabel` numbered them, else None.
 
     Raises:
         ValueError: the label file is not as expected; with file and line.
@@ -44,12 +48,18 @@ class ImageNetDataset:
         image_root: str,
         cls_label_path: str,
         delimiter: Optional[str] = None,
+        relabel: bool = False,
+        allow_outside: bool = False,
         class_num: Optional[int] = None,
     ) -> None:
         self._root = Path(image_root)
-        self._file = LabelFile(cls_label_path, delimiter, class_num)
+        self._file = LabelFile(cls_label_path, delimiter, None if relabel else class_num, allow_outside)
         self.labels = self._file.labels
-        self.num_classes = self._file.num_classes
+        self.original_labels: Optional[np.ndarray] = None
+        if relabel:
+            self.original_labels, self.labels = numbered(self.labels)
+        self.num_classes = int(self.labels.max()) + 1
+        check_class_num(self.num_classes, class_num, str(cls_label_path))
         self.num_skipped = self._file.num_skipped
 
     def __len__(self) -> int:
@@ -61,40 +71,100 @@ class ImageNetDataset:
         Raises:
             ValueError: the file cannot be read.
         """
-        path = self._root / self._file.name(index)
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise ValueError(
-                f"{self._file.where(index)}: cannot read {path} ({error.strerror}). Is image_root '{self._root}' right?"
-            ) from error
+        return read_file(f"{self._root}/{self._file.name(index)}", self.where(index), self._root)
 
     def where(self, index: int) -> str:
         return self._file.where(index)
 
 
-class FiveFaceEvalDataset:
-    """Verification sets in insightface's .bin form.
+class FolderDataset:
+    """A folder for each identity with its images in it; identities and images in the order of their names.
 
     Args:
-        val_data_path: the folder of the .bin files.
-        val_targets: names of the sets, without ".bin"; PaddleClas's default is three of the five.
+        root: the folder of the folders.
+        class_num: there may be no more identities; None takes as many as there are.
 
     Attributes:
-        paths: name -> file.
-        left_out: .bin files of the folder that are not among the targets.
+        identities: name of each class's folder.
+        num_skipped: files that are no images, and folders without one.
 
     Raises:
-        ValueError: a target has no file; the message lists what is there.
+        ValueError: no identity with an image, more of them than `class_num`.
     """
 
-    def __init__(self, val_data_path: str, val_targets: Sequence[str] = ("agedb_30", "cfp_fp", "lfw")) -> None:
-        folder = Path(val_data_path)
-        there = sorted(p.stem for p in folder.glob("*.bin"))
-        missing = [name for name in val_targets if name not in there]
-        if missing:
-            raise ValueError(
-                f"{folder}: no {', '.join(f'{m}.bin' for m in missing)}. In that folder: {', '.join(there) or 'none'}."
-            )
-        self.paths = {name: folder / f"{name}.bin" for name in val_targets}
-        self.left_out = [name for name in there if name not in val_targets]
+    def __init__(self, root: str, class_num: Optional[int] = None) -> None:
+        self._root = Path(root)
+        self.identities: list[str] = []
+        self.num_skipped = 0
+        names: list[bytes] = []
+        counts: list[int] = []
+        for folder in sorted(path.name for path in self._root.iterdir() if path.is_dir()):
+            files = sorted(path.name for path in (self._root / folder).iterdir())
+            images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+            self.num_skipped += len(files) - len(images) + (not images)
+            if images:
+                self.identities.append(folder)
+                counts.append(len(images))
+                names += [f"{folder}/{name}".encode() for name in images]
+        if not names:
+            raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
+        # One buffer instead of an object a name, so that forked workers share it and do not copy it.
+        self._text, self._ends = b"".join(names), np.cumsum([len(name) for name in names])
+        self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self.num_classes = len(counts)
+        check_class_num(self.num_classes, class_num, root)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Path of sample `index` below the root."""
+        begin = self._ends[index - 1] if index else 0
+        return self._text[begin : self._ends[index]].decode()
+
+    def read(self, index: int) -> bytes:
+        return read_file(f"{self._root}/{self.name(index)}", self.where(index), self._root)
+
+    def where(self, index: int) -> str:
+        return f"{self._root}/{self.name(index)}"
+
+
+def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct labels in ascending order, and the number of each sample's among them."""
+    original, numbers = np.unique(labels, return_inverse=True)
+    return original, numbers.astype(np.int32)
+
+
+def check_class_num(num_classes: int, class_num: Optional[int], what: str) -> None:
+    """Raise a ValueError where the data has more classes than the head."""
+    if class_num is not None and num_classes > class_num:
+        raise ValueError(
+            f"{what} has {num_classes} classes, but Arch.Head.class_num is {class_num}; set it to {num_classes}, "
+            "or leave it out to take it from the data."
+        )
+
+
+def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
+    """Raise the ValueError of the first sample if it cannot be read; with `allow_some`, only if no one of ten can."""
+    tried = np.linspace(0, len(dataset) - 1, 10 if allow_some else 1).astype(int).tolist()
+    for index in reversed(tried):
+        try:
+            dataset.read(index)
+            return
+        except ValueError:
+            if index == tried[0]:
+                raise
+
+
+def read_file(path: str, where: str, root: Union[str, Path]) -> bytes:
+    """Read an image file whole.
+
+    Raises:
+        ValueError: it cannot be read; the message starts with `where`.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:  # a third of the time of a buffered file
+            content: Any = file.read()
+            return content
+    except OSError as error:
+        raise ValueError(f"{where}: cannot read {path} ({error.strerror}). Is image_root '{root}' right?") from error

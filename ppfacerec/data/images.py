@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
-from ppfacerec.data.opencv import import_cv2
+from ppfacerec.data.opencv import MAX_PIXELS, import_cv2
+
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
-def decode_rgb(data: bytes, where: str) -> np.ndarray:
+def decode_rgb(data: bytes, where: object) -> np.ndarray:
     """Decode a JPEG, PNG, ... to uint8 RGB, [height, width, 3].
 
     Args:
         data: the contents of the image file.
-        where: what the image is called in messages, such as "lfw.bin, entry 17".
+        where: what the image is called in messages, such as "lfw.bin, entry 17"; its ``str`` is taken.
 
     Raises:
-        ValueError: the bytes are no image that OpenCV can decode.
+        ValueError: the bytes are no image that OpenCV can decode, or a JPEG without its end, of which older OpenCVs
+            make a picture that is grey below.
     """
     cv2 = import_cv2()
+    if data[:3] == _JPEG and data.rfind(_JPEG_END) < 0:
+        raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if _decodes_to_rgb():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        else:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+            image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
-        raise ValueError(_cannot_decode(data, where, f" ({str(error).strip()})")) from error
+        too_large = "MAX_IMAGE_PIXELS" in str(error)
+        reason = f"more than {MAX_PIXELS:,} pixels" if too_large else str(error).strip()
+        raise ValueError(_cannot_decode(data, where, f" ({reason})")) from error
     if image is None:
         raise ValueError(_cannot_decode(data, where, ""))
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
-def _cannot_decode(data: bytes, where: str, reason: str) -> str:
+@functools.cache
+def _decodes_to_rgb() -> bool:
+    """Whether this OpenCV (4.10 and newer) gives RGB without a second pass over the pixels."""
+    return hasattr(import_cv2(), "IMREAD_COLOR_RGB")
+
+
+def resize_short_side(image: np.ndarray, size: int = 112) -> np.ndarray:
+    """Resize [H, W, 3] so that the short side has `size` pixels, then cut out the central square.
+
+    The resize is insightface's for images of another size (``load_bin``: MXNet's ``resize_short``, which is OpenCV's
+    bicubic, the long side rounded down). insightface goes no further, so an image that is not square ends it with an
+    error; the central square is ours.
+    """
+    cv2 = import_cv2()
+    height, width = image.shape[:2]
+    if min(height, width) != size:
+        resized = (size, size * height // width) if height > width else (size * width // height, size)
+        image = cv2.resize(image, resized, interpolation=cv2.INTER_CUBIC)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def _cannot_decode(data: bytes, where: object, reason: str) -> str:
     return (
         f"{where} does not decode as an image{reason}: {len(data)} bytes that start with {bytes(data[:8])!r}. "
         "Expected the bytes of a JPEG or PNG file. Replace or remove this image, or get the file again."

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Union
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
 
 import numpy as np
 import paddle
 
+from ppfacerec.data.bad_images import BadImages
+from ppfacerec.data.batch_maker import IMAGE_SHAPE, BatchMaker, Made
 from ppfacerec.data.datasets import TrainDataset
 from ppfacerec.data.sampler import DistributedBatchSampler
 from ppfacerec.data.transforms import Pipeline
+from ppfacerec.data.workers import Task, WorkerPool
 
 
 class Batch(NamedTuple):
@@ -19,41 +22,6 @@ class Batch(NamedTuple):
     images: paddle.Tensor  # (N, 112, 112, 3) uint8
     labels: paddle.Tensor  # (N,) int64
     indices: np.ndarray  # (N,) positions in the data set
-
-
-class _EpochBatches(paddle.io.Dataset):
-    """The batches of one epoch; runs in the workers. An error travels back as text: Paddle's own way loses it."""
-
-    def __init__(
-        self, dataset: TrainDataset, pipeline: Pipeline, batches: Sequence[np.ndarray], seed: int, epoch: int
-    ) -> None:
-        super().__init__()
-        self._dataset, self._pipeline, self._batches = dataset, pipeline, batches
-        self._seed, self._epoch = seed, epoch
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        indices = self._batches[step]
-        try:
-            images = np.stack([self._image(int(i)) for i in indices])
-            failure = b""
-        except ValueError as error:
-            images, failure = np.zeros((len(indices), 1, 1, 3), np.uint8), str(error).encode()
-        labels = self._dataset.labels[indices].astype(np.int64)
-        return images, labels, indices.astype(np.int64), np.frombuffer(failure or b" ", np.uint8)
-
-    def _image(self, index: int) -> np.ndarray:
-        rng = np.random.default_rng([self._seed, self._epoch, index])
-        where = self._dataset.where(index)
-        image = self._pipeline(self._dataset.read(index), where, rng)
-        if image.shape != (112, 112, 3):
-            raise ValueError(
-                f"{where}: the image is {image.shape[1]} x {image.shape[0]}, the backbones take 112 x 112. "
-                "Add ResizeImage: {size: [112, 112]} to transform_ops, or align the faces first."
-            )
-        return image
 
 
 class TrainLoader:
@@ -66,8 +34,10 @@ class TrainLoader:
         pipeline: bytes to image.
         sampler: the order.
         num_workers: processes that prepare batches; 0 prepares them in this one.
-        use_shared_memory: how workers hand over their batches.
         seed: of the augmentation.
+        bad_images: what becomes of those.
+        persistent_workers: keep the processes from epoch to epoch.
+        prefetch_factor: batches that each of them may be ahead.
     """
 
     def __init__(
@@ -76,11 +46,17 @@ class TrainLoader:
         pipeline: Pipeline,
         sampler: DistributedBatchSampler,
         num_workers: int = 0,
-        use_shared_memory: bool = True,
         seed: int = 0,
+        bad_images: Optional[BadImages] = None,
+        persistent_workers: bool = True,
+        prefetch_factor: int = 2,
     ) -> None:
         self.dataset, self.pipeline, self.sampler = dataset, pipeline, sampler
-        self._num_workers, self._use_shared_memory, self._seed = num_workers, use_shared_memory, seed
+        self.bad_images = BadImages() if bad_images is None else bad_images  # an empty one is false
+        self._maker = BatchMaker(dataset, pipeline, self.bad_images, seed)
+        self._num_workers, self._prefetch_factor = num_workers, prefetch_factor
+        self._persistent_workers = persistent_workers
+        self._pool: Optional[WorkerPool] = None
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -89,29 +65,32 @@ class TrainLoader:
         """Yield the batches of `epoch` from step `start` on.
 
         Raises:
-            ValueError: a sample cannot be read or decoded; the message has its file and line.
+            ValueError: a sample is bad, with its file and line, or a worker died.
         """
-        batches = _EpochBatches(self.dataset, self.pipeline, self.sampler.batches(epoch, start), self._seed, epoch)
-        for images, labels, indices, failure in self._fetch(batches):
-            message = bytes(np.asarray(failure)).decode().strip()
-            if message:
-                raise ValueError(message)
-            yield Batch(_to_device(images), _to_device(labels), np.asarray(indices))
+        tasks = (Task(epoch, indices) for indices in self.sampler.batches(epoch, start))
+        for images, made in self._made(tasks):
+            self.bad_images.note(made.bad)
+            labels = self.dataset.labels[made.indices].astype(np.int64)
+            yield Batch(paddle.to_tensor(images), paddle.to_tensor(labels), made.indices)
 
-    def _fetch(self, batches: _EpochBatches) -> Iterator[Sequence[np.ndarray]]:
+    def close(self) -> None:
+        """End the worker processes; another epoch starts new ones."""
+        if self._pool:
+            self._pool.close()
+            self._pool = None
+
+    def _made(self, tasks: Iterator[Task]) -> Iterator[tuple[np.ndarray, Made]]:
         if self._num_workers == 0:
-            return (batches[step] for step in range(len(batches)))
-        return iter(
-            paddle.io.DataLoader(
-                batches,
-                batch_size=None,
-                num_workers=self._num_workers,
-                use_shared_memory=self._use_shared_memory,
-                return_list=True,
-            )
-        )
-
-
-def _to_device(values: Union[np.ndarray, paddle.Tensor]) -> paddle.Tensor:
-    """Workers hand over tensors that are on the device already."""
-    return values if isinstance(values, paddle.Tensor) else paddle.to_tensor(values)
+            images = np.empty((self.sampler.batch_size, *IMAGE_SHAPE), np.uint8)
+            for epoch, indices in tasks:
+                yield images[: len(indices)], self._maker.make(epoch, indices, images)
+            return
+        if self._pool is None:
+            self._pool = WorkerPool(self._maker, self._num_workers, self.sampler.batch_size, self._prefetch_factor)
+        finished = False
+        try:
+            yield from self._pool.run(tasks)
+            finished = True
+        finally:
+            if not (finished and self._persistent_workers):
+                self.close()

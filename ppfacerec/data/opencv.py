@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 from types import ModuleType
+
+# A PNG of some kilobytes may unfold to gigabytes; OpenCV's own limit is 2^30 pixels, 3 GiB. This one is 192 MiB.
+MAX_PIXELS = 1 << 26
 
 
 @functools.cache
@@ -13,6 +17,7 @@ def import_cv2() -> ModuleType:
     Raises:
         ImportError: OpenCV is missing or does not start; the message says what to install.
     """
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read when cv2 is imported
     try:
         import cv2
     except (ImportError, OSError) as error:

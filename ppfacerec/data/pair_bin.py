@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO, Optional, Union
 
 import numpy as np
 
@@ -29,6 +29,15 @@ class PairBin:
     images: tuple[bytes, ...]  # the distinct encoded images, in order of first appearance
     index: np.ndarray  # (2N,) int64: which of `images` entry k is; entries 2i and 2i + 1 are pair i
     is_same: np.ndarray  # (N,) bool
+    num_folds: Optional[int] = None  # a .bin prescribes none
+    identities: Optional[Sequence[str]] = None  # and says nothing about who is who
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images)
+
+    def read(self, image: int) -> bytes:
+        return self.images[image]
 
     def __len__(self) -> int:
         return len(self.is_same)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 
@@ -57,14 +59,12 @@ class DistributedBatchSampler:
             return np.arange(self.num_samples)
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
 
-    def batches(self, epoch: int, start: int = 0) -> list[np.ndarray]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
         """This rank's batches of `epoch` from step `start` on."""
         order = self.order(epoch)
-        batches = []
         for step in range(start, len(self)):
             together = order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
-            batches.append(np.array_split(together, self.world_size)[self.rank])
-        return batches
+            yield np.array_split(together, self.world_size)[self.rank]
 
     def step_size(self, step: int) -> int:
         """Samples of all ranks in `step`: the global batch, fewer in the last step."""

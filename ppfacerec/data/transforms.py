@@ -7,7 +7,7 @@ and on nothing else. NormalizeImage is the exception: the batch is normalised at
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Callable, Literal, Optional, Union
+from typing import Callable, Literal, Optional, Union
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class DecodeImage:
     ) -> None:
         self.to_rgb = to_rgb
 
-    def decode(self, data: bytes, where: str) -> np.ndarray:
+    def decode(self, data: bytes, where: object) -> np.ndarray:
         """Return (H, W, 3) uint8; `where` names the image in the ValueError of one that does not decode."""
         image = decode_rgb(data, where)
         return image if self.to_rgb else np.ascontiguousarray(image[:, :, ::-1])
@@ -125,7 +125,7 @@ class Pipeline:
         self.normalize: NormalizeImage = next(t for t in built if isinstance(t, NormalizeImage))
         self._image_ops: list[Transform] = [t for t in built if not isinstance(t, (DecodeImage, NormalizeImage))]
 
-    def __call__(self, data: bytes, where: str, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+    def __call__(self, data: bytes, where: object, rng: Optional[np.random.Generator] = None) -> np.ndarray:
         """Return the transformed image (H, W, 3) uint8.
 
         Args:
@@ -133,7 +133,14 @@ class Pipeline:
             where: how to name it to a person.
             rng: the sample's generator; evaluation has no random transform and needs none.
         """
-        image: Any = self._decode.decode(data, where)
+        return self.transform(self.decode(data, where), rng)
+
+    def decode(self, data: bytes, where: object) -> np.ndarray:
+        """Return the image as it is stored, (H, W, 3) uint8."""
+        return self._decode.decode(data, where)
+
+    def transform(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+        """Return a decoded image after the other transforms."""
         for op in self._image_ops:
             image = op(image, rng)  # type: ignore[arg-type]
         return image

@@ -3,7 +3,8 @@
 A checkpoint `latest` is the three files latest.pdparams (weights), latest.pdopt (optimizer) and latest.pdstates (where
 training was, the average, the best metric), and latest.manifest.json with their sizes and SHA-256. The files are
 written under other names first; the manifest's rename is the moment at which the new checkpoint counts. What a kill
-leaves undone after that moment is finished by whoever opens the checkpoint next.
+leaves undone after that moment is finished by whoever opens the checkpoint next. A large head is in further files,
+one a process (head_shards.py), which the manifest describes too.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Literal, Optional, Union
 
-import numpy as np
 import paddle
-from paddle import nn
 
-from ppfacerec import safe_pickle
+from ppfacerec import distributed, safe_pickle
+from ppfacerec.engine.ema import EMA
+from ppfacerec.engine.head_shards import SUFFIX, ShardReader, shard_files, shard_suffix
+from ppfacerec.engine.optimizer_state import optimizer_tensors, saved_slots
+from ppfacerec.engine.saved_state import saved_arrays
+from ppfacerec.heads import MarginHead
+from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
 SUFFIXES = (".pdparams", ".pdopt", ".pdstates")
+HeadFiles = Literal["whole", "shards", "none"]
 
 
 @dataclass
@@ -46,31 +53,94 @@ class Progress:
 
 
 def save_checkpoint(
-    prefix: Path, layer: nn.Layer, optimizer: paddle.optimizer.Optimizer, states: Mapping[str, Any]
+    prefix: Path,
+    recognizer: FaceRecognizer,
+    optimizer: paddle.optimizer.Optimizer,
+    states: Mapping[str, Any],
+    sparse: Optional[SparseUpdate] = None,
+    ema: Optional[EMA] = None,
+    head: HeadFiles = "whole",
 ) -> None:
-    """Write a checkpoint; at every moment the old or the new one is complete.
+    """Write a checkpoint; at every moment the old or the new one is complete. All processes call it.
 
     Args:
         prefix: output_dir / "latest", without suffix.
         states: plain values and arrays for .pdstates.
+        sparse: what holds the state of the head's rows, where only sampled ones are updated.
+        ema: its averages go into .pdstates.
+        head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
+            file of its own; "none": left out.
     """
-    finish_interrupted_save(prefix)
+    weights: dict[str, Any] = dict(recognizer.state_dict())
+    optimizers: dict[str, Any] = optimizer_tensors(recognizer, optimizer, sparse)
+    averages: dict[str, Any] = dict(ema.tensors()) if ema else {}
+    manifest, main = {}, distributed.rank() == 0
+    if main:
+        finish_interrupted_save(prefix)
+    if head != "whole":
+        rows = _take_head(recognizer, weights, optimizers, averages)
+    if head == "shards":
+        distributed.barrier()  # rank 0 has cleared away what an interrupted save left
+        assert isinstance(recognizer.head, MarginHead)
+        manifest = _write_shard(prefix, recognizer.head, rows)
+    weights, averages = saved_arrays(recognizer, weights), saved_arrays(recognizer, averages)
+    optimizers = {name: saved_slots(recognizer, name, slots) for name, slots in optimizers.items()}
+    if not main:
+        return
+    everything = {**states, "ema": averages} if ema else dict(states)
     writers: dict[str, Callable[[Path], None]] = {
-        ".pdparams": lambda path: paddle.save(layer.state_dict(), str(path)),
-        ".pdopt": lambda path: _dump(optimizer_state(layer, optimizer), path),
-        ".pdstates": lambda path: _dump(dict(states), path),
+        ".pdparams": lambda path: paddle.save({k: paddle.to_tensor(v) for k, v in weights.items()}, str(path)),
+        ".pdopt": lambda path: _dump(optimizers, path),
+        ".pdstates": lambda path: _dump(everything, path),
     }
-    manifest = {}
     for suffix, write in writers.items():
-        path = _new(prefix, suffix)
-        write(path)
-        _sync(path)
-        manifest[suffix] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+        manifest[suffix] = _write_new(prefix, suffix, write)
     path = _new(prefix, ".manifest.json")
     path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     _sync(path)
     os.replace(path, _file(prefix, ".manifest.json"))  # from here on the new checkpoint counts
     finish_interrupted_save(prefix)
+
+
+def _write_new(prefix: Path, suffix: str, write: Callable[[Path], None]) -> dict[str, Any]:
+    path = _new(prefix, suffix)
+    write(path)
+    _sync(path)
+    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _take_head(
+    recognizer: FaceRecognizer, weights: dict[str, Any], optimizers: dict[str, Any], averages: dict[str, Any]
+) -> dict[str, paddle.Tensor]:
+    """Remove all that has a row for each class, and return it."""
+    shape = weights[HEAD_WEIGHT].shape
+    slots = optimizers.get(HEAD_WEIGHT, {})
+    rows = {"weight": weights.pop(HEAD_WEIGHT)}
+    if averages:
+        rows["ema"] = averages.pop(HEAD_WEIGHT)
+    rows |= {f"optimizer.{slot}": slots.pop(slot) for slot in list(slots) if slots[slot].shape == shape}
+    return rows
+
+
+def _write_shard(prefix: Path, head: MarginHead, rows: Mapping[str, paddle.Tensor]) -> dict[str, Any]:
+    """Write this process's file; return the manifest's entries of all."""
+    shard, K = head.shard, head.num_sub_centers
+    suffix = shard_suffix(shard.rank, shard.world_size)
+    numbers = [0] * 5
+    if shard.world_size > 1 or distributed.rank() == 0:
+        arrays = {name: tensor.numpy() for name, tensor in rows.items()}
+        entry = _write_new(prefix, suffix, lambda path: _dump(arrays, path))
+        words = bytes.fromhex(entry["sha256"])
+        numbers = [entry["size"], *(int.from_bytes(words[i : i + 8], "big", signed=True) for i in range(0, 32, 8))]
+    entries, first = {}, 0
+    for rank, (size, *parts) in enumerate(distributed.gather_integers(numbers)[: shard.world_size]):
+        last = first + shard.counts[rank] * K
+        digest = b"".join(part.to_bytes(8, "big", signed=True) for part in parts).hex()
+        entries[shard_suffix(rank, shard.world_size)] = {
+            "size": size, "sha256": digest, "rows": [first, last], "columns": head.embedding_size,
+        }  # fmt: skip
+        first = last
+    return entries
 
 
 def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -86,7 +156,8 @@ def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any
             f"{manifest_path} is missing, so {prefix} cannot be resumed from: it tells which files belong together. "
             "To start from the weights alone, give them as Global.pretrained_model."
         )
-    for suffix, expected in json.loads(manifest_path.read_text(encoding="utf-8")).items():
+    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+    for suffix, expected in manifest.items():
         path = _file(prefix, suffix)
         if not path.is_file():
             raise ValueError(f"Checkpoint {prefix} is incomplete: {path} is missing. Resume from another checkpoint.")
@@ -95,55 +166,13 @@ def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any
                 f"Checkpoint {prefix} is damaged: {path} is not the file that was saved ({path.stat().st_size} bytes "
                 f"for {expected['size']}, or another content). Resume from another checkpoint."
             )
-    return safe_pickle.load(_file(prefix, ".pdopt")), safe_pickle.load(_file(prefix, ".pdstates"))
-
-
-def optimizer_state(layer: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> dict[str, dict[str, np.ndarray]]:
-    """Optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
-
-    Paddle's own keys begin with automatic names (linear_0.w_0), which depend on what was built before.
-    """
-    structured = {tensor.name: name for name, tensor in layer.state_dict().items()}
-    state: dict[str, dict[str, np.ndarray]] = {}
-    for key, value in _flat(optimizer.state_dict()).items():
-        owner = max((name for name in structured if key.startswith(f"{name}_")), key=len)
-        state.setdefault(structured[owner], {})[key[len(owner) + 1 :]] = value.numpy()
-    return state
-
-
-_MASTER = "master_weight"
-
-
-def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
-    """Put the float32 master weights of AMP O2, a dict of their own in Paddle, beside the other tensors."""
-    masters = state.get("master_weights") or {}
-    plain = {k: v for k, v in state.items() if isinstance(v, paddle.Tensor)}
-    return {**plain, **{f"{name}_{_MASTER}": tensor for name, tensor in masters.items()}}
-
-
-def set_optimizer_state(
-    layer: nn.Layer, optimizer: paddle.optimizer.Optimizer, state: Mapping[str, Mapping[str, np.ndarray]]
-) -> None:
-    """Give a fresh optimizer the state that ``optimizer_state`` returned.
-
-    Raises:
-        ValueError: the state has a parameter that the network has not.
-    """
-    automatic = {name: tensor.name for name, tensor in layer.state_dict().items()}
-    unknown = [name for name in state if name not in automatic]
-    if unknown:
-        raise ValueError(f"The checkpoint's optimizer state has {unknown[:3]}, which the network has not.")
-    tensors: dict[str, Any] = {}
-    masters = {}
-    for name, slots in state.items():
-        for slot, value in slots.items():
-            if slot == _MASTER:
-                masters[automatic[name]] = paddle.to_tensor(value)
-            else:
-                tensors[f"{automatic[name]}_{slot}"] = paddle.to_tensor(value)
-    if masters:
-        tensors["master_weights"] = masters
-    optimizer.set_state_dict(tensors)
+    optimizers, states = safe_pickle.load(_file(prefix, ".pdopt")), safe_pickle.load(_file(prefix, ".pdstates"))
+    for name, array in ShardReader(shard_files(prefix, manifest)).arrays().items():
+        if name == "ema":
+            states["ema"][HEAD_WEIGHT] = array
+        elif name.startswith("optimizer."):
+            optimizers.setdefault(HEAD_WEIGHT, {})[name[len("optimizer.") :]] = array
+    return optimizers, states
 
 
 def _plain(prefix: Union[str, Path]) -> Path:
@@ -170,17 +199,26 @@ def finish_interrupted_save(prefix: Union[str, Path]) -> None:
     prefix = _plain(prefix)
     manifest_path = _file(prefix, ".manifest.json")
     manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.is_file() else {}
-    for suffix in SUFFIXES:
-        path = _new(prefix, suffix)
-        if not path.is_file():
-            continue
-        if suffix in manifest and _sha256(path) == manifest[suffix]["sha256"]:
-            os.replace(path, _file(prefix, suffix))
-        else:
+    for path in _files_of(prefix):
+        suffix = path.name[len(prefix.name) :]
+        if suffix.endswith(f"{SUFFIX}.new") or suffix in [f"{known}.new" for known in SUFFIXES]:
+            final = suffix[: -len(".new")]
+            if final in manifest and _sha256(path) == manifest[final]["sha256"]:
+                os.replace(path, _file(prefix, final))
+            else:
+                path.unlink()
+    for path in _files_of(prefix):  # of an older checkpoint of another number of processes
+        if path.name.endswith(SUFFIX) and path.name[len(prefix.name) :] not in manifest:
             path.unlink()
     _new(prefix, ".manifest.json").unlink(missing_ok=True)
     if prefix.parent.is_dir():
         _sync(prefix.parent)
+
+
+def _files_of(prefix: Path) -> list[Path]:
+    if not prefix.parent.is_dir():
+        return []
+    return sorted(path for path in prefix.parent.iterdir() if path.name.startswith(f"{prefix.name}."))
 
 
 def _sync(path: Path) -> None:

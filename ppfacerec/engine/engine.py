@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
 import paddle
+from paddle import nn
 
 from ppfacerec import __version__, distributed
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, save_config, weights_file
-from ppfacerec.data import EVAL_DATASETS, SAMPLERS, TRAIN_DATASETS
+from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
-from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states, set_optimizer_state
+from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
+from ppfacerec.engine.optimizer_state import set_optimizer_state
+from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
 from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
-from ppfacerec.heads import HEADS
+from ppfacerec.heads import HEADS, MarginHead
 from ppfacerec.log import VisualDLLog, log_to_file, logger, table
-from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.metrics import METRICS
 from ppfacerec.model_info import info_of_config, info_path, read_info, thresholds_of
-from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
+from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision, choose_device, refuse_onednn_training
+from ppfacerec.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
 
 
 class Engine:
@@ -61,46 +64,73 @@ class Engine:
         glob = self.config.Global
         paddle.seed(glob.seed)  # initial weights
         np.random.seed(glob.seed)
-        loader = self._train_loader()
-        recognizer = self._recognizer(with_head=True)
-        optimizer = self._optimizer(recognizer)
+        loader = build_train_loader(self.config, self.output_dir)
+        recognizer = self._recognizer(loader.dataset.num_classes)
+        self._prepare_head(recognizer.head, loader)
+        self._check_memory(recognizer, loader)
+        optimizer = build_optimizer(self.config, recognizer)
+        active = getattr(recognizer.head, "active", None)
+        sparse = SparseUpdate(active, optimizer) if active else None
         precision = self._precision()
         precision.decorate(recognizer.backbone, optimizer)
         ema = EMA(recognizer, self.config.EMA.decay) if self.config.EMA else None
-        progress = self._resume(recognizer, optimizer, precision, ema)
+        progress = self._resume(recognizer, optimizer, precision, ema, sparse)
         plan = TrainingPlan(
             self.output_dir, glob.epochs, glob.save_interval, glob.eval_interval, glob.print_batch_step,
-            glob.update_freq, glob.seed, glob.eval_before_train,
+            glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync, glob.save_head,
         )  # fmt: skip
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
         evaluator = self._evaluator() if glob.eval_during_train else None
+        if evaluator:
+            evaluator.check()
         if is_main:
             save_config(self.config, self.output_dir / "config.yaml")
+        losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
         trainer = Trainer(
-            recognizer, self._losses(), optimizer, self._schedule(loader), loader, evaluator, precision, plan, ema,
-            progress, visualdl,
+            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl,
+            sparse,
         )  # fmt: skip
-        evaluations = trainer.train()
+        try:
+            evaluations = trainer.train()
+        finally:
+            loader.close()
         for name, epoch in (("latest", max(evaluations, default=0)), ("best_model", progress.best_epoch)):
             self._save_trained_info(name, recognizer, evaluations.get(epoch))
         self._say_results(evaluations, progress)
+        if evaluator and evaluations:
+            self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
         return evaluations
 
     def evaluate(self) -> Evaluation:
         """Evaluate the weights of ``Global.pretrained_model``; eval.json goes to output_dir."""
         self._begin("eval")
         self._make_demo_data()
-        recognizer = self._recognizer(with_head=False)
+        recognizer = self._recognizer()
         if self.config.Global.pretrained_model is None:
             logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.")
-        evaluation = self._evaluator().evaluate(recognizer.backbone)
+        evaluator = self._evaluator()
+        evaluation = evaluator.evaluate(recognizer.backbone)
         if distributed.rank() == 0:
             evaluation.save(self.output_dir / "eval.json")
         logger.info("Evaluation\n%s", evaluation.table())
         logger.info("Written: %s", self.output_dir / "eval.json")
+        self._write_report(evaluation, evaluator, self.config.Global.pretrained_model)
         self._save_thresholds(recognizer, evaluation)
         return evaluation
+
+    def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: Optional[str]) -> None:
+        glob = self.config.Global
+        if not glob.report or distributed.rank() != 0:
+            return
+        from ppfacerec.report import write_report  # draws with matplotlib, which others need not import
+
+        facts = {
+            "weights": weights or "random",
+            "backbone": self.config.Arch.Backbone.name,
+            "flip test": "yes" if glob.flip_test else "no",
+        }
+        logger.info("Written: %s", write_report(self.output_dir / "report", evaluation, evaluator.dataset, facts=facts))
 
     def _begin(self, mode: str) -> None:
         if distributed.rank() == 0:
@@ -121,30 +151,13 @@ class Engine:
                 make_demo_data(**self.config.Global.demo_data)
             distributed.barrier()
 
-    def _train_loader(self) -> TrainLoader:
-        section = self.config.DataLoader.Train
-        assert section is not None, "checked by load_config"
-        class_num = self.config.Arch.Head.kwargs["class_num"]
-        dataset = TRAIN_DATASETS.build(section.dataset, class_num=class_num)
-        dataset.read(0)  # a wrong image_root shows now, not after an evaluation
-        sampler = SAMPLERS.build(
-            section.sampler, num_samples=len(dataset), seed=self.config.Global.seed,
-            rank=distributed.rank(), world_size=distributed.world_size(),
-        )  # fmt: skip
-        logger.info(
-            "Training set: %d images, labels 0 to %d, %d lines that name no image left out; %d iterations an epoch",
-            len(dataset), dataset.num_classes - 1, getattr(dataset, "num_skipped", 0), len(sampler),
-        )  # fmt: skip
-        if dataset.num_classes < class_num:
-            logger.warning("Arch.Head.class_num is %d, but the labels end at %d.", class_num, dataset.num_classes - 1)
-        return TrainLoader(
-            dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers,
-            section.loader.use_shared_memory, self.config.Global.seed,
-        )  # fmt: skip
-
-    def _recognizer(self, with_head: bool) -> FaceRecognizer:
+    def _recognizer(self, num_classes: Optional[int] = None) -> FaceRecognizer:
+        """Backbone and, where the data's number of classes is given, the head."""
         arch = self.config.Arch
-        recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), HEADS.build(arch.Head) if with_head else None)
+        head = HEADS.build(arch.Head, class_num=num_classes) if num_classes is not None else None
+        recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), head)
+        if self.config.Global.use_sync_bn and head is not None:
+            recognizer.backbone = self._with_sync_bn(recognizer.backbone)
         size = sum(p.size for p in recognizer.backbone.parameters() if not p.stop_gradient)
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
@@ -152,44 +165,33 @@ class Engine:
             load_pretrained(
                 recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, config_info=info
             )
-        distributed.broadcast_layer(recognizer)
+        is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
+        distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer
 
-    def _losses(self) -> WeightedSum:
-        assert self.config.Loss is not None, "checked by load_config"
-        losses = {}
-        for spec in self.config.Loss.Train:
-            kwargs = {k: v for k, v in spec.kwargs.items() if k != "weight"}
-            losses[spec.name] = (LOSSES.get(spec.name)(**kwargs), float(spec.kwargs.get("weight", 1.0)))
-        return WeightedSum(losses)
+    def _with_sync_bn(self, backbone: nn.Layer) -> nn.Layer:
+        if self._device == "gpu" and distributed.world_size() > 1:
+            return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # the keys of the state dict stay
+        logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no such layer for CPUs).")
+        return backbone
 
-    def _optimizer(self, recognizer: FaceRecognizer) -> paddle.optimizer.Optimizer:
-        section = self.config.Optimizer
-        assert section is not None, "checked by load_config"
-        default = OPTIMIZERS.signature(section.spec.name).parameters["weight_decay"].default
-        decay = section.spec.kwargs.get("weight_decay", default)
-        groups = parameter_groups([recognizer], decay, section.one_dim_param_no_weight_decay)
-        return OPTIMIZERS.build(section.spec, groups=groups, clip_norm=section.clip_norm)
+    def _prepare_head(self, head: nn.Layer, loader: TrainLoader) -> None:
+        if isinstance(head, MarginHead):
+            head.reserve(loader.sampler.global_batch_size * self.config.Global.update_freq)
+            if self.config.AMP and self._device == "gpu":
+                head.matmul_dtype = self.config.AMP.dtype
 
-    def _schedule(self, loader: TrainLoader) -> Callable[[int], float]:
-        """The schedule by optimizer step, scaled to the total batch where ``base_batch_size`` is given."""
-        section, glob = self.config.Optimizer, self.config.Global
-        assert section is not None, "checked by load_config"
-        kwargs = {k: v for k, v in section.lr.kwargs.items() if k != "base_batch_size"}
-        steps = -(-len(loader) // glob.update_freq)
-        schedule = SCHEDULES.get(section.lr.name)(**kwargs, epochs=glob.epochs, steps_per_epoch=steps)
-        total = loader.sampler.global_batch_size * glob.update_freq
-        base = section.lr.kwargs.get("base_batch_size")
-        if base is None:
-            logger.info(
-                "Total batch %d (%d a process x %d processes x update_freq %d), learning rate %g as given. "
-                "PaddleClas's 4e-3 is for a total batch of 1024; Optimizer.lr.base_batch_size: 1024 would scale it.",
-                total, loader.sampler.batch_size, distributed.world_size(), glob.update_freq, schedule.learning_rate,
-            )  # fmt: skip
-            return schedule
-        factor = total / base
-        logger.info("Total batch %d: learning rates times %g (base_batch_size %d).", total, factor, base)
-        return lambda step: schedule(step) * factor
+    def _check_memory(self, recognizer: FaceRecognizer, loader: TrainLoader) -> None:
+        """Warn before the start where `ppfacerec plan` would say that it does not fit."""
+        amp = self.config.AMP.level if self.config.AMP and self._device == "gpu" else None
+        assert self.config.Optimizer is not None, "checked by load_config"
+        size = size_of_run(
+            recognizer, self.config.Arch.Backbone.name, loader.sampler.batch_size, distributed.world_size(),
+            self.config.Optimizer.spec.name, amp,
+        )  # fmt: skip
+        memory = device_memory()
+        if size.total() > memory:
+            logger.warning("Memory, as `ppfacerec plan` estimates it: %s", fit(size, memory))
 
     def _precision(self) -> MixedPrecision:
         amp = self.config.AMP
@@ -206,6 +208,7 @@ class Engine:
         optimizer: paddle.optimizer.Optimizer,
         precision: MixedPrecision,
         ema: Optional[EMA],
+        sparse: Optional[SparseUpdate],
     ) -> Progress:
         """Go on from ``Global.checkpoints``; a fresh progress where there is none."""
         prefix = self.config.Global.checkpoints
@@ -220,7 +223,7 @@ class Engine:
             raise ValueError(f"{weights_file(prefix)} does not fit the network of the config: {'; '.join(problems)}.")
         optimizer_state, states = load_states(prefix)
         set_weights(recognizer, weights)
-        set_optimizer_state(recognizer, optimizer, optimizer_state)
+        set_optimizer_state(recognizer, optimizer, optimizer_state, sparse)
         if precision.level is not None and states["scaler"]:
             precision.scaler.load_state_dict(states["scaler"])
         if ema:
@@ -238,10 +241,9 @@ class Engine:
         metric = self.config.Metric
         assert section is not None and metric is not None, "checked by load_config"
         dataset = EVAL_DATASETS.build(section.dataset)
-        if dataset.left_out:
-            logger.info("Evaluation sets %s; left out: %s.", ", ".join(dataset.paths), ", ".join(dataset.left_out))
+        logger.info("Evaluation sets: %s", dataset.describe())
         return Evaluator(
-            dataset.paths,
+            dataset,
             Pipeline(section.transform_ops),
             METRICS.build(metric.Eval[0]),
             batch_size=section.sampler.kwargs["batch_size"],

@@ -2,79 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Optional
+from collections import Counter
+from typing import Literal
 
 import numpy as np
 import paddle
 from paddle import nn
-from tqdm import tqdm
 
 from ppfacerec import distributed
-from ppfacerec.data.pair_bin import PairBin, read_bin
+from ppfacerec.data.images import resize_short_side
+from ppfacerec.data.pair_set import EvalDataset, PairSet
+from ppfacerec.data.prefetch import made_ahead
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.inference import InferenceRunner
-from ppfacerec.log import logger, table
+from ppfacerec.log import logger, progress_bar
 from ppfacerec.metrics import FaceAccOnFiveDatasets, VerificationResult, sum_flip
+from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.runtime import to_network_input
 
+__all__ = ["Evaluation", "Evaluator"]
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What one evaluation found: a result for each set, in the order of the config."""
-
-    results: Mapping[str, VerificationResult]
-
-    @property
-    def average_accuracy(self) -> float:
-        return float(np.mean([r.accuracy_mean for r in self.results.values()]))
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of eval.json; None where a set cannot tell ("n/a")."""
-        sets = {
-            name: {
-                "accuracy": result.accuracy_mean,
-                "accuracy_std": result.accuracy_std,
-                "threshold": float(np.mean(result.best_thresholds)),
-                "num_pairs": result.num_pairs,
-                "tar_at_far_1e-3": result.val,
-                "auc": result.auc,
-                "eer": result.eer,
-            }
-            for name, result in self.results.items()
-        }
-        return {**sets, "average_accuracy": self.average_accuracy}
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
-
-    def table(self) -> str:
-        rows = [
-            [name, f"{r.accuracy_mean:.5f}", f"{r.accuracy_std:.5f}", f"{np.mean(r.best_thresholds):.3f}",
-             _or_na(r.val), _or_na(r.auc), str(r.num_pairs)]
-            for name, r in self.results.items()
-        ]  # fmt: skip
-        rows.append(["average", f"{self.average_accuracy:.5f}", "", "", "", "", ""])
-        return table(["set", "accuracy", "std", "threshold", "TAR@FAR=1e-3", "AUC", "pairs"], rows)
-
-
-def _or_na(value: Optional[float]) -> str:
-    return "n/a" if value is None else f"{value:.5f}"
+IMAGE_SIZE = 112
 
 
 class Evaluator:
-    """Evaluates a backbone on .bin sets by insightface's protocol.
+    """Evaluates a backbone on verification sets by insightface's protocol.
 
     Args:
-        paths: name -> .bin file.
+        dataset: the sets; one is open at a time.
         pipeline: bytes to image.
         metric: scores a set's embeddings.
-        batch_size: images a batch and rank.
+        batch_size: images a batch and rank; each is run with its mirror image.
         flip_test: add the embedding of the mirrored image.
         feature_normalize: normalise both embeddings before they are added (PaddleClas's option).
         backend: how the backbone is run, see ``InferenceRunner``.
@@ -82,7 +41,7 @@ class Evaluator:
 
     def __init__(
         self,
-        paths: Mapping[str, Path],
+        dataset: EvalDataset,
         pipeline: Pipeline,
         metric: FaceAccOnFiveDatasets,
         batch_size: int,
@@ -90,66 +49,96 @@ class Evaluator:
         feature_normalize: bool = False,
         backend: Literal["auto", "eager", "onednn"] = "auto",
     ) -> None:
-        self._paths, self._pipeline, self._metric, self._batch_size = paths, pipeline, metric, batch_size
+        self.dataset = dataset
+        self._pipeline, self._metric, self._batch_size = pipeline, metric, batch_size
         self._flip_test, self._feature_normalize, self._backend = flip_test, feature_normalize, backend
+
+    def check(self) -> None:
+        """Read every set before a training that would end at its first evaluation otherwise; images stay undecoded.
+
+        Raises:
+            ValueError: a set cannot be read, or has too few pairs for the metric.
+        """
+        with distributed.failing_together():
+            for name in self.dataset.names if distributed.rank() == 0 else ():
+                pairs = self.dataset.open(name)
+                self._score(name, pairs, np.zeros((pairs.num_images, 1)))
 
     def evaluate(self, backbone: nn.Layer) -> Evaluation:
         """Evaluate on every set; all ranks work and all get the same result.
 
         Raises:
-            ValueError: a set cannot be read, an image does not decode, or an embedding is not finite.
+            ValueError: a set cannot be read, an image does not decode, or an embedding is not finite; on every rank
+                where it happens on one.
         """
         was_training = backbone.training
         backbone.eval()
         runner = InferenceRunner(backbone, self._backend)
-        results = {}
-        for name, path in self._paths.items():
-            start = time.perf_counter()
-            pairs = read_bin(path)
-            embeddings = self._embed(runner, pairs, name)
-            results[name] = self._metric(embeddings[pairs.index], pairs.is_same)
-            logger.info(
-                "[Eval] %s: accuracy %.5f +- %.5f, threshold %.3f, %d pairs (%d distinct images), %.1f s, %s",
-                name, results[name].accuracy_mean, results[name].accuracy_std,
-                np.mean(results[name].best_thresholds), len(pairs), len(pairs.images),
-                time.perf_counter() - start, runner.backend,
-            )  # fmt: skip
+        results = {name: self._evaluate_set(runner, name) for name in self.dataset.names}
         if was_training:
             backbone.train()
         return Evaluation(results)
 
-    def _embed(self, runner: InferenceRunner, pairs: PairBin, name: str) -> np.ndarray:
-        """Normalised embeddings (M, D) of the set's distinct images, in their order, on every rank.
+    def _evaluate_set(self, runner: InferenceRunner, name: str) -> VerificationResult:
+        start = time.perf_counter()
+        with distributed.failing_together():
+            pairs = self.dataset.open(name)
+            shares = self._shares(pairs.num_images)
+            rows = self._embed(runner, pairs, shares[distributed.rank()], name)
+        # (M, D), in the images' order, on every rank
+        embeddings = distributed.gather_rows(rows, [sum(map(len, share)) for share in shares])
+        result = self._score(name, pairs, embeddings)
+        logger.info(
+            "[Eval] %s: accuracy %.5f +- %.5f, threshold %.3f, %d pairs (%d distinct images), %.1f s, %s",
+            name, result.accuracy_mean, result.accuracy_std, result.threshold, result.num_pairs, pairs.num_images,
+            time.perf_counter() - start, runner.backend,
+        )  # fmt: skip
+        return result
 
-        Whole batches are shared out, so that each batch is the same, to the last bit, for any number of ranks.
-        """
-        num_images, size = len(pairs.images), self._batch_size
-        shares = np.array_split(np.arange(0, num_images, size), distributed.world_size())
-        counts = [sum(min(size, num_images - start) for start in share) for share in shares]
-        rows = []
-        for start in tqdm(shares[distributed.rank()], desc=name, leave=False, disable=not _is_watched()):
-            images = np.stack(
-                [self._image(pairs, i) for i in range(start, min(start + size, num_images))]
-            )  # (N, 112, 112, 3)
-            rows.append(self._embed_batch(runner, images))
-        rows.append(np.zeros((0, runner.embedding_size)))  # a rank may have no batch
-        return distributed.gather_rows(np.concatenate(rows), counts)
+    def _score(self, name: str, pairs: PairSet, embeddings: np.ndarray) -> VerificationResult:
+        try:
+            return self._metric(embeddings[pairs.index], pairs.is_same, pairs.num_folds)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
-    def _image(self, pairs: PairBin, index: int) -> np.ndarray:
-        image = self._pipeline(pairs.images[index], pairs.where(index))
-        if image.shape != (112, 112, 3):
-            raise ValueError(
-                f"{pairs.where(index)}: the image is {image.shape[1]} x {image.shape[0]}, the backbones take "
-                "112 x 112. Add ResizeImage: {size: [112, 112]} to DataLoader.Eval's transform_ops."
-            )
-        return image
+    def _shares(self, num_images: int) -> list[list[range]]:
+        """The batches of each rank. They are whole ones of the same cut for any number of ranks, so that every batch,
+        and with it every embedding, is the same to the last bit."""
+        size = self._batch_size
+        batches = [range(start, min(start + size, num_images)) for start in range(0, num_images, size)]
+        bounds = np.linspace(0, len(batches), distributed.world_size() + 1).astype(int)
+        return [batches[first:last] for first, last in zip(bounds, bounds[1:])]
+
+    def _embed(self, runner: InferenceRunner, pairs: PairSet, share: list[range], name: str) -> np.ndarray:
+        """Normalised embeddings of this rank's images; only two batches of pixels exist at any time."""
+        sizes: Counter[tuple[int, int]] = Counter()
+        rows = [np.zeros((0, runner.embedding_size))]  # a rank may have no batch
+
+        def images(batch: range) -> np.ndarray:
+            decoded = [self._pipeline.decode(pairs.read(i), pairs.where(i)) for i in batch]
+            sizes.update(image.shape[:2] for image in decoded)
+            return np.stack([self._pipeline.transform(resize_short_side(image, IMAGE_SIZE)) for image in decoded])
+
+        batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
+        rows.extend(self._embed_batch(runner, batch) for batch in batches)
+        _say_resized(name, sizes)
+        return np.concatenate(rows)
 
     def _embed_batch(self, runner: InferenceRunner, images: np.ndarray) -> np.ndarray:
-        batch = to_network_input(paddle.to_tensor(images), self._pipeline.normalize)
-        embeddings = runner(batch)
-        flipped = runner(paddle.flip(batch, axis=[3])) if self._flip_test else np.zeros_like(embeddings)
-        return sum_flip(embeddings, flipped, self._feature_normalize)
+        """Embed (N, 112, 112, 3) images, and their mirror images in the same pass."""
+        both = np.concatenate([images, images[:, :, ::-1]]) if self._flip_test else images
+        embeddings = runner(to_network_input(paddle.to_tensor(both), self._pipeline.normalize))
+        flipped = embeddings[len(images) :] if self._flip_test else np.zeros_like(embeddings)
+        return sum_flip(embeddings[: len(images)], flipped, self._feature_normalize)
 
 
-def _is_watched() -> bool:
-    return sys.stderr.isatty() and distributed.rank() == 0
+def _say_resized(name: str, sizes: Counter[tuple[int, int]]) -> None:
+    del sizes[IMAGE_SIZE, IMAGE_SIZE]
+    if sizes:
+        (height, width), _ = sizes.most_common(1)[0]
+        cut = ", and cut to the central square" if any(height != width for height, width in sizes) else ""
+        logger.warning(
+            "[Eval] %s: %d images are not 112 x 112 (most of them %d x %d); resized by the short side, bicubic, as "
+            "insightface does%s. Faces must be aligned as in training.",
+            name, sum(sizes.values()), width, height, cut,
+        )  # fmt: skip

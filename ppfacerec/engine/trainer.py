@@ -10,20 +10,27 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Optional
+from typing import Any, Literal, Optional, Union
 
-import numpy as np
 import paddle
 
 from ppfacerec import distributed
 from ppfacerec.data.loader import Batch, TrainLoader
-from ppfacerec.engine.checkpoint import Progress, save_checkpoint
+from ppfacerec.engine.checkpoint import HeadFiles, Progress, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
+from ppfacerec.engine.health import norms_of
+from ppfacerec.heads import MarginHead
 from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
+from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision, seed_step, to_network_input
+from ppfacerec.runtime import MixedPrecision, agree_on_overflow, seed_step, to_network_input
+
+# A head.weight above this is saved in a file a process.
+SHARD_FROM_BYTES = 1 << 30
+# A launcher passes on a signal that its processes got with it: two within so many seconds are one.
+SAME_SIGNAL_SECONDS = 1.0
 
 
 class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
@@ -42,6 +49,8 @@ class TrainingPlan:
     update_freq: int
     seed: int
     eval_before_train: bool = False
+    bn_sync: Literal["average", "broadcast"] = "average"
+    save_head: Union[bool, Literal["shards"]] = True
 
 
 class Trainer:
@@ -59,6 +68,7 @@ class Trainer:
         ema: moving average, used for evaluation and best_model, or None.
         progress: where to go on.
         visualdl: where scalars go too.
+        sparse: what updates the head's sampled rows, or None.
     """
 
     def __init__(
@@ -74,10 +84,11 @@ class Trainer:
         ema: Optional[EMA],
         progress: Progress,
         visualdl: VisualDLLog,
+        sparse: Optional[SparseUpdate] = None,
     ) -> None:
         self.recognizer, self.losses, self.optimizer, self.schedule = recognizer, losses, optimizer, schedule
         self.loader, self.evaluator, self.precision, self.plan = loader, evaluator, precision, plan
-        self.ema, self.progress, self.visualdl = ema, progress, visualdl
+        self.ema, self.progress, self.visualdl, self.sparse = ema, progress, visualdl, sparse
         self._is_main = distributed.rank() == 0
         self._csv = CsvLog(plan.output_dir / "train.csv" if self._is_main else None)
         self._eval_csv = CsvLog(plan.output_dir / "eval.csv" if self._is_main else None)
@@ -138,11 +149,12 @@ class Trainer:
         images = to_network_input(batch.images, self.loader.pipeline.normalize)
         with self.precision.autocast():
             embedding = self.recognizer(images)  # (N, D)
-        logits = self.recognizer.logits(embedding, batch.labels)  # (N, C)
-        losses = self.losses(logits, batch.labels)
+        if isinstance(self.recognizer.head, MarginHead):
+            self.recognizer.head.begin_step(self.plan.seed, self.progress.global_step)
+        losses = self.losses(self.recognizer.scores(embedding, batch.labels), batch.labels)
         values = {name: value.item() for name, value in losses.items()}
         if not math.isfinite(values["loss"]):
-            raise ValueError(self._not_finite(batch, embedding, values, epoch, iteration))
+            raise ValueError(self._not_finite(batch, embedding, values, (epoch, iteration)))
         self.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
         return values
 
@@ -157,8 +169,12 @@ class Trainer:
         return len(batch.indices) * distributed.world_size() / together
 
     def _update(self) -> None:
-        distributed.average_tensors(p.grad for p in self._trained if p.grad is not None)
-        self.precision.scaler.step(self.optimizer)
+        trained = [p for p in self._trained if p.grad is not None]
+        distributed.average_tensors(p.grad for p in trained if not p.is_distributed)
+        if self.precision.level is not None:
+            agree_on_overflow(trained)
+        with self.sparse.rows_of_step() if self.sparse else nullcontext():
+            self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         self.optimizer.clear_grad()
         self.progress.global_step += 1
@@ -186,22 +202,34 @@ class Trainer:
         return evaluation
 
     def _equal_statistics(self) -> None:
-        """Average the batch-norm statistics over the ranks, each of which has seen other images."""
-        statistics = [t for t in self.recognizer.state_dict().values() if t.stop_gradient and "float" in str(t.dtype)]
-        distributed.average_tensors(statistics)
+        """Make the batch-norm statistics of the ranks equal, each of which has seen other images."""
+        tensors = self.recognizer.backbone.state_dict().values()
+        statistics = [t for t in tensors if t.stop_gradient and "float" in str(t.dtype)]
+        if self.plan.bn_sync == "average":
+            distributed.average_tensors(statistics)
+        else:
+            distributed.broadcast_tensors(statistics)
 
     def _save(self, name: str) -> None:
         self._equal_statistics()
-        if self._is_main:
-            states: dict[str, Any] = {"progress": asdict(self.progress), "seed": self.plan.seed}
-            states["scaler"] = {
-                k: v.numpy() if isinstance(v, paddle.Tensor) else v
-                for k, v in self.precision.scaler.state_dict().items()
-            }
-            if self.ema:
-                states["ema"] = self.ema.state()
-            save_checkpoint(self.plan.output_dir / name, self.recognizer, self.optimizer, states)
+        states: dict[str, Any] = {"progress": asdict(self.progress), "seed": self.plan.seed}
+        states["scaler"] = {
+            k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in self.precision.scaler.state_dict().items()
+        }
+        save_checkpoint(
+            self.plan.output_dir / name, self.recognizer, self.optimizer, states, self.sparse, self.ema,
+            self._head_files(name),
+        )  # fmt: skip
         distributed.barrier()
+
+    def _head_files(self, name: str) -> HeadFiles:
+        head = self.recognizer.head
+        if not isinstance(head, MarginHead):
+            return "whole"
+        if name == "best_model" and self.plan.save_head is False:
+            return "none"
+        is_large = 4 * math.prod(head.saved_shape) > SHARD_FROM_BYTES
+        return "shards" if self.plan.save_head == "shards" or is_large else "whole"
 
     def _meter(self, losses: dict[str, float], num_samples: int, reader_cost: float, batch_cost: float) -> None:
         for name, value in losses.items():
@@ -232,37 +260,32 @@ class Trainer:
         self.visualdl.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
                               self.progress.global_step)  # fmt: skip
 
-    def _not_finite(
-        self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], epoch: int, iteration: int
-    ) -> str:
+    def _not_finite(self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], at: tuple[int, int]) -> str:
         """Say all that helps to find out why; the batch's files go to a list of their own."""
         where = [self.loader.dataset.where(int(i)) for i in batch.indices]
         files = self.plan.output_dir / f"not_finite_rank{distributed.rank()}.txt"
         files.write_text("\n".join(where) + "\n", encoding="utf-8")
-        norms = np.linalg.norm(embedding.detach().astype("float32").numpy(), axis=1)
-        largest = max(float(p.detach().abs().max().item()) for p in self._trained)
-        bad = [name for name, p in self.recognizer.named_parameters() if not paddle.isfinite(p).all().item()]
         return (
-            f"The loss is not finite in epoch {epoch}, iteration {iteration} (optimizer step "
-            f"{self.progress.global_step}): {losses}. Learning rate {self.optimizer.get_lr():.3g}, embedding norms "
-            f"{norms.min():.3g} to {norms.max():.3g}, largest weight {largest:.3g}, "
-            f"{len(bad)} parameters not finite{' (' + bad[0] + ', ...)' if bad else ''}, "
-            f"loss scale {self._loss_scale()}. The {len(where)} files of the batch are listed in {files}, first: "
-            f"{where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
+            f"The loss is not finite in epoch {at[0]}, iteration {at[1]} (optimizer step {self.progress.global_step}): "
+            f"{losses}. Learning rate {self.optimizer.get_lr():.3g}, {norms_of(self.recognizer, embedding)}, "
+            f"loss scale {self.precision.loss_scale}. The {len(where)} files of the batch are listed in {files}, "
+            f"first: {where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
             "Optimizer.clip_norm not set, a damaged image."
         )
-
-    def _loss_scale(self) -> str:
-        return "off" if self.precision.level is None else f"{self.precision.scaler.state_dict()['scale']}"
 
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:
         """The first SIGINT or SIGTERM ends training after the step, a second one at once."""
 
+        asked = 0.0
+
         def request(number: int, frame: Optional[FrameType]) -> None:
-            if self._stop_requested:
+            nonlocal asked
+            if self._stop_requested and time.monotonic() - asked > SAME_SIGNAL_SECONDS:
                 raise KeyboardInterrupt
-            self._stop_requested = True
+            if self._stop_requested:
+                return
+            self._stop_requested, asked = True, time.monotonic()
             logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
 
         before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
 
-import numpy as np
-from paddle import nn
+import paddle
 
 from ppfacerec.config import weights_file
+from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files
+from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
 from ppfacerec.model_info import ModelInfo, known_info
+from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.weights_io.fetch import fetch
 from ppfacerec.weights_io.read import read_any
-from ppfacerec.weights_io.report import WeightsReport, match_weights, set_weights
+from ppfacerec.weights_io.report import WeightsReport, match_shapes
 from ppfacerec.weights_io.zoo import ZOO
 
 __all__ = ["WeightsReport", "load_pretrained", "match_weights", "read_weights", "set_weights"]
@@ -21,22 +25,47 @@ __all__ = ["WeightsReport", "load_pretrained", "match_weights", "read_weights", 
 LoadHead = Literal["auto", True, False]
 
 
-def read_weights(path: Union[str, Path]) -> dict[str, np.ndarray]:
-    """Read a .pdparams file through the allow-list; a backbone's own keys get the prefix ``backbone.``.
+def read_weights(path: Union[str, Path]) -> dict[str, Any]:
+    """Read weights of any format through the allow-list; a backbone's own keys get the prefix ``backbone.``.
+
+    A head that its checkpoint has in files of its own is there as a ``ShardedArray``.
 
     Raises:
         ValueError: the file is no dict of arrays, is damaged, or would import something else when unpickled.
     """
-    return read_any(weights_file(str(path))).state_dict()
+    file = weights_file(str(path))
+    return {**read_any(file).state_dict(), **_sharded_head(Path(file))}
+
+
+def _sharded_head(path: Path) -> dict[str, ShardedArray]:
+    prefix = path.with_suffix("")
+    manifest_path = prefix.with_name(f"{prefix.name}.manifest.json")
+    if not manifest_path.is_file():
+        return {}
+    shards = shard_files(prefix, json.loads(manifest_path.read_text(encoding="utf-8")))
+    return {HEAD_WEIGHT: ShardedArray(ShardReader(shards), "weight")} if shards else {}
+
+
+def match_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> WeightsReport:
+    """Compare names and shapes."""
+    return match_shapes(saved_shapes(recognizer), weights)
+
+
+def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
+    """Copy the arrays that have the network's names into it, in the network's own dtype."""
+    for name, tensor in recognizer.state_dict().items():
+        if name in weights:
+            array = from_saved(recognizer, name, weights[name])
+            tensor.set_value(paddle.to_tensor(array).astype(tensor.dtype))
 
 
 def load_pretrained(
-    recognizer: nn.Layer, name: str, load_head: LoadHead = "auto", config_info: Optional[ModelInfo] = None
+    recognizer: FaceRecognizer, name: str, load_head: LoadHead = "auto", config_info: Optional[ModelInfo] = None
 ) -> WeightsReport:
     """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 
     Args:
-        recognizer: a ``FaceRecognizer``, with or without a head.
+        recognizer: with or without a head.
         name: a file (.pdparams with or without its suffix, .pth, .pt, .ckpt, .safetensors), a model of the zoo, or an
             https URL.
         load_head: True: it must fit; "auto": where it fits, else it starts anew, and the log says so; False: never.
@@ -47,7 +76,7 @@ def load_pretrained(
     """
     path = str(fetch(weights_file(name)))
     weights = read_any(path)
-    state = weights.state_dict()
+    state = {**weights.state_dict(), **_sharded_head(Path(path))}
     if load_head is False:
         state = {name: array for name, array in state.items() if not name.startswith("head.")}
     report = match_weights(recognizer, state)

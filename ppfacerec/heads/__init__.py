@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from ppfacerec.heads.margin_head import ArcMargin
+from ppfacerec.heads.adaptive_margins import AdaMargin, CurricularMargin, MagMargin
+from ppfacerec.heads.fixed_margins import ArcMargin, CombinedMargin, CosMargin, SphereMargin
+from ppfacerec.heads.margin_head import MarginHead
+from ppfacerec.heads.options import HeadOptions, with_head_options
+from ppfacerec.heads.scores import MarginScores
 from ppfacerec.registry import Registry
 
-HEADS = Registry("head", ArcMargin)
+HEADS = Registry("head", ArcMargin, CosMargin, SphereMargin, CombinedMargin, AdaMargin, MagMargin, CurricularMargin)
 
-__all__ = ["HEADS", "ArcMargin"]
+__all__ = [
+    "HEADS", "AdaMargin", "ArcMargin", "CombinedMargin", "CosMargin", "CurricularMargin", "HeadOptions", "MagMargin",
+    "MarginHead", "MarginScores", "SphereMargin", "with_head_options",
+]  # fmt: skip

@@ -2,73 +2,202 @@
 
 from __future__ import annotations
 
-from functools import partial
+import math
+from typing import Optional
 
+import numpy as np
 import paddle
 from paddle import nn
 
-from ppfacerec.heads.margins import arcface
+from ppfacerec import distributed
+from ppfacerec.cpu_tuning import tune_cpu
+from ppfacerec.heads.margin_softmax import Classes, Transform
+from ppfacerec.heads.margins import filtered_negatives
+from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions
+from ppfacerec.heads.sampling import ActiveRows, sample_classes
+from ppfacerec.heads.scores import MarginScores
+from ppfacerec.heads.sharding import ClassShard
+from ppfacerec.log import logger
+
+# Below, one all-reduce of the whole weight's gradient is cheap, and every process having all classes is simpler.
+PARALLEL_FROM = 10_000
+# Cosines of one chunk: 1 MiB, which fits a core's cache, or enough to keep a GPU busy.
+CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
+_INITIAL_BLOCK = 1024  # classes whose first weights come from one generator
 
 
-def normalize(x: paddle.Tensor, axis: int) -> paddle.Tensor:
-    """Divide by the L2 norm along `axis`; a zero vector stays zero and gets a finite gradient."""
-    square_sum = paddle.sum(x * x, axis=axis, keepdim=True)
-    tiny = square_sum < 1e-24  # norm below 1e-12: dividing by it would only blow up rounding errors
-    return x / paddle.sqrt(paddle.where(tiny, paddle.ones_like(square_sum), square_sum))
+class MarginHead(nn.Layer):
+    """Base of the heads: holds the class centres and knows which of them a step needs. A margin overrides `margin`.
 
-
-class ArcMargin(nn.Layer):
-    """ArcFace head: scaled cosines to the class centres, cos(theta + m) for the target (arXiv:1801.07698, eq. 3).
+    The centres are rows (classes x sub-centres, D) in `weight`, because rows of a chunk or sample are contiguous; files
+    hold them as PaddleClas does, (D, classes x sub-centres).
 
     Args:
         embedding_size: D, length of an embedding.
         class_num: C, number of identities.
-        margin: m, additive angular margin in radians.
         scale: s, factor on all cosines.
-        easy_margin: apply the margin only where the target cosine is positive.
-        straight_through: insightface's derivative of the margin (1) instead of the true one.
+        options: see ``HeadOptions``; subclasses decorated with ``with_head_options`` take its fields.
 
     Raises:
-        ValueError: a size below 1, or a margin or scale out of range.
+        ValueError: a size below 1, a scale that is not positive, or an option out of range.
     """
 
+    largest_cosine = 1.0  # that `negatives` may return
+
     def __init__(
-        self,
-        embedding_size: int,
-        class_num: int,
-        margin: float = 0.5,
-        scale: float = 64.0,
-        easy_margin: bool = False,
-        straight_through: bool = False,
+        self, embedding_size: int, class_num: int, scale: float = 64.0, options: HeadOptions = DEFAULT_OPTIONS
     ) -> None:
         super().__init__()
+        name = type(self).__name__
         if embedding_size < 1 or class_num < 1:
-            raise ValueError(f"ArcMargin needs sizes of at least 1, got {embedding_size=} and {class_num=}.")
-        if not 0 <= margin < 3.1416 or scale <= 0:
-            raise ValueError(f"ArcMargin needs 0 <= margin < pi (radians) and scale > 0, got {margin=}, {scale=}.")
-        self.embedding_size = embedding_size
-        self.class_num = class_num
-        self.scale = scale
-        self.margin = partial(arcface, margin=margin, easy_margin=easy_margin, straight_through=straight_through)
+            raise ValueError(f"{name} needs sizes of at least 1, got {embedding_size=} and {class_num=}.")
+        if scale <= 0:
+            raise ValueError(f"{name} needs a scale > 0, got {scale=}.")
+        if paddle.get_device() == "cpu":
+            tune_cpu()
+        self.embedding_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
+        self.num_sub_centers, self.sample_rate = options.num_sub_centers, options.sample_rate
+        self.matmul_dtype: Optional[str] = None
+        self._chunk_size, self._threshold = options.chunk_size, options.interclass_filtering_threshold
+        parallel = options.class_parallel
+        if parallel is None:
+            parallel = class_num >= PARALLEL_FROM
+        self.shard = ClassShard(class_num)
+        if parallel and 1 < distributed.world_size() <= class_num:
+            self.shard = ClassShard(class_num, distributed.rank(), distributed.world_size())
         self.weight = self.create_parameter(
-            [embedding_size, class_num], default_initializer=nn.initializer.XavierNormal()
+            [self.shard.size * self.num_sub_centers, embedding_size],
+            default_initializer=nn.initializer.Constant(0.0),
         )
+        self.weight.is_distributed = self.shard.world_size > 1  # Paddle's word for: do not average the gradients
+        self._fill(int(paddle.randint(0, 2**31 - 1, [1]).item()))
+        self.active: Optional[ActiveRows] = None
+        if self.sample_rate < 1 and options.sparse_update is not False:
+            self.weight.stop_gradient = True
+            self.reserve(1024)
+        self._seed, self._step = 0, 0
+        self._say(options)
 
-    def forward(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        """Return the logits.
+    def _say(self, options: HeadOptions) -> None:
+        if distributed.world_size() > 1:
+            reason = "as class_parallel asks" if options.class_parallel is not None else (
+                f"class_parallel's default: {PARALLEL_FROM:,} classes and more are spread"
+            )  # fmt: skip
+            where = (
+                f"spread over {self.shard.world_size} processes" if self.shard.world_size > 1 else "in every process"
+            )
+            logger.info("Head: %d classes %s (%s).", self.class_num, where, reason)
+        if self.sample_rate < 1:
+            logger.info(
+                "Head: each step computes %g of the classes, and updates %s.",
+                self.sample_rate, "them only" if self.active else "all",
+            )  # fmt: skip
+
+    @paddle.no_grad()
+    def _fill(self, seed: int) -> None:
+        """First weights, normal as PaddleClas's XavierNormal; the same in any number of processes."""
+        deviation = math.sqrt(2.0 / (self.embedding_size + self.class_num * self.num_sub_centers))
+        first, last, K = self.shard.start, self.shard.start + self.shard.size, self.num_sub_centers
+        for block in range(first // _INITIAL_BLOCK, -(-last // _INITIAL_BLOCK)):
+            start, stop = max(first, block * _INITIAL_BLOCK), min(last, (block + 1) * _INITIAL_BLOCK)
+            size = ((stop - block * _INITIAL_BLOCK) * K, self.embedding_size)
+            rows = np.random.default_rng([seed, block]).standard_normal(size, np.float32) * np.float32(deviation)
+            rows = rows[(start - block * _INITIAL_BLOCK) * K :]
+            self.weight[(start - first) * K : (stop - first) * K].copy_(paddle.to_tensor(rows), False)
+
+    @property
+    def saved_shape(self) -> tuple[int, int]:
+        """Shape of the weight in a file: (D, classes x sub-centres), all processes' classes."""
+        return self.embedding_size, self.class_num * self.num_sub_centers
+
+    def reserve(self, num_samples: int) -> None:
+        """Make room for the positives of one optimizer step; to be called before the optimizer is made.
 
         Args:
-            embedding: (N, D), any length, not normalised.
-            labels: (N,) class indices, int64.
-
-        Returns:
-            (N, C) float32: s cos(theta_j), and s margin(cos(theta_y)) in the target's column.
+            num_samples: of all processes and accumulated batches.
         """
+        if self.sample_rate < 1 and self.weight.stop_gradient:
+            capacity = min(self.shard.size, int(self.sample_rate * self.shard.size) + num_samples)
+            self.active = ActiveRows(self.weight, self.num_sub_centers, capacity)
+            self.active_rows = self.active.parameter
+            self.active_rows.is_distributed = self.weight.is_distributed
+
+    def begin_step(self, seed: int, step: int) -> None:
+        """Say which optimizer step follows: the sampled classes depend on (seed, step, part of the classes)."""
+        self._seed, self._step = seed, step
+
+    def forward(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> MarginScores:
+        """Return the scores of embeddings (B, D), of any length, whose classes are labels (B,), int64."""
         with paddle.amp.auto_cast(enable=False):  # cosines times 64 need float32
-            unit = normalize(embedding.astype("float32"), axis=1)  # (N, D)
-            centres = normalize(self.weight.astype("float32"), axis=0)  # (D, C)
-            # Rounding may give 1 + 1e-7; beyond +-1 there is no angle.
-            cosine = paddle.clip(paddle.matmul(unit, centres), -1.0, 1.0)  # (N, C)
-            column = labels.reshape([-1, 1])
-            target = paddle.take_along_axis(cosine, column, axis=1)  # (N, 1)
-            return self.scale * paddle.put_along_axis(cosine, column, self.margin(target), axis=1)
+            return MarginScores(self, embedding.astype("float32"), labels)
+
+    # What a margin may override.
+
+    def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
+        """The target cosines (B,) with the margin; `norm` are the embeddings' lengths (B,)."""
+        raise NotImplementedError
+
+    def negatives(self, target: paddle.Tensor) -> Optional[Transform]:
+        """What reweights the negatives of samples with these target cosines (N,), or None."""
+        if self._threshold is None:
+            return None
+        threshold = self._threshold
+        return lambda cosine: filtered_negatives(cosine, threshold)
+
+    def observe_norms(self, norm: paddle.Tensor) -> None:
+        """Take the norms (B,) of this process's batch into statistics."""
+
+    def penalties(self, norm: paddle.Tensor) -> dict[str, paddle.Tensor]:
+        """Terms to add to the loss."""
+        return {}
+
+    # Which classes a step needs.
+
+    def classes(self, labels: paddle.Tensor) -> tuple[paddle.Tensor, Classes]:
+        """The rows that this step computes, and where the samples' classes stand in them.
+
+        Raises:
+            ValueError: a label is not one of the classes.
+        """
+        group = self.shard.batch(labels.shape[0])
+        everyone = group.gather(labels)
+        classes = everyone.numpy()
+        if classes.min() < 0 or classes.max() >= self.class_num:
+            raise ValueError(
+                f"Labels run from {classes.min()} to {classes.max()}, but class_num is {self.class_num}: expected 0 to "
+                f"{self.class_num - 1}."
+            )
+        positions = self.shard.positions(classes)
+        weight, size = self.weight, self.shard.size
+        if self.training and self.sample_rate < 1:
+            weight, size, positions = self._sampled(labels, positions)
+        return weight, Classes(
+            positions, size, self.class_num, self.scale, self._chunk(len(classes)), group, self.num_sub_centers,
+            self.negatives, self.largest_cosine, self.matmul_dtype,
+        )  # fmt: skip
+
+    def _chunk(self, num_samples: int) -> int:
+        if self._chunk_size is not None:
+            return self._chunk_size
+        cosines = CPU_CHUNK if paddle.get_device() == "cpu" else GPU_CHUNK
+        return max(256, cosines // num_samples) // self.num_sub_centers or 1
+
+    def _sampled(self, labels: paddle.Tensor, positions: np.ndarray) -> tuple[paddle.Tensor, int, np.ndarray]:
+        """Rows of the sampled classes, how many, and where the samples' classes stand in them."""
+        present = positions[positions >= 0]
+        if self.shard.world_size == 1 and distributed.world_size() > 1:  # all processes must draw the same
+            counts = [count for (count,) in distributed.gather_integers([labels.shape[0]])]
+            present = distributed.gather_tensors(labels, counts).numpy()
+        positives = np.unique(present)
+        if self.active is not None and len(self.active.classes):  # a further batch of the same step
+            chosen = positives
+        else:
+            key = (self._seed, self._step, self.shard.rank)
+            chosen = sample_classes(self.shard.size, self.sample_rate, positives, key)
+        self._step += 1  # where nobody says begin_step
+        if self.active is not None:
+            self.active.load(chosen)
+            return self.active.parameter, len(self.active.classes), self.active.positions(positions)
+        rows = chosen[:, None] * self.num_sub_centers + np.arange(self.num_sub_centers)
+        weight = paddle.gather(self.weight, paddle.to_tensor(rows.flatten()))
+        return weight, len(chosen), np.where(positions >= 0, np.searchsorted(chosen, positions), -1)

@@ -7,6 +7,7 @@ alone, so a margin is a differentiable function of a vector of N cosines, whatev
 from __future__ import annotations
 
 import math
+from typing import Callable, Union
 
 import paddle
 
@@ -14,8 +15,21 @@ import paddle
 _SINE_FLOOR = 1e-6
 
 
+def sine(cosine: paddle.Tensor) -> paddle.Tensor:
+    """sin(theta) >= 0 of cos(theta), never quite 0: its derivative stays finite."""
+    return paddle.sqrt(paddle.clip(1.0 - cosine * cosine, min=0.0) + _SINE_FLOOR)
+
+
+def angle(cosine: paddle.Tensor) -> paddle.Tensor:
+    """theta in radians of cos(theta), with a finite derivative at +-1, where acos has none."""
+    return paddle.atan2(sine(cosine), cosine)
+
+
 def arcface(
-    cosine: paddle.Tensor, margin: float = 0.5, easy_margin: bool = False, straight_through: bool = False
+    cosine: paddle.Tensor,
+    margin: Union[float, paddle.Tensor] = 0.5,
+    easy_margin: bool = False,
+    straight_through: bool = False,
 ) -> paddle.Tensor:
     """Additive angular margin, cos(theta + m); Deng et al., "ArcFace" (arXiv:1801.07698), eq. 3.
 
@@ -24,7 +38,7 @@ def arcface(
 
     Args:
         cosine: target cosines (N,), float32.
-        margin: m in radians.
+        margin: m in radians, one for all or one a sample (N,).
         easy_margin: leave cosines <= 0 as they are.
         straight_through: take 1 as the derivative d margin(cos) / d cos, as insightface's arcface_torch does.
 
@@ -32,11 +46,110 @@ def arcface(
         (N,) cosines with the margin.
     """
     if straight_through:
-        with paddle.no_grad():
-            shift = arcface(cosine, margin, easy_margin) - cosine
-        return cosine + shift
-    sine = paddle.sqrt(paddle.clip(1.0 - cosine * cosine, min=0.0) + _SINE_FLOOR)
-    shifted = cosine * math.cos(margin) - sine * math.sin(margin)
+        return with_unit_derivative(lambda c: arcface(c, margin, easy_margin), cosine)
+    cos, sin = (
+        (paddle.cos(margin), paddle.sin(margin))
+        if isinstance(margin, paddle.Tensor)
+        else (math.cos(margin), math.sin(margin))
+    )
+    shifted = cosine * cos - sine(cosine) * sin
     if easy_margin:
         return paddle.where(cosine > 0, shifted, cosine)
-    return paddle.where(cosine > math.cos(math.pi - margin), shifted, cosine - math.sin(margin) * margin)
+    return paddle.where(cosine > -cos, shifted, cosine - sin * margin)
+
+
+def with_unit_derivative(function: Callable[[paddle.Tensor], paddle.Tensor], cosine: paddle.Tensor) -> paddle.Tensor:
+    """The function's values with derivative 1."""
+    with paddle.no_grad():
+        shift = function(cosine) - cosine
+    return cosine + shift
+
+
+def cosface(cosine: paddle.Tensor, margin: float = 0.35) -> paddle.Tensor:
+    """Additive cosine margin, cos(theta) - m; Wang et al., "CosFace" (arXiv:1801.09414), eq. 4."""
+    return cosine - margin
+
+
+def combined(cosine: paddle.Tensor, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> paddle.Tensor:
+    """cos(m1 theta + m2) - m3; "ArcFace" (arXiv:1801.07698), eq. 4.
+
+    Where phi = m1 theta + m2 passes pi, cos(phi) would rise again; it goes on as (-1)^k cos(phi) - 2k with
+    k = floor(phi / pi), the continuous, falling extension of "SphereFace" (arXiv:1704.08063), eq. 7.
+
+    Args:
+        cosine: target cosines (N,).
+        m1: factor on the angle (SphereFace).
+        m2: added to the angle, in radians (ArcFace).
+        m3: subtracted from the cosine (CosFace).
+    """
+    if m1 == 1 and m2 == 0:  # no way through the angle, which is rounded
+        return cosine - m3
+    phi = m1 * angle(cosine) + m2
+    k = paddle.floor(phi.detach() / math.pi)
+    sign = 1.0 - 2.0 * (k % 2)
+    return sign * paddle.cos(phi) - 2.0 * k - m3
+
+
+def sphereface(cosine: paddle.Tensor, margin: float = 4.0) -> paddle.Tensor:
+    """Multiplicative angular margin, psi(theta) = (-1)^k cos(m theta) - 2k; "SphereFace" (arXiv:1704.08063), eq. 7."""
+    return combined(cosine, m1=margin)
+
+
+def adaface(cosine: paddle.Tensor, quality: paddle.Tensor, margin: float = 0.4) -> paddle.Tensor:
+    """cos(theta - m q) - (m + m q), q the image's quality; Kim et al., "AdaFace" (arXiv:2204.00964), eq. 8.
+
+    Args:
+        cosine: target cosines (N,).
+        quality: q in [-1, 1], the embedding's norm in standard deviations from the mean, times h (N,), a constant.
+        margin: m.
+    """
+    edge = 1e-3  # the paper's code keeps the angle this far inside [0, pi]
+    shifted = paddle.clip(angle(cosine) - margin * quality, edge, math.pi - edge)
+    return paddle.cos(shifted) - (margin + margin * quality)
+
+
+def magface_margin(norm: paddle.Tensor, norms: tuple[float, float], margins: tuple[float, float]) -> paddle.Tensor:
+    """m(a), linear in the embedding's norm a; Meng et al., "MagFace" (arXiv:2103.06627), section 3.2.
+
+    Args:
+        norm: a (N,), within `norms`.
+        norms: (l_a, u_a), the norms between which the margin grows.
+        margins: (l_m, u_m), the margins in radians at those norms.
+    """
+    slope = (margins[1] - margins[0]) / (norms[1] - norms[0])
+    return margins[0] + slope * (norm - norms[0])
+
+
+def magface_regularizer(norm: paddle.Tensor, largest_norm: float) -> paddle.Tensor:
+    """g(a) = 1/a + a / u_a^2, least at a = u_a; "MagFace" (arXiv:2103.06627), eq. 3 and appendix."""
+    return 1.0 / norm + norm / largest_norm**2
+
+
+def curricular_negatives(
+    cosine: paddle.Tensor, hardest: paddle.Tensor, t: paddle.Tensor
+) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """cos (t + cos) for hard negatives, those above cos(theta_y + m); "CurricularFace" (arXiv:2004.00288), eq. 5.
+
+    Args:
+        cosine: negatives (n, N), a column a sample.
+        hardest: cos(theta_y + m), as `cosine` (n, N).
+        t: the curriculum's parameter, a scalar.
+
+    Returns:
+        The reweighted cosines (n, N), and their derivative (n, N).
+    """
+    hard = (cosine > hardest).astype(cosine.dtype)
+    easy = 1.0 - hard
+    return cosine * (easy + hard * (t + cosine)), easy + hard * (t + 2.0 * cosine)
+
+
+def filtered_negatives(cosine: paddle.Tensor, threshold: float) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """Cosine 0 for negatives above a threshold, which may be the same person; insightface's inter-class filtering.
+
+    An, Deng et al., "Killing Two Birds with One Stone" (arXiv:2203.15565), section 3.4.
+
+    Returns:
+        The cosines (n, N), and their derivative, 0 or 1 (n, N).
+    """
+    kept = (cosine <= threshold).astype(cosine.dtype)
+    return cosine * kept, kept

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Union
 
 import paddle
 from paddle import nn
+
+from ppfacerec.heads import MarginScores
 
 
 class CELoss(nn.Layer):
@@ -15,13 +18,17 @@ class CELoss(nn.Layer):
     wrong loss (53.08 for 53.41).
     """
 
-    def forward(self, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+    takes_scores = True  # a margin head's scores as they are, without making the (N, C) logits
+
+    def forward(self, logits: Union[MarginScores, paddle.Tensor], labels: paddle.Tensor) -> paddle.Tensor:
         """Return the mean loss (scalar).
 
         Args:
-            logits: (N, C).
+            logits: a margin head's scores, or logits (N, C).
             labels: (N,) class indices, int64.
         """
+        if isinstance(logits, MarginScores):
+            return paddle.mean(logits.cross_entropy())
         with paddle.amp.auto_cast(enable=False):
             logits = logits.astype("float32")
             highest = paddle.max(logits, axis=1, keepdim=True).detach()  # (N, 1)
@@ -31,7 +38,9 @@ class CELoss(nn.Layer):
 
 
 class WeightedSum(nn.Layer):
-    """Sum of named losses, each times its weight.
+    """Sum of named losses, each times its weight, and of what the head adds (MagFace's regularizer).
+
+    A loss with the attribute ``takes_scores`` gets a margin head's scores, any other one the logits (N, C).
 
     Args:
         losses: name in the log -> (loss, weight).
@@ -43,8 +52,15 @@ class WeightedSum(nn.Layer):
         self.parts = nn.LayerList([loss for loss, _ in losses.values()])
         self.weights = [weight for _, weight in losses.values()]
 
-    def forward(self, logits: paddle.Tensor, labels: paddle.Tensor) -> dict[str, paddle.Tensor]:
-        """Return every loss by its name, unweighted, and the weighted sum as ``"loss"``."""
-        values = {name: part(logits, labels) for name, part in zip(self.names, self.parts)}
-        values["loss"] = sum((w * v for w, v in zip(self.weights, values.values())), paddle.zeros([]))
-        return values
+    def forward(self, scores: Union[MarginScores, paddle.Tensor], labels: paddle.Tensor) -> dict[str, paddle.Tensor]:
+        """Return every loss by its name, unweighted, the head's own terms, and the weighted sum as ``"loss"``."""
+        is_lazy = isinstance(scores, MarginScores)
+        values = {}
+        for name, part in zip(self.names, self.parts):
+            takes_all = is_lazy and not getattr(part, "takes_scores", False)
+            values[name] = part(scores.dense() if takes_all else scores, labels)
+        total = sum((w * v for w, v in zip(self.weights, values.values())), paddle.zeros([]))
+        if is_lazy:
+            for name, value in scores.penalties.items():
+                values[name], total = value, total + value
+        return {**values, "loss": total}

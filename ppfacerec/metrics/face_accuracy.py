@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 
 from ppfacerec.metrics.verification import VerificationResult, evaluate
@@ -11,12 +13,14 @@ class FaceAccOnFiveDatasets:
     """Verification accuracy by insightface's protocol, on however many sets there are (PaddleClas's name).
 
     Args:
-        num_folds: contiguous folds of the cross-validation.
+        num_folds: contiguous folds of the cross-validation, for sets that do not prescribe them.
     """
 
     def __init__(self, num_folds: int = 10) -> None:
         self.num_folds = num_folds
 
-    def __call__(self, embeddings: np.ndarray, is_same: np.ndarray) -> VerificationResult:
-        """Score one set; see ``evaluate``."""
-        return evaluate(embeddings, is_same, self.num_folds)
+    def __call__(
+        self, embeddings: np.ndarray, is_same: np.ndarray, num_folds: Optional[int] = None
+    ) -> VerificationResult:
+        """Score one set; see ``evaluate``. `num_folds` is the set's own, such as pairs.txt has in its first line."""
+        return evaluate(embeddings, is_same, num_folds or self.num_folds)

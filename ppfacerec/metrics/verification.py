@@ -24,6 +24,8 @@ class VerificationResult:
     """What `evaluate` found. None means "n/a": the pairs cannot tell."""
 
     num_pairs: int
+    distances: np.ndarray  # (N,) squared L2 of each pair
+    is_same: np.ndarray  # (N,) bool
     tpr: np.ndarray  # (400,) at ACCURACY_THRESHOLDS, mean over the folds
     fpr: np.ndarray  # (400,)
     accuracy: np.ndarray  # (num_folds,)
@@ -37,6 +39,16 @@ class VerificationResult:
     auc: float | None
     eer: float | None
     tar_at_far: dict[float, float | None]  # 1e-1 ... 1e-6
+
+    @property
+    def threshold(self) -> float:
+        """Mean over the folds of the best squared L2 threshold."""
+        return float(np.mean(self.best_thresholds))
+
+    @property
+    def cosine_threshold(self) -> float:
+        """The same threshold as a cosine: for unit vectors |a - b|^2 = 2 - 2 cos(a, b)."""
+        return 1 - self.threshold / 2
 
 
 def evaluate(embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_folds: int = 10) -> VerificationResult:
@@ -63,6 +75,8 @@ def evaluate(embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_f
     roc = exact_roc(distances, labels) if labels.any() and not labels.all() else None
     return VerificationResult(
         num_pairs=len(labels),
+        distances=distances,
+        is_same=labels,
         tpr=tpr,
         fpr=fpr,
         accuracy=accuracy,

@@ -8,6 +8,8 @@ from typing import Any, Optional
 import paddle
 from paddle import nn
 
+from ppfacerec.optim.clip import ClipByGlobalNorm
+
 Groups = Sequence[Mapping[str, Any]]
 
 
@@ -34,8 +36,8 @@ def parameter_groups(
     return [group for group in groups if group["params"]]
 
 
-def _clip(clip_norm: Optional[float]) -> Optional[nn.ClipGradByGlobalNorm]:
-    return None if clip_norm is None else nn.ClipGradByGlobalNorm(clip_norm)
+def _clip(clip_norm: Optional[float]) -> Optional[ClipByGlobalNorm]:
+    return None if clip_norm is None else ClipByGlobalNorm(clip_norm)
 
 
 # A learning rate of 0 until the trainer sets the schedule's: a step without one must not train in silence.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import paddle
@@ -51,7 +52,11 @@ class WeightsReport:
 
 def match_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> WeightsReport:
     """Compare names and shapes."""
-    own = {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}
+    return match_shapes({name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()}, weights)
+
+
+def match_shapes(own: Mapping[str, tuple[int, ...]], weights: Mapping[str, Any]) -> WeightsReport:
+    """Compare names and shapes; `own` are those that the network would have in a file."""
     both = [name for name in own if name in weights]
     other_shape = [name for name in both if own[name] != weights[name].shape]
     missing = tuple(name for name in own if name not in weights)

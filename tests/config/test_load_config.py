@@ -86,11 +86,22 @@ def test_quotient_is_a_number(tiny_config):
         (
             ["Arch.Head.margn=0.5"],
             "Arch.Head.margn: ArcMargin has no argument 'margn'. Did you mean 'margin'? It takes: embedding_size, "
-            "class_num, margin, scale, easy_margin, straight_through.",
+            "class_num, margin, scale, easy_margin, straight_through, class_parallel, sample_rate, sparse_update, "
+            "chunk_size, num_sub_centers, interclass_filtering_threshold.",
         ),
         (
             ["Arch.Head.embedding_size=256"],
             "Arch.Head.embedding_size: 256, but Arch.Backbone.num_features of MobileFaceNet is 128; make them equal.",
+        ),
+        (["Arch.Head.sample_rate=1.5"], "Arch.Head.sample_rate: expected a number above 0 and up to 1, found 1.5."),
+        (["Arch.Head.chunk_size=0"], "Arch.Head.chunk_size: expected an integer of at least 1, found 0."),
+        (
+            ["Arch.Head.sparse_update=True"],
+            "Arch.Head.sparse_update: needs a sample_rate below 1; with 1.0 every class is updated.",
+        ),
+        (
+            ["Arch.Head.interclass_filtering_threshold=64"],
+            "Arch.Head.interclass_filtering_threshold: expected a cosine from -1 to 1, found 64.",
         ),
         (["Arch.Head.class_num=many"], "Arch.Head.class_num: expected an integer, found 'many' (str)."),
         (["Loss.Train=[CELos]"], "Loss.Train.0.CELos: unknown loss 'CELos'. Did you mean 'CELoss'? Known: CELoss."),
@@ -152,8 +163,8 @@ def test_quotient_is_a_number(tiny_config):
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place_and_the_way_out(tiny_config, overrides, message):
-    message = message.replace("{backbones}", ", ".join(BACKBONES.names()))  # other tests may have registered some
-    assert problems_of(tiny_config(), *overrides) == [message]
+    backbones = ", ".join(BACKBONES.names())  # other tests may have registered some
+    assert problems_of(tiny_config(), *overrides) == [message.replace("{backbones}", backbones)]
 
 
 def test_all_problems_come_at_once(tiny_config):
@@ -185,6 +196,45 @@ def test_missing_files_are_named_with_what_is_there(tiny_config, tiny_data):
     ]
 
 
+def test_all_sets_of_a_folder_are_asked_for_by_one_word(tiny_config, tmp_path):
+    load_config(tiny_config(), ["DataLoader.Eval.dataset.val_targets=all"], "eval")
+    path = "DataLoader.Eval.dataset"
+    (tmp_path / "none").mkdir()
+    assert problems_of(tiny_config(), f"{path}.val_targets=all", f"{path}.val_data_path={tmp_path}/none") == [
+        f"{path}.val_targets: {tmp_path}/none has no .bin file."
+    ]
+    assert problems_of(tiny_config(), f"{path}.val_targets=[]") == [
+        f"{path}.val_targets: no set is named; name some, or 'all'."
+    ]
+    assert problems_of(tiny_config(), f"{path}.val_targets=lfw") == [
+        f"{path}.val_targets: expected 'all' or a list of a text, found 'lfw' (str)."
+    ]
+
+
+def test_missing_pair_lists_are_named(tiny_config):
+    path = "DataLoader.Eval.dataset"
+    lists = {
+        "FaceEvalDataset": ("dataset_root", "pair_label_path"),
+        "LFWEvalDataset": ("image_root", "pairs_path"),
+    }
+    for name, (folder, file) in lists.items():
+        dataset = {"name": name, folder: "no/faces", file: "no/pairs.txt"}
+        transforms = [{"DecodeImage": None}, {"NormalizeImage": None}]
+        found = problems_of(tiny_config(**{path: {**dataset, "transform_ops": transforms}}))
+        assert [problem.split(" (")[0] for problem in found] == [
+            f"{path}.{folder}: the folder no/faces does not exist",
+            f"{path}.{file}: the file no/pairs.txt does not exist",
+        ]
+
+
+def test_random_transforms_are_refused_in_evaluation(tiny_config):
+    ops = "[DecodeImage: {}, RandFlipImage: {}, NormalizeImage: {}]"
+    assert problems_of(tiny_config(), f"DataLoader.Eval.dataset.transform_ops={ops}") == [
+        "DataLoader.Eval.dataset.transform_ops.1.RandFlipImage: evaluation takes no random transform; "
+        "Global.flip_test adds the mirror image."
+    ]
+
+
 def test_a_missing_section_is_named(tiny_config):
     found = problems_of(tiny_config(Arch=None, Optimizer=None, Metric=None))
     assert found == [
@@ -195,9 +245,61 @@ def test_a_missing_section_is_named(tiny_config):
 
 
 def test_a_missing_argument_is_named(tiny_config):
-    assert problems_of(tiny_config(**{"Arch.Head.class_num": None})) == [
-        "Arch.Head.class_num: missing; ArcMargin needs it."
+    assert problems_of(tiny_config(**{"Arch.Head.embedding_size": None})) == [
+        "Arch.Head.embedding_size: missing; ArcMargin needs it."
     ]
+
+
+def test_class_num_may_be_left_to_the_data(tiny_config):
+    config, _ = load_config(tiny_config(**{"Arch.Head.class_num": None}))
+    assert "class_num" not in config.Arch.Head.kwargs
+
+
+def test_every_set_of_a_joined_one_is_checked(tiny_config, tmp_path):
+    joined = {
+        "name": "ConcatDataset",
+        "datasets": [
+            {"name": "FolderDatast", "root": "x"},
+            {"name": "RecordIODataset", "root": str(tmp_path), "prefx": "train"},
+            {"name": "ImageNetDataset", "image_root": "x", "cls_label_path": "y", "class_num": 3},
+        ],
+        "transform_ops": ["DecodeImage", "NormalizeImage"],
+    }
+    where = "DataLoader.Train.dataset.datasets"
+    assert [
+        p.split(" Known:")[0].split(" It takes:")[0]
+        for p in problems_of(tiny_config(**{"DataLoader.Train.dataset": joined}))
+    ] == [
+        f"{where}.0: unknown training data set 'FolderDatast'. Did you mean 'FolderDataset'?",
+        f"{where}.1.prefx: RecordIODataset has no argument 'prefx'. Did you mean 'prefix'?",
+        f"{where}.2.class_num: ImageNetDataset has no argument 'class_num'.",
+    ]
+
+
+def test_paths_of_every_set_must_exist(tiny_config, tmp_path):
+    joined = {
+        "name": "ConcatDataset",
+        "datasets": [
+            {"name": "FolderDataset", "root": "no/folder"},
+            {"name": "RecordIODataset", "root": str(tmp_path)},
+        ],
+        "transform_ops": ["DecodeImage", "NormalizeImage"],
+    }
+    first, second = problems_of(tiny_config(**{"DataLoader.Train.dataset": joined}))
+    assert first.startswith("DataLoader.Train.dataset.datasets.0.root: the folder no/folder does not exist")
+    assert second.startswith(f"DataLoader.Train.dataset.datasets.1.root: the file {tmp_path}/train.rec does not exist")
+
+
+def test_numbers_of_the_loader_are_checked(tiny_config):
+    overrides = ["DataLoader.Train.loader.prefetch_factor=0", "DataLoader.Train.loader.max_bad_images=-1",
+                 "DataLoader.Train.loader.on_bad_image=replace", "DataLoader.Eval.loader.on_bad_image=skip"]  # fmt: skip
+    assert problems_of(tiny_config(), *overrides[:2]) == [
+        "DataLoader.Train.loader.prefetch_factor: expected 1 or more, found 0.",
+        "DataLoader.Train.loader.max_bad_images: expected 0 or more, found -1.",
+    ]
+    bad_choice, no_such_key = problems_of(tiny_config(), *overrides[2:])
+    assert bad_choice == "DataLoader.Train.loader.on_bad_image: expected one of 'error', 'skip', found 'replace' (str)."
+    assert no_such_key.startswith("DataLoader.Eval.loader.on_bad_image: unknown key")
 
 
 def test_evaluation_does_not_ask_for_the_training_data(tiny_config):
@@ -229,3 +331,18 @@ def test_plugin_registers_a_component_that_the_yaml_then_names(tiny_config, tmp_
     monkeypatch.syspath_prepend(str(tmp_path))
     config, _ = load_config(tiny_config(), ["Global.plugins=[my_plugin_heads]", "Arch.Head.name=MyMargin"])
     assert config.Arch.Head.name == "MyMargin"
+
+
+def test_a_yaml_bomb_is_refused(tmp_path):
+    laughs = "a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
+    laughs += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    (tmp_path / "bomb.yaml").write_text(laughs)
+    assert problems_of(tmp_path / "bomb.yaml") == [
+        "its aliases unfold to more than 100,000 values; no config needs so many."
+    ]
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: " + "[" * 5000 + "]" * 5000])
+def test_yaml_without_end_is_refused(tmp_path, text):
+    (tmp_path / "deep.yaml").write_text(text)
+    assert problems_of(tmp_path / "deep.yaml") == ["nested too deeply, or an alias contains itself."]

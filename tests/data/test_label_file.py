@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ppfacerec.data import label_file
 from ppfacerec.data.label_file import LabelFile
 
 
@@ -57,6 +58,34 @@ def test_vectorized_reading_equals_a_loop_over_lines(tmp_path):
     rng = np.random.default_rng(0)
     pairs = [(f"images/{rng.integers(10 ** rng.integers(1, 9))}.jpg", int(rng.integers(10**6))) for _ in range(3000)]
     assert samples(read(tmp_path, "".join(f"{n}\t{k}\n" for n, k in pairs))) == pairs
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+def test_chunks_do_not_show(tmp_path, monkeypatch, chunk):
+    text = "\n\r\nimages/a.jpg\t0\r\nnotes.txt\t1\n   \nimages/with a space and a long name.JPG\t12\n\nc.png\t3"
+    monkeypatch.setattr(label_file, "_CHUNK", chunk)
+    file = read(tmp_path, text)
+    assert samples(file) == [("images/a.jpg", 0), ("images/with a space and a long name.JPG", 12), ("c.png", 3)]
+    assert file.lines.tolist() == [3, 6, 8]
+    assert file.num_skipped == 1
+
+
+@pytest.mark.parametrize("path", ["/etc/x.jpg", "../x.jpg", "a/../../x.jpg", "images/.."])
+def test_a_path_that_leaves_the_image_folder_is_refused(tmp_path, path):
+    text = f"a.jpg\t0\nb..c/..d/e...jpg\t0\n{path}{'' if path.endswith('jpg') else '/x.jpg'}\t1\n"
+    assert "line 3: the path '" in message(tmp_path, text)
+    assert "leaves the image folder. Write paths relative to it, or set allow_outside: True" in message(tmp_path, text)
+    assert len(read(tmp_path, text, allow_outside=True)) == 3
+
+
+def test_a_path_that_is_no_utf8_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"line 1: the path b'\\xff\.jpg' is not UTF-8\."):
+        read(tmp_path, b"\xff.jpg\t0\n").name(0)
+
+
+def test_a_missing_label_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no\.txt: cannot read the label file \(No such file or directory\)\."):
+        LabelFile(tmp_path / "no.txt")
 
 
 def test_num_classes_is_the_largest_label_plus_one(tmp_path):

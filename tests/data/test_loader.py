@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppfacerec.data.datasets import FiveFaceEvalDataset, ImageNetDataset
+from ppfacerec.data.datasets import ImageNetDataset
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.sampler import DistributedBatchSampler
@@ -94,9 +94,3 @@ def test_an_image_of_another_size_needs_resize(tmp_path):
         arrays(make_loader(tmp_path))
     resize = Spec("ResizeImage", {"size": (112, 112)})
     assert arrays(make_loader(tmp_path, ops=[OPS[0], resize, OPS[2]]))[0][0].shape == (1, 112, 112, 3)
-
-
-def test_a_missing_set_is_named_with_what_is_there(tiny_data):
-    with pytest.raises(ValueError, match=r"no agedb_30\.bin\. In that folder: cfp_fp, lfw\."):
-        FiveFaceEvalDataset(str(tiny_data))
-    assert FiveFaceEvalDataset(str(tiny_data), ["lfw"]).left_out == ["cfp_fp"]

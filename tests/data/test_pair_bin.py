@@ -155,6 +155,27 @@ def test_damaged_bin_gives_pairs_or_a_value_error(form: str, tmp_path: Path) -> 
     assert all(message.startswith(str(tmp_path / "pairs.bin")) for message in messages)
 
 
+def test_damaged_images_in_a_bin_decode_or_are_named(tmp_path: Path) -> None:
+    random, cv2 = np.random.default_rng(1), opencv.import_cv2()
+    images = [cv2.imencode(".jpg", random.integers(0, 256, (16, 16, 3), np.uint8))[1].tobytes() for _ in range(4)]
+    good, messages = pickle.dumps((images, LABELS), 4), []
+    for _ in range(1000):
+        data = bytearray(good)
+        for position in random.integers(len(data), size=random.integers(1, 30)):
+            data[position] ^= 1 << random.integers(8)
+        path = saved(tmp_path, bytes(data))
+        try:
+            pairs = read_bin(path)
+            shapes = [decode_rgb(pairs.read(i), pairs.where(i)).shape for i in range(pairs.num_images)]
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            assert all(len(shape) == 3 and shape[2] == 3 for shape in shapes)
+    assert 0 < len(messages) < 1000
+    assert all(message.startswith(str(tmp_path / "pairs.bin")) for message in messages)
+    assert any("does not decode as an image" in message for message in messages)
+
+
 def test_decoded_image_is_rgb_of_its_own_size() -> None:
     cv2 = opencv.import_cv2()
     bgr = np.zeros((5, 7, 3), np.uint8)

@@ -38,7 +38,7 @@ def test_every_rank_has_a_sample_in_every_step():
     for rank in range(4):
         sampler = DistributedBatchSampler(38, 4, rank=rank, world_size=4)
         assert min(len(b) for b in sampler.batches(0)) > 0
-        assert len(sampler.batches(0)) == len(sampler) == 3
+        assert len(list(sampler.batches(0))) == len(sampler) == 3
 
 
 def test_step_size_is_what_the_ranks_have_together():

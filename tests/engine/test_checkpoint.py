@@ -8,8 +8,12 @@ import numpy as np
 import paddle
 import pytest
 
+from ppfacerec import safe_pickle
 from ppfacerec.engine import checkpoint
-from ppfacerec.engine.checkpoint import load_states, optimizer_state, save_checkpoint, set_optimizer_state
+from ppfacerec.engine.checkpoint import load_states, save_checkpoint
+from ppfacerec.engine.ema import EMA
+from ppfacerec.engine.optimizer_state import optimizer_state, set_optimizer_state
+from ppfacerec.engine.saved_state import saved_arrays
 from ppfacerec.engine.weights import load_pretrained, read_weights
 from ppfacerec.heads import ArcMargin
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
@@ -39,13 +43,21 @@ def build(optimizer_name="AdamW", class_num=5, seed=0):
 
 def step(recognizer, optimizer, seed):
     images = paddle.to_tensor(np.random.default_rng(seed).standard_normal((6, 3, 8, 8)).astype("float32"))
-    recognizer.logits(recognizer(images), paddle.to_tensor([0, 1, 2, 3, 4, 0])).mean().backward()
+    recognizer.scores(recognizer(images), paddle.to_tensor([0, 1, 2, 3, 4, 0])).dense().mean().backward()
     optimizer.step()
     optimizer.clear_grad()
 
 
 def arrays(layer):
+    """The tensors as a file has them."""
+    if isinstance(layer, FaceRecognizer):
+        return saved_arrays(layer, layer.state_dict())
     return {k: v.numpy().copy() for k, v in layer.state_dict().items()}
+
+
+def whole(weights):
+    """With a head that is in files of its own read as one array."""
+    return {k: v if isinstance(v, np.ndarray) else v.rows(0, v.shape[1]).T for k, v in weights.items()}
 
 
 def assert_equal(first, second):
@@ -54,12 +66,13 @@ def assert_equal(first, second):
         np.testing.assert_array_equal(first[key], second[key], err_msg=key)
 
 
+@pytest.mark.parametrize("head", ["whole", "shards"])
 @pytest.mark.parametrize("name", ["AdamW", "Adam", "Momentum", "SGD"])
-def test_training_goes_on_bit_identically_after_loading(tmp_path, name):
+def test_training_goes_on_bit_identically_after_loading(tmp_path, name, head):
     recognizer, optimizer = build(name)
     for seed in range(3):
         step(recognizer, optimizer, seed)
-    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {"progress": {"epoch": 2}})
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {"progress": {"epoch": 2}}, head=head)
     again, other_optimizer = build(name, seed=1)
     state, states = load_states(tmp_path / "latest")
     load_pretrained(again, str(tmp_path / "latest"))
@@ -69,6 +82,44 @@ def test_training_goes_on_bit_identically_after_loading(tmp_path, name):
         step(recognizer, optimizer, seed)
         step(again, other_optimizer, seed)
     assert_equal(arrays(recognizer), arrays(again))
+
+
+def test_head_in_shards_has_all_of_it_and_the_other_files_none(tmp_path):
+    recognizer, optimizer = build()
+    ema = EMA(recognizer, 0.9)
+    step(recognizer, optimizer, 0)
+    ema.update(1)
+    save_checkpoint(tmp_path / "whole", recognizer, optimizer, {}, ema=ema)
+    save_checkpoint(tmp_path / "shards", recognizer, optimizer, {}, ema=ema, head="shards")
+    assert "head.weight" not in safe_pickle.load(tmp_path / "shards.pdparams")
+    assert_equal(whole(read_weights(tmp_path / "shards")), read_weights(tmp_path / "whole"))
+    for one, other in zip(load_states(tmp_path / "whole"), load_states(tmp_path / "shards")):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert_equal(one[name], whole(other[name]))
+
+
+def test_shards_of_another_number_of_processes_are_removed(tmp_path):
+    recognizer, optimizer = build()
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {}, head="shards")
+    (tmp_path / "latest.head_1_of_2.pdhead").write_bytes(b"old")
+    (tmp_path / "latest_too.head_1_of_2.pdhead").write_bytes(b"another checkpoint's")
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {}, head="whole")
+    assert files(tmp_path) == ["latest.manifest.json", "latest.pdopt", "latest.pdparams", "latest.pdstates",
+                               "latest_too.head_1_of_2.pdhead"]  # fmt: skip
+
+
+def test_a_head_left_out_is_in_no_file_and_the_backbone_loads(tmp_path, log_lines):
+    recognizer, optimizer = build()
+    step(recognizer, optimizer, 0)
+    save_checkpoint(tmp_path / "best_model", recognizer, optimizer, {}, head="none")
+    assert not [name for name in read_weights(tmp_path / "best_model") if name.startswith("head")]
+    optimizers, _ = load_states(tmp_path / "best_model")
+    assert set(optimizers["head.weight"]) == {"beta1_pow_acc_0", "beta2_pow_acc_0"}
+    again, _ = build(seed=1)
+    load_pretrained(again, str(tmp_path / "best_model"))
+    assert_equal(arrays(again.backbone), arrays(recognizer.backbone))
+    assert "the head is not loaded and starts anew (1 missing: head.weight)" in log_lines.text
 
 
 def test_optimizer_state_has_structured_names():
@@ -95,15 +146,16 @@ def files(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
+@pytest.mark.parametrize("head", ["whole", "shards"])
 @pytest.mark.parametrize("operation", ["replace", "fsync"])
-def test_a_save_killed_at_any_point_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, operation):
+def test_a_save_killed_at_any_point_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, operation, head):
     """Kill the save at its first, second, ... call of os.replace or os.fsync, until one goes through."""
     recognizer, optimizer = build()
     step(recognizer, optimizer, 0)
     prefix = tmp_path / "latest"
     original, outcomes = getattr(checkpoint.os, operation), []
     for kill_at in range(50):
-        save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at})
+        save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at}, head=head)
         old = arrays(recognizer)
         step(recognizer, optimizer, kill_at)
         calls = iter(range(100))
@@ -116,15 +168,16 @@ def test_a_save_killed_at_any_point_leaves_the_old_or_the_new_checkpoint(tmp_pat
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint.os, operation, die)
             try:
-                save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at + 1})
+                save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at + 1}, head=head)
                 finished = True
             except Killed:
                 finished = False
         checkpoint.finish_interrupted_save(prefix)
         _, states = load_states(prefix)
         outcomes.append(states["number"] % 2)
-        assert_equal(read_weights(prefix), arrays(recognizer) if states["number"] % 2 else old)
-        assert files(tmp_path) == ["latest.manifest.json", "latest.pdopt", "latest.pdparams", "latest.pdstates"]
+        assert_equal(whole(read_weights(prefix)), arrays(recognizer) if states["number"] % 2 else old)
+        own = ["latest.head_0_of_1.pdhead"] if head == "shards" else []
+        assert files(tmp_path) == [*own, "latest.manifest.json", "latest.pdopt", "latest.pdparams", "latest.pdstates"]
         if finished:
             break
     assert finished
@@ -132,10 +185,10 @@ def test_a_save_killed_at_any_point_leaves_the_old_or_the_new_checkpoint(tmp_pat
     assert outcomes == sorted(outcomes)  # from some point on the new one counts
 
 
-@pytest.mark.parametrize("suffix", [".pdparams", ".pdopt", ".pdstates"])
+@pytest.mark.parametrize("suffix", [".pdparams", ".pdopt", ".pdstates", ".head_0_of_1.pdhead"])
 def test_a_damaged_file_is_named(tmp_path, suffix):
     recognizer, optimizer = build()
-    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {})
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {}, head="shards")
     path = tmp_path / f"latest{suffix}"
     content = bytearray(path.read_bytes())
     content[-2] ^= 1

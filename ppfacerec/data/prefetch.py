@@ -1,0 +1,27 @@
+"""One step ahead: the next batch is read and decoded in a thread while the caller computes on this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def made_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Yield ``make(item)`` of each item in order; the next one is made in a thread meanwhile, never more than one.
+
+    A thread is enough, and costs no memory: OpenCV gives up the interpreter's lock while it decodes. What `make`
+    raises is raised here, in its turn.
+    """
+    with ThreadPoolExecutor(1, "decode") as thread:
+        pending = None
+        for item in items:
+            following = thread.submit(make, item)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()

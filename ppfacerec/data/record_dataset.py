@@ -1,0 +1,111 @@
+"""Training sets in insightface's RecordIO form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+
+from ppfacerec.data.datasets import check_class_num
+from ppfacerec.data.record_io import Record, RecordFile
+from ppfacerec.log import logger, progress_bar
+
+
+class RecordIODataset:
+    """The images of insightface's ``train.rec`` (MS1M, Glint360K, CASIA), read as they are, without MXNet.
+
+    Record 0 announces how many images there are, and the records after the images say which of them belong to each
+    identity, so that the labels are known without reading the images; each image's own label is compared when it is
+    read. A file without that announcement is read through once for its labels.
+
+    Args:
+        root: the folder with the .rec and .idx files.
+        prefix: of the files' names: "train" for train.rec.
+        class_num: every label must be below it; None takes the file's.
+
+    Raises:
+        ValueError: the files are damaged or do not belong together, with the byte; labels that are no class numbers.
+    """
+
+    def __init__(self, root: str, prefix: str = "train", class_num: Optional[int] = None) -> None:
+        self._file = RecordFile(Path(root) / f"{prefix}.rec")
+        announced = self._announced()
+        if announced is None:
+            self._positions = np.arange(len(self._file))
+            self.labels = self._labels_of_records()
+        else:
+            self._positions = self._keys_between(1, announced[0])
+            self.labels = self._labels_by_identity(*announced)
+        self.num_classes = int(self.labels.max()) + 1
+        check_class_num(self.num_classes, class_num, str(self._file.path))
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def read(self, index: int) -> bytes:
+        """Encoded image of a sample.
+
+        Raises:
+            ValueError: the record is damaged, or its label is another than its identity's.
+        """
+        position = int(self._positions[index])
+        record = self._file.read(position)
+        if record.labels[0] != self.labels[index]:
+            raise ValueError(
+                f"{self._file.where(position)}: its own label is {record.labels[0]:g}, but the identity records of the "
+                f"file put it to class {self.labels[index]}."
+            )
+        return record.image
+
+    def where(self, index: int) -> str:
+        return self._file.where(int(self._positions[index]))
+
+    def _announced(self) -> Optional[tuple[int, int]]:
+        """Ends of the keys of images and of identities, where the file's first record says them."""
+        position = self._file.position(0)
+        first = self._file.read(position) if position is not None else None
+        if first is None or len(first.labels) < 2 or first.image:
+            return None
+        return int(first.labels[0]), int(first.labels[1])
+
+    def _keys_between(self, begin: int, end: int) -> np.ndarray:
+        """Positions of the keys from `begin` to below `end`; some may be missing."""
+        positions = np.arange(*np.searchsorted(self._file.keys, [begin, end]))
+        if not len(positions):
+            raise ValueError(
+                f"{self._file.idx_path} lists no record from {begin} to {end - 1}, as {self._file.path} says."
+            )
+        return positions
+
+    def _labels_by_identity(self, images_end: int, identities_end: int) -> np.ndarray:
+        """Label of each image from the identities' records; an identity's number is its label."""
+        labels = np.full(len(self._positions), -1, np.int32)
+        keys = self._file.keys[self._positions]
+        for position in self._keys_between(images_end, identities_end):
+            record = self._file.read(position)
+            if len(record.labels) < 2:
+                raise ValueError(
+                    f"{self._file.where(position)}: expected an identity's first and last image, found none."
+                )
+            begin, end = np.searchsorted(keys, record.labels[:2])
+            labels[begin:end] = self._file.keys[position] - images_end
+        if (labels < 0).any():
+            orphan = self._positions[int(np.argmax(labels < 0))]
+            raise ValueError(f"{self._file.where(orphan)} belongs to no identity, by the identity records of the file.")
+        first = self._file.read(int(self._positions[0]))
+        return labels if first.labels[0] == labels[0] else self._labels_of_records()
+
+    def _labels_of_records(self) -> np.ndarray:
+        """Label of each image from its own record: the whole file is read."""
+        logger.info("%s: reading all %d records for their labels.", self._file.path, len(self._positions))
+        labels = np.empty(len(self._positions), np.int32)
+        for i, position in enumerate(progress_bar(self._positions, len(labels), "Labels", "record")):
+            labels[i] = self._class(self._file.read(int(position)), int(position))
+        return labels
+
+    def _class(self, record: Record, position: int) -> int:
+        label = record.labels[0]
+        if not 0 <= label < 1 << 31 or label != int(label):
+            raise ValueError(f"{self._file.where(position)}: expected a class number 0, 1, 2, ..., found {label:g}.")
+        return int(label)

@@ -1,0 +1,64 @@
+"""The training sets by the names that the YAML gives them, and several of them joined to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from ppfacerec.data.datasets import FolderDataset, ImageNetDataset, TrainDataset, check_class_num
+from ppfacerec.data.record_dataset import RecordIODataset
+from ppfacerec.data.synthetic_dataset import SyntheticDataset
+from ppfacerec.registry import Registry, Spec
+
+TRAIN_DATASETS = Registry("training data set", ImageNetDataset, FolderDataset, RecordIODataset, SyntheticDataset)
+
+
+@TRAIN_DATASETS.register
+class ConcatDataset:
+    """Several sets one after the other, of different people: each one's labels start where those before it end.
+
+    Args:
+        datasets: ``{name: ImageNetDataset, image_root: ..., ...}`` each.
+        class_num: of all together; None takes what there is.
+
+    Raises:
+        ValueError: no set, or more classes than `class_num`.
+    """
+
+    def __init__(self, datasets: Sequence[Mapping[str, Any]], class_num: Optional[int] = None) -> None:
+        if not datasets:
+            raise ValueError("datasets: expected at least one data set.")
+        self._datasets: list[TrainDataset] = [TRAIN_DATASETS.build(spec) for spec in nested_specs(datasets)]
+        sizes = [len(dataset) for dataset in self._datasets]
+        classes = [dataset.num_classes for dataset in self._datasets]
+        self._ends = np.cumsum(sizes)
+        first_labels = np.cumsum([0, *classes[:-1]])
+        self.labels = np.concatenate([d.labels + np.int32(first) for d, first in zip(self._datasets, first_labels)])
+        self.num_classes = sum(classes)
+        self.num_skipped = sum(getattr(dataset, "num_skipped", 0) for dataset in self._datasets)
+        check_class_num(self.num_classes, class_num, "ConcatDataset")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> bytes:
+        dataset, own = self._find(index)
+        return dataset.read(own)
+
+    def where(self, index: int) -> str:
+        dataset, own = self._find(index)
+        return dataset.where(own)
+
+    def _find(self, index: int) -> tuple[TrainDataset, int]:
+        number = int(np.searchsorted(self._ends, index, "right"))
+        return self._datasets[number], index - int(self._ends[number - 1] if number else 0)
+
+
+def nested_specs(datasets: Sequence[Mapping[str, Any]], path: str = "") -> list[Spec]:
+    """The sets of a ConcatDataset as components; `path` is where they stand in the YAML."""
+    return [
+        Spec(str(entry.get("name")), {k: v for k, v in entry.items() if k != "name"}, f"{path}.{i}")
+        for i, entry in enumerate(datasets)
+    ]

@@ -1,0 +1,93 @@
+"""An optimizer's state by the names of what it trains, in any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import numpy as np
+import paddle
+
+from ppfacerec.engine.saved_state import from_saved, to_saved
+from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
+
+
+def optimizer_state(
+    recognizer: FaceRecognizer, optimizer: paddle.optimizer.Optimizer, sparse: Optional[SparseUpdate] = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """Optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
+
+    Paddle's own keys begin with automatic names (linear_0.w_0), which depend on what was built before.
+    """
+    tensors = optimizer_tensors(recognizer, optimizer, sparse)
+    return {name: saved_slots(recognizer, name, slots) for name, slots in tensors.items()}
+
+
+def saved_slots(recognizer: FaceRecognizer, name: str, slots: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
+    """One parameter's state as files have it."""
+    return {slot: to_saved(recognizer, name, tensor) for slot, tensor in slots.items()}
+
+
+def optimizer_tensors(
+    recognizer: FaceRecognizer, optimizer: paddle.optimizer.Optimizer, sparse: Optional[SparseUpdate]
+) -> dict[str, dict[str, paddle.Tensor]]:
+    """``optimizer_state`` before it is made ready for a file: this process's tensors."""
+    structured = {tensor.name: name for name, tensor in _trained(recognizer).items()}
+    state: dict[str, dict[str, paddle.Tensor]] = {}
+    for key, value in _flat(optimizer.state_dict()).items():
+        owner = max((name for name in structured if key.startswith(f"{name}_")), key=len)
+        name, slot = structured[owner], key[len(owner) + 1 :]
+        if sparse is not None and name == HEAD_WEIGHT:
+            value = sparse.slots.get(slot, value)
+        state.setdefault(name, {})[slot] = value
+    return state
+
+
+def _trained(recognizer: FaceRecognizer) -> dict[str, paddle.Tensor]:
+    """What the optimizer may train, by structured names; sampled rows stand for the whole weight."""
+    active = getattr(recognizer.head, "active", None)
+    tensors = recognizer.state_dict()
+    return tensors if active is None else {**tensors, HEAD_WEIGHT: active.parameter}
+
+
+_MASTER = "master_weight"
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
+    """Put the float32 master weights of AMP O2, a dict of their own in Paddle, beside the other tensors."""
+    masters = state.get("master_weights") or {}
+    plain = {k: v for k, v in state.items() if isinstance(v, paddle.Tensor)}
+    return {**plain, **{f"{name}_{_MASTER}": tensor for name, tensor in masters.items()}}
+
+
+def set_optimizer_state(
+    recognizer: FaceRecognizer,
+    optimizer: paddle.optimizer.Optimizer,
+    state: Mapping[str, Mapping[str, np.ndarray]],
+    sparse: Optional[SparseUpdate] = None,
+) -> None:
+    """Give a fresh optimizer the state that ``optimizer_state`` returned, in any number of processes.
+
+    Raises:
+        ValueError: the state has a parameter that the network has not.
+    """
+    trained = _trained(recognizer)
+    automatic = {name: tensor.name for name, tensor in trained.items()}
+    unknown = [name for name in state if name not in automatic]
+    if unknown:
+        raise ValueError(f"The checkpoint's optimizer state has {unknown[:3]}, which the network has not.")
+    tensors: dict[str, Any] = {}
+    masters = {}
+    for name, slots in state.items():
+        for slot, value in slots.items():
+            tensor = paddle.to_tensor(from_saved(recognizer, name, value))
+            if slot == _MASTER:
+                masters[automatic[name]] = tensor
+                continue
+            if sparse is not None and name == HEAD_WEIGHT and tensor.shape == sparse.active.weight.shape:
+                sparse.slots[slot], tensor = tensor, paddle.zeros_like(sparse.active.parameter)
+            tensors[f"{automatic[name]}_{slot}"] = tensor
+    if masters:
+        tensors["master_weights"] = masters
+    optimizer.set_state_dict(tensors)

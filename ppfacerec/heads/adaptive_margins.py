@@ -1,0 +1,145 @@
+"""Heads whose margin or negatives depend on the sample, or on what training has seen so far."""
+
+from __future__ import annotations
+
+import math
+from typing import Optional
+
+import paddle
+
+from ppfacerec import distributed
+from ppfacerec.heads import margins
+from ppfacerec.heads.margin_head import MarginHead
+from ppfacerec.heads.margin_softmax import Transform
+from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions, with_head_options
+
+
+@with_head_options
+class AdaMargin(MarginHead):
+    """AdaFace head: a margin by image quality, for which the embedding's norm stands (arXiv:2204.00964, eq. 8).
+
+    Args:
+        margin: m.
+        scale: s.
+        h: norms are measured in units of deviation / h, and cut off at 1.
+        t_alpha: weight of a batch in the running mean and deviation of the norms (all processes' samples).
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        class_num: int,
+        margin: float = 0.4,
+        scale: float = 64.0,
+        h: float = 0.333,
+        t_alpha: float = 0.01,
+        options: HeadOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        if not 0 <= margin < 1.5708 or h <= 0 or not 0 < t_alpha <= 1:
+            raise ValueError(
+                f"AdaMargin needs 0 <= margin < pi/2, h > 0 and 0 < t_alpha <= 1, got {margin=}, {h=}, {t_alpha=}."
+            )
+        super().__init__(embedding_size, class_num, scale, options)
+        self._margin, self._h, self._t_alpha = margin, h, t_alpha
+        self.register_buffer("batch_mean", paddle.full([1], 20.0))  # the paper's start
+        self.register_buffer("batch_std", paddle.full([1], 100.0))
+
+    def observe_norms(self, norm: paddle.Tensor) -> None:
+        if self.training:
+            mean, deviation = distributed.moments(_safe(norm))
+            for buffer, value in ((self.batch_mean, mean), (self.batch_std, deviation)):
+                buffer.set_value(self._t_alpha * value + (1 - self._t_alpha) * buffer)
+
+    def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
+        quality = (_safe(norm) - self.batch_mean) / (self.batch_std + 1e-3) * self._h
+        return margins.adaface(cosine, paddle.clip(quality, -1.0, 1.0), self._margin)
+
+
+def _safe(norm: paddle.Tensor) -> paddle.Tensor:
+    return paddle.clip(norm.detach(), 1e-3, 100.0)
+
+
+@with_head_options
+class MagMargin(MarginHead):
+    """MagFace head: an angular margin that grows with the norm, which a regularizer enlarges (arXiv:2103.06627).
+
+    Args:
+        norms: (l_a, u_a), bounds of the norm.
+        margins: (l_m, u_m), margins in radians at those norms.
+        scale: s.
+        lambda_g: weight of the regularizer; the log shows their product as MagFace.
+    """
+
+    def __init__(
+        self,
+        embedding_size: int,
+        class_num: int,
+        norms: tuple[float, float] = (10.0, 110.0),
+        margins: tuple[float, float] = (0.45, 0.8),
+        scale: float = 64.0,
+        lambda_g: float = 35.0,
+        options: HeadOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        if not 0 < norms[0] < norms[1] or not 0 <= margins[0] <= margins[1] < 3.1416 or lambda_g < 0:
+            raise ValueError(
+                "MagMargin needs 0 < l_a < u_a, 0 <= l_m <= u_m < pi and lambda_g >= 0, got "
+                f"norms={tuple(norms)}, margins={tuple(margins)}, {lambda_g=}."
+            )
+        super().__init__(embedding_size, class_num, scale, options)
+        self._norms, self._margins, self._lambda = norms, margins, lambda_g
+
+    def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
+        bounded = paddle.clip(norm, *self._norms)
+        return margins.arcface(cosine, margins.magface_margin(bounded, self._norms, self._margins))
+
+    def penalties(self, norm: paddle.Tensor) -> dict[str, paddle.Tensor]:
+        bounded = paddle.clip(norm, *self._norms)
+        return {"MagFace": self._lambda * paddle.mean(margins.magface_regularizer(bounded, self._norms[1]))}
+
+
+@with_head_options
+class CurricularMargin(MarginHead):
+    """CurricularFace head: ArcFace, and hard negatives weigh more the further training is (arXiv:2004.00288, eq. 5).
+
+    Args:
+        margin: m, additive angular margin in radians.
+        scale: s.
+        t_alpha: weight of a batch's mean target cosine (all processes' samples) in the running t.
+    """
+
+    largest_cosine = 2.0  # cos (t + cos) with t <= 1
+
+    def __init__(
+        self,
+        embedding_size: int,
+        class_num: int,
+        margin: float = 0.5,
+        scale: float = 64.0,
+        t_alpha: float = 0.01,
+        options: HeadOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        if not 0 <= margin < 3.1416 or not 0 < t_alpha <= 1:
+            raise ValueError(
+                f"CurricularMargin needs 0 <= margin < pi and 0 < t_alpha <= 1, got {margin=}, {t_alpha=}."
+            )
+        super().__init__(embedding_size, class_num, scale, options)
+        self._margin, self._t_alpha = margin, t_alpha
+        self.register_buffer("t", paddle.zeros([1]))
+
+    def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
+        return margins.arcface(cosine, self._margin)
+
+    def negatives(self, target: paddle.Tensor) -> Optional[Transform]:
+        target = paddle.clip(target, -1.0, 1.0)
+        if self.training:
+            mean, _ = distributed.moments(target)
+            self.t.set_value(self._t_alpha * mean + (1 - self._t_alpha) * self.t)
+        hardest = target * math.cos(self._margin) - margins.sine(target) * math.sin(self._margin)
+        t, row, filtered = self.t.clone(), hardest.unsqueeze(0), super().negatives(target)
+
+        def transform(cosine: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+            value, slope = (cosine, None) if filtered is None else filtered(cosine)
+            value, own = margins.curricular_negatives(value, paddle.matmul(paddle.ones([len(cosine), 1]), row), t)
+            return value, own if slope is None else own * slope
+
+        return transform

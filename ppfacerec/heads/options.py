@@ -1,0 +1,75 @@
+"""Options that every margin head has, written once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from dataclasses import dataclass
+from typing import Any, Optional, TypeVar
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How a head holds its classes, whatever its margin.
+
+    Args:
+        class_parallel: spread the classes over the processes; None: when there are several and 10,000 classes or more.
+        sample_rate: part of the classes that a step computes; positives are always among them.
+        sparse_update: the optimizer moves the sampled classes only; None: with sampling.
+        chunk_size: classes computed at a time; None: as many as suit the device.
+        num_sub_centers: K centres a class, of which the nearest counts; Deng et al., "Sub-center ArcFace" (ECCV 2020).
+        interclass_filtering_threshold: negatives with a larger cosine are left out, as they may be the same person.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    class_parallel: Optional[bool] = None
+    sample_rate: float = 1.0
+    sparse_update: Optional[bool] = None
+    chunk_size: Optional[int] = None
+    num_sub_centers: int = 1
+    interclass_filtering_threshold: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sample_rate <= 1:
+            raise ValueError(f"sample_rate: expected a number above 0 and up to 1, found {self.sample_rate}.")
+        if self.sparse_update and self.sample_rate == 1:
+            raise ValueError("sparse_update: needs a sample_rate below 1; with 1.0 every class is updated.")
+        for name in ("chunk_size", "num_sub_centers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected an integer of at least 1, found {value}.")
+        threshold = self.interclass_filtering_threshold
+        if threshold is not None and not -1 <= threshold <= 1:
+            raise ValueError(f"interclass_filtering_threshold: expected a cosine from -1 to 1, found {threshold}.")
+
+
+DEFAULT_OPTIONS = HeadOptions()
+Head = TypeVar("Head", bound=type)
+
+
+def with_head_options(head: Head) -> Head:
+    """Let a head's constructor take the fields of ``HeadOptions`` for its parameter `options`.
+
+    The YAML's keys are checked against the constructor's signature; this writes the fields into it, so that seven heads
+    need not repeat them.
+    """
+    original = head.__init__  # type: ignore[misc]
+    fields = {field.name: field.default for field in dataclasses.fields(HeadOptions)}
+    hints = {**typing.get_type_hints(original), **typing.get_type_hints(HeadOptions)}
+
+    @functools.wraps(original)
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = {name: kwargs.pop(name) for name in fields if name in kwargs}
+        original(self, *args, **({"options": HeadOptions(**given)} if given else {}), **kwargs)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [p for p in inspect.signature(original).parameters.values() if p.name != "options"]
+    added = [inspect.Parameter(n, keyword, default=d, annotation=hints[n]) for n, d in fields.items()]
+    construct.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    construct.__annotations__ = {name: hint for name, hint in hints.items() if name != "options"}
+    head.__init__ = construct  # type: ignore[misc]
+    return head

@@ -1,0 +1,79 @@
+"""The results of one evaluation over several sets: table and eval.json. Its schema is in docs/evaluation.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from ppfacerec.log import table
+from ppfacerec.metrics.roc import FARS
+from ppfacerec.metrics.verification import VerificationResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found: a result for each set, in the order of the config."""
+
+    results: Mapping[str, VerificationResult]
+
+    @property
+    def average_accuracy(self) -> float:
+        return float(np.mean([r.accuracy_mean for r in self.results.values()]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of eval.json; None where a set cannot tell ("n/a")."""
+        return {
+            **{name: set_to_json(result) for name, result in self.results.items()},
+            "average_accuracy": self.average_accuracy,
+        }
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    def table(self) -> str:
+        rows = [
+            [name, f"{r.accuracy_mean:.5f}", f"{r.accuracy_std:.5f}", f"{r.threshold:.3f}",
+             or_na(r.val), or_na(r.auc), str(r.num_pairs)]
+            for name, r in self.results.items()
+        ]  # fmt: skip
+        rows.append(["average", f"{self.average_accuracy:.5f}", "", "", "", "", ""])
+        return table(["set", "accuracy", "std", "threshold", "TAR@FAR=1e-3", "AUC", "pairs"], rows)
+
+
+def or_na(value: Optional[float], digits: int = 5) -> str:
+    """A number as people read it, "n/a" where the pairs cannot tell."""
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def far_name(far: float) -> str:
+    """``0.001`` -> ``"1e-3"``."""
+    return f"1e{round(np.log10(far))}"
+
+
+def set_to_json(result: VerificationResult) -> dict[str, Any]:
+    """One set's part of eval.json."""
+    points = {far: result.roc.at_far(far) if result.roc else None for far in FARS}
+    num_same = int(result.is_same.sum())
+    return {
+        "accuracy": result.accuracy_mean,
+        "accuracy_std": result.accuracy_std,
+        "threshold": result.threshold,
+        "cosine_threshold": result.cosine_threshold,
+        "num_pairs": result.num_pairs,
+        "num_same": num_same,
+        "num_different": result.num_pairs - num_same,
+        "tar_at_far_1e-3": result.val,
+        "tar_at_far_1e-3_std": result.val_std,
+        "measured_far": result.far,
+        "auc": result.auc,
+        "eer": result.eer,
+        "tar_at_far": {far_name(far): point.tar if point else None for far, point in points.items()},
+        "threshold_at_far": {far_name(far): point.threshold if point else None for far, point in points.items()},
+        "fold_accuracy": result.accuracy.tolist(),
+        "fold_threshold": result.best_thresholds.tolist(),
+    }

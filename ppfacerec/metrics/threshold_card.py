@@ -1,0 +1,80 @@
+"""The answer to "which threshold do I use?": for each false accept rate its threshold, TAR, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Optional
+
+import numpy as np
+
+from ppfacerec.metrics.bootstrap import CONFIDENCE, NUM_RESAMPLES, Interval, tar_intervals
+from ppfacerec.metrics.roc import OperatingPoint
+from ppfacerec.metrics.verification import VerificationResult
+
+CARD_FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """One false accept rate; `point` and `tar_interval` are None where the pairs cannot tell."""
+
+    target_far: float
+    point: Optional[OperatingPoint]
+    tar_interval: Optional[Interval]
+
+
+@dataclass(frozen=True)
+class ThresholdCard:
+    """Operating points of one set.
+
+    Attributes:
+        rows: one for each of CARD_FARS.
+        drawn: what the bootstrap drew: identities where they are known, else pairs.
+        seed: of its draws.
+    """
+
+    rows: tuple[CardRow, ...]
+    drawn: Literal["identities", "pairs"]
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The `threshold_card` of report/eval.json."""
+        return {
+            "rows": [
+                {
+                    "target_far": row.target_far,
+                    "threshold": row.point.threshold if row.point else None,
+                    "cosine_threshold": 1 - row.point.threshold / 2 if row.point else None,
+                    "tar": row.point.tar if row.point else None,
+                    "tar_interval": list(row.tar_interval) if row.tar_interval else None,
+                    "far": row.point.far if row.point else None,
+                }
+                for row in self.rows
+            ],
+            "bootstrap": {
+                "drawn": self.drawn, "confidence": CONFIDENCE, "resamples": NUM_RESAMPLES, "seed": self.seed,
+            },
+        }  # fmt: skip
+
+
+def threshold_card(
+    result: VerificationResult, identities: Optional[Sequence[str]] = None, seed: int = 0
+) -> ThresholdCard:
+    """Return the card of a set.
+
+    Args:
+        result: of the set.
+        identities: (2N,) who is on image 2i and 2i + 1 of pair i; None where nobody says.
+        seed: of the bootstrap.
+    """
+    points = {far: result.roc.at_far(far) if result.roc else None for far in CARD_FARS}
+    told = [far for far, point in points.items() if point]
+    numbers = None
+    if identities is not None:
+        numbers = np.unique(np.asarray(identities), return_inverse=True)[1].reshape(-1, 2)
+    intervals: dict[float, Optional[Interval]] = {}
+    if told:
+        intervals = dict(zip(told, tar_intervals(result.distances, result.is_same, told, numbers, seed)))
+    rows = tuple(CardRow(far, point, intervals.get(far)) for far, point in points.items())
+    return ThresholdCard(rows, "pairs" if numbers is None else "identities", seed)

@@ -1,0 +1,81 @@
+"""The pairs that a network gets most wrong: different people who look alike to it, and one person who does not."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+
+from ppfacerec.data.images import decode_rgb, resize_short_side
+from ppfacerec.data.opencv import import_cv2
+from ppfacerec.data.pair_set import PairSet
+from ppfacerec.metrics import VerificationResult
+
+NUM_HARDEST = 12
+
+
+@dataclass(frozen=True)
+class HardPair:
+    """One pair; `images` are data URIs of left and right, None where there are no images."""
+
+    pair: int
+    distance: float
+    is_error: bool  # on the wrong side of the set's threshold
+    names: Optional[tuple[str, str]]  # who is on left and right, where the set says
+    images: Optional[tuple[str, str]]
+
+    @property
+    def cosine(self) -> float:
+        return 1 - self.distance / 2
+
+    def to_json(self) -> dict[str, Any]:
+        names = {} if self.names is None else {"names": list(self.names)}
+        return {"pair": self.pair, "distance": self.distance, "cosine": self.cosine, "is_error": self.is_error, **names}
+
+
+def hardest_pairs(
+    result: VerificationResult, pairs: Optional[PairSet], is_same: bool, count: int = NUM_HARDEST
+) -> list[HardPair]:
+    """Return the hardest pairs of one kind, worst first.
+
+    Args:
+        result: of the set.
+        pairs: the set, for pictures and names.
+        is_same: True for the false rejects (the largest distances of one person), False for the false accepts (the
+            smallest ones of two).
+        count: at most so many.
+    """
+    chosen = np.flatnonzero(result.is_same == is_same)
+    order = np.argsort(-result.distances[chosen] if is_same else result.distances[chosen], kind="stable")
+    return [_hard_pair(result, pairs, int(pair)) for pair in chosen[order[:count]]]
+
+
+def num_errors(result: VerificationResult, is_same: bool) -> int:
+    """Return how many pairs of a kind are on the wrong side of the set's threshold."""
+    return int(np.sum((result.distances < result.threshold)[result.is_same == is_same] != is_same))
+
+
+def _hard_pair(result: VerificationResult, pairs: Optional[PairSet], pair: int) -> HardPair:
+    distance = float(result.distances[pair])
+    names = images = None
+    if pairs is not None:
+        left, right = (int(image) for image in pairs.index[2 * pair : 2 * pair + 2])
+        images = _thumbnail(pairs, left), _thumbnail(pairs, right)
+        if pairs.identities is not None:
+            names = pairs.identities[left], pairs.identities[right]
+    accepted = distance < result.threshold
+    return HardPair(pair, distance, accepted != bool(result.is_same[pair]), names, images)
+
+
+def _thumbnail(pairs: PairSet, image: int) -> str:
+    """A JPEG of 112 x 112 made anew, so that nothing but pixels of the set's file reaches the page."""
+    pixels = resize_short_side(decode_rgb(pairs.read(image), pairs.where(image)))
+    cv2 = import_cv2()
+    encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    return data_uri(encoded.tobytes(), "image/jpeg")
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,96 @@
+"""Laws of the training sets: labels, names, and sets joined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import jpeg, picture
+
+from ppfacerec.data.datasets import FolderDataset, ImageNetDataset
+from ppfacerec.data.images import decode_rgb
+from ppfacerec.data.synthetic_dataset import SyntheticDataset
+from ppfacerec.data.train_datasets import ConcatDataset
+
+
+@pytest.fixture
+def people(tmp_path):
+    """Three people, one without an image, and files that are none."""
+    for name, count in (("bo", 2), ("anna", 3), ("empty", 0), ("张三", 1)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number}.JPG").write_bytes(jpeg(picture(len(name), number)))
+    (tmp_path / "bo" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "readme.txt").write_bytes(b"")
+    return tmp_path
+
+
+def test_folders_are_identities_by_name(people):
+    dataset = FolderDataset(str(people))
+    assert dataset.identities == ["anna", "bo", "张三"]
+    assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 2]
+    assert [dataset.name(i) for i in range(6)] == [
+        "anna/0.JPG",
+        "anna/1.JPG",
+        "anna/2.JPG",
+        "bo/0.JPG",
+        "bo/1.JPG",
+        "张三/0.JPG",
+    ]
+    assert dataset.read(4) == (people / "bo" / "1.JPG").read_bytes()
+    assert dataset.where(5) == f"{people}/张三/0.JPG"
+    assert dataset.num_skipped == 2  # .DS_Store, and the folder without an image
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no image in it. Expected a folder for each identity with its images in it"):
+        FolderDataset(str(tmp_path))
+
+
+def test_more_classes_than_the_head_has_are_refused(people):
+    with pytest.raises(
+        ValueError, match=r"has 3 classes, but Arch\.Head\.class_num is 2; set it to 3, or leave it out"
+    ):
+        FolderDataset(str(people), class_num=2)
+    assert FolderDataset(str(people), class_num=10).num_classes == 3
+
+
+def test_relabel_numbers_the_classes_by_their_order(tmp_path):
+    (tmp_path / "label.txt").write_text("a.jpg\t70\nb.jpg\t5\nc.jpg\t70\nd.jpg\t900\n")
+    dataset = ImageNetDataset(str(tmp_path), str(tmp_path / "label.txt"), relabel=True, class_num=3)
+    assert dataset.labels.tolist() == [1, 0, 1, 2]
+    assert dataset.labels.dtype == np.int32
+    assert dataset.original_labels.tolist() == [5, 70, 900]
+    with pytest.raises(ValueError, match="has 3 classes"):
+        ImageNetDataset(str(tmp_path), str(tmp_path / "label.txt"), relabel=True, class_num=2)
+
+
+def test_joined_sets_have_labels_of_their_own(people, tiny_data):
+    specs = [
+        {"name": "FolderDataset", "root": str(people)},
+        {"name": "SyntheticDataset", "num_images": 7, "num_identities": 4},
+        {"name": "ImageNetDataset", "image_root": str(tiny_data), "cls_label_path": str(tiny_data / "label.txt")},
+    ]
+    joined = ConcatDataset(specs)
+    parts = [FolderDataset(str(people)), SyntheticDataset(7, 4),
+             ImageNetDataset(str(tiny_data), str(tiny_data / "label.txt"))]  # fmt: skip
+    assert joined.num_classes == 3 + 4 + 5
+    assert len(joined) == 6 + 7 + 20
+    index = 0
+    for part, offset in zip(parts, (0, 3, 7)):
+        for own in range(len(part)):
+            assert joined.labels[index] == part.labels[own] + offset
+            assert joined.read(index) == part.read(own)
+            assert joined.where(index) == part.where(own)
+            index += 1
+    with pytest.raises(ValueError, match="ConcatDataset has 12 classes"):
+        ConcatDataset(specs, class_num=11)
+
+
+def test_synthetic_faces_decode_and_repeat():
+    dataset, again = SyntheticDataset(200, 50), SyntheticDataset(200, 50)
+    assert decode_rgb(dataset.read(150), "test").shape == (112, 112, 3)
+    assert dataset.read(70) == again.read(70)
+    assert np.bincount(dataset.labels).tolist() == [4] * 50
+    assert 3000 < np.mean([len(dataset.read(i)) for i in range(64)]) < 9000
+    with pytest.raises(ValueError, match=r"num_identities: expected 1 to num_images \(5\), got 6"):
+        SyntheticDataset(5, 6)

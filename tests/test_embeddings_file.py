@@ -1,0 +1,151 @@
+"""`ppfacerec eval --embeddings`: any framework's embeddings by the same rules, from a file that nobody has to trust."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppfacerec.cli import main
+from ppfacerec.embeddings_file import EXPECTED, read_embeddings
+from ppfacerec.metrics import evaluate, normalize
+
+ROOT = Path(__file__).parents[1]
+
+
+def rows(num_pairs: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(2 * num_pairs, 8)).astype(np.float32)
+    is_same = np.arange(num_pairs) % 2 == 0
+    embeddings[1::2][is_same] += embeddings[0::2][is_same]
+    return embeddings, is_same
+
+
+def saved(folder: Path, **arrays) -> str:
+    np.savez(folder / "mine.npz", **arrays)
+    return str(folder / "mine.npz")
+
+
+def test_rows_are_normalised_and_scored_by_the_same_rules(tmp_path, capsys):
+    embeddings, is_same = rows()
+    path = saved(tmp_path, embeddings=embeddings, is_same=is_same.astype(int))
+    assert main(["eval", "--embeddings", path, "-o", f"Global.output_dir={tmp_path}/out"]) == 0
+    found = json.loads((tmp_path / "out" / "eval.json").read_text())
+    expected = evaluate(normalize(embeddings), is_same)
+    assert found["mine"]["accuracy"] == found["average_accuracy"] == expected.accuracy_mean
+    assert found["mine"]["threshold"] == expected.threshold
+    assert found["mine"]["auc"] == expected.auc
+    assert os.listdir(tmp_path / "out") == ["eval.json"]
+    lengths = np.linalg.norm(embeddings.astype(float), axis=1)
+    assert read_embeddings(path).evaluate().accuracy_mean == expected.accuracy_mean
+    assert (
+        f"mine.npz: the rows' lengths are {lengths.min():.4g} to {lengths.max():.4g}; every row is normalised to 1."
+        in capsys.readouterr().out
+    )
+
+
+def test_several_files_make_one_table_and_a_report(tmp_path):
+    embeddings, is_same = rows()
+    identities = np.repeat([f"person {i}" for i in range(20)], 4)
+    paths = [str(tmp_path / f"{name}.npz") for name in ("a", "b")]
+    np.savez(paths[0], embeddings=embeddings, is_same=is_same, identities=identities)
+    np.savez_compressed(paths[1], embeddings=-embeddings[:40], is_same=is_same[:20])
+    assert main(["eval", "--report", "--embeddings", *paths, "-o", f"Global.output_dir={tmp_path}/out"]) == 0
+    found = json.loads((tmp_path / "out" / "report" / "eval.json").read_text())
+    assert list(found) == ["a", "b", "average_accuracy"]
+    assert found["a"]["threshold_card"]["bootstrap"]["drawn"] == "identities"
+    assert found["b"]["threshold_card"]["bootstrap"]["drawn"] == "pairs"
+    assert (tmp_path / "out" / "report" / "index.html").is_file()
+
+
+def test_it_needs_neither_paddle_nor_a_config(tmp_path):
+    embeddings, is_same = rows()
+    path = saved(tmp_path, embeddings=embeddings, is_same=is_same)
+    code = (
+        "import sys; sys.modules['paddle'] = None; from ppfacerec.cli import main; "
+        f"sys.exit(main(['eval', '--embeddings', {path!r}, '-o', 'Global.output_dir=out', 'Global.report=True']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "out" / "report" / "index.html").is_file()
+
+
+GOOD, SAME = rows()
+NAN = GOOD.copy()
+NAN[3] = np.nan
+MISTAKES = [
+    ({"embeddings": GOOD}, f": has no is_same, only embeddings. {EXPECTED}"),
+    ({"x": GOOD, "labels": SAME}, f": has no embeddings and no is_same, only x, labels. {EXPECTED}"),
+    ({}, f": has no embeddings and no is_same, only nothing. {EXPECTED}"),
+    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": no .npz of numbers (Object arrays cannot be loaded when allow_pickle=False)."),
+    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": no .npz of numbers (Object arrays cannot be loaded when allow_pickle=False)."),
+    ({"embeddings": GOOD[0], "is_same": SAME}, ": embeddings has shape [8] and dtype float32, expected real numbers of shape [2N, D]; rows 2i and 2i + 1 are pair i."),
+    ({"embeddings": GOOD.astype(str), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype <U"),
+    ({"embeddings": GOOD.astype(complex), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype complex128"),
+    ({"embeddings": GOOD[1:], "is_same": SAME}, ": embeddings has 79 rows, expected an even number: rows 2i and 2i + 1 are pair i."),
+    ({"embeddings": GOOD, "is_same": SAME[1:]}, ": is_same has 39 labels for 40 pairs (80 rows), expected one label a pair."),
+    ({"embeddings": GOOD, "is_same": SAME.reshape(2, 20)}, ": is_same has shape [2, 20] and dtype bool, expected one True or False (or 1 or 0) a pair."),
+    ({"embeddings": GOOD, "is_same": SAME * 2}, ": is_same has shape [40] and dtype int64, expected one True or False (or 1 or 0) a pair."),
+    ({"embeddings": GOOD[:10], "is_same": SAME[:5]}, ": 5 pairs cannot be split into 10 folds"),
+    ({"embeddings": NAN, "is_same": SAME}, ": embeddings holds NaN or infinity in 1 of 80 rows, first in row 3 (pair 1)."),
+    ({"embeddings": GOOD[:0], "is_same": SAME[:0]}, ": 0 pairs cannot be split into 10 folds"),
+    ({"embeddings": GOOD, "is_same": SAME, "identities": np.arange(7)}, ": identities has shape [7] and dtype int64, expected a name or a number for each of the 80 rows of embeddings."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arrays", "message"), MISTAKES)
+def test_mistakes_are_named_with_the_file(arrays, message, tmp_path):
+    path = saved(tmp_path, **arrays)
+    with pytest.raises(ValueError, match=f"^{re.escape(path + message)}"):
+        read_embeddings(path).evaluate()
+
+
+def test_files_that_are_no_npz_are_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"none\.npz: cannot be read \(No such file or directory\)\. Expected what np\.savez"
+    ):
+        read_embeddings(str(tmp_path / "none.npz"))
+    np.save(tmp_path / "one.npy", GOOD)
+    with pytest.raises(ValueError, match=r"one\.npy: no \.npz of numbers \(one array of shape \[80, 8\]\)"):
+        read_embeddings(str(tmp_path / "one.npy"))
+    for content in (b"", b"text", b"PK\x03\x04", b"\x80\x04N."):
+        (tmp_path / "x.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"x\.npz: no \.npz of numbers"):
+            read_embeddings(str(tmp_path / "x.npz"))
+
+
+def test_damaged_npz_gives_numbers_or_a_value_error(tmp_path):
+    random, path = np.random.default_rng(0), tmp_path / "x.npz"
+    np.savez_compressed(path, embeddings=GOOD[:40, :2], is_same=SAME[:20])
+    good, messages = path.read_bytes(), []
+    for k in range(600):
+        data = bytearray(good)
+        for _ in range(random.integers(1, 4)):
+            data[random.integers(len(data))] ^= 1 << random.integers(8)
+        path.write_bytes(data[: random.integers(len(data))] if k % 3 == 0 else data)
+        try:
+            read_embeddings(str(path)).evaluate()
+        except ValueError as error:
+            messages.append(str(error))
+    assert 0 < len(messages) < 600
+    assert all(message.startswith(str(path)) for message in messages)
+
+
+def test_other_options_beside_embeddings_are_refused(tmp_path, capsys):
+    path = saved(tmp_path, embeddings=GOOD, is_same=SAME)
+    for arguments, message in (
+        (["-o", "Global.epochs=3"], "-o Global.epochs=3: with --embeddings there is only Global.output_dir=FOLDER and Global.report=True."),
+        (["-o", "Global.report=maybe"], "-o Global.report=maybe: with --embeddings there is only"),
+        (["-c", "x.yaml"], "--embeddings needs no config; leave out -c."),
+    ):  # fmt: skip
+        assert main(["eval", "--embeddings", path, *arguments]) == 1
+        assert message in capsys.readouterr().out
+    assert main(["eval", "--embeddings", path, path, "-o", f"Global.output_dir={tmp_path}"]) == 1
+    assert "--embeddings: two files are named 'mine', which names the set. Rename one." in capsys.readouterr().out
