@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ppfacerec import __version__, log
-from ppfacerec.commands import weights
+from ppfacerec.commands import export, infer, weights
 from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -187,10 +187,17 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_arguments(parser)
+    export.arguments(parser)
+
+
 _COMMANDS = {
     "train": ("Train a network as a config says.", _config_arguments, _train),
     "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
     "plan": ("Estimate a run's memory and traffic before starting it.", _plan_arguments, _plan),
+    "export": ("Write an inference model: Paddle Inference or ONNX.", _export_arguments, export.run),
+    "infer": ("Embed, compare, search and group faces.", infer.arguments, infer.run),
     "convert-weights": ("Convert weights of other projects.", weights.convert_arguments, weights.convert),
     "models": ("List the published weights that are read here.", weights.no_arguments, weights.models),
     "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),

@@ -21,6 +21,8 @@ from ppfacerec import log
 from ppfacerec.data.pair_bin import write_bin
 
 paddle.set_device("cpu")
+# MKL chooses its kernels at the first product: here, so that no test's tune_cpu changes the last digits of others.
+paddle.ones([2, 2]).matmul(paddle.ones([2, 2]))
 
 
 def picture(identity: int, number: int, size: int = 112) -> np.ndarray:

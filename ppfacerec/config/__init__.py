@@ -24,7 +24,7 @@ def load_config(
     Args:
         path: the YAML file.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
-        mode: what the config is for; ``"eval"`` does not ask for the training data.
+        mode: what the config is for; ``"eval"`` does not ask for the training data, ``"export"`` for no data at all.
 
     Returns:
         The frozen config, and a line for each PaddleClas key that was accepted and has no effect.

@@ -15,7 +15,7 @@ from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
 from ppfacerec.config.types import describe, matches, thaw
 from ppfacerec.registry import Registry, Spec, near_match
 
-Mode = Literal["train", "eval"]
+Mode = Literal["train", "eval", "export"]
 
 
 def import_plugins(modules: Collection[str]) -> list[str]:
@@ -143,6 +143,8 @@ def _with_nested(dataset: Spec) -> Iterator[Spec]:
 
 
 def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
+    if mode == "export":
+        return
     evaluates = mode == "eval" or config.Global is None or config.Global.eval_during_train is True
     needed = [] if mode == "eval" else ["Loss", "Optimizer", "DataLoader.Train"]
     for path in [*needed, *(["DataLoader.Eval", "Metric"] if evaluates else [])]:
@@ -226,7 +228,7 @@ def _check_head(config: Config, mode: Mode) -> Iterator[str]:
 def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.optim import SCHEDULES
 
-    if config.Optimizer is None or mode == "eval":
+    if config.Optimizer is None or mode != "train":
         return
     lr, epochs = config.Optimizer.lr, config.Global.epochs
     warmup = lr.kwargs.get("warmup_epoch", 0)
@@ -244,7 +246,7 @@ def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
 
 def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
     section = config.DataLoader.Train
-    if section is None or mode == "eval":
+    if section is None or mode != "train":
         return
     yield from _check_images(section, "DataLoader.Train")
     for dataset in _with_nested(section.dataset):
@@ -264,7 +266,7 @@ def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.data import EVAL_DATASETS
 
     section = config.DataLoader.Eval
-    if section and (mode == "eval" or config.Global.eval_during_train):
+    if section and mode != "export" and (mode == "eval" or config.Global.eval_during_train):
         yield from _check_images(section, "DataLoader.Eval")
         targets = _argument(EVAL_DATASETS, section.dataset, "val_targets")
         yield from missing_sets(section.dataset, targets, _demo_root(config))
