@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import typing
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
+from ppfacerec.config.components import check_spec
 from ppfacerec.config.paths import missing, missing_sets
 from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
-from ppfacerec.config.types import describe, matches, thaw
-from ppfacerec.registry import Registry, Spec, near_match
+from ppfacerec.config.types import thaw
+from ppfacerec.registry import Registry, Spec
 
 Mode = Literal["train", "eval", "export"]
 
@@ -42,54 +42,6 @@ def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> lis
         if not any(problem.startswith(reads) for problem in [*found, *problems]):
             problems += rule(config, mode)
     return problems
-
-
-def check_spec(
-    registry: Registry,
-    spec: Spec,
-    given: Collection[str] = (),
-    extra: Collection[str] = (),
-    optional: Collection[str] = (),
-) -> list[str]:
-    """Check one component's name and arguments against its constructor.
-
-    Args:
-        given: parameters that the engine passes and the YAML must not.
-        extra: keys beside the constructor's that the engine reads itself.
-        optional: parameters that the engine passes where the YAML leaves them out.
-    """
-    if spec.name not in registry:
-        known = registry.names()
-        return [
-            f"{spec.path}: unknown {registry.kind} '{spec.name}'{near_match(spec.name, known)}"
-            f" Known: {', '.join(known)}."
-        ]
-    parameters = {n: p for n, p in registry.signature(spec.name).parameters.items() if n not in given}
-    hints = _type_hints(registry.get(spec.name))
-    problems = []
-    for name, value in spec.kwargs.items():
-        if name not in parameters and name not in extra:
-            known = [*parameters, *extra]
-            problems.append(
-                f"{spec.path}.{name}: {spec.name} has no argument '{name}'{near_match(name, known)}"
-                f" It takes: {', '.join(known) or 'none'}."
-            )
-        elif name in hints and not matches(value, hints[name]):
-            problems.append(
-                f"{spec.path}.{name}: expected {describe(hints[name])}, found {value!r} ({type(value).__name__})."
-            )
-    for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and name not in spec.kwargs and name not in optional:
-            problems.append(f"{spec.path}.{name}: missing; {spec.name} needs it.")
-    return problems
-
-
-def _type_hints(component: Callable[..., Any]) -> dict[str, Any]:
-    function = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
-    try:
-        return typing.get_type_hints(function)
-    except (NameError, TypeError):  # a plugin's annotation that does not evaluate: nothing to check against
-        return {}
 
 
 def _check_components(config: Config, mode: Mode) -> Iterator[str]:
