@@ -18,9 +18,8 @@ from ppfacerec.heads import ArcMargin
 from ppfacerec.model_info import ModelInfo, info_path
 from ppfacerec.recognizer import FaceRecognizer
 
-TESTS = Path(__file__).parents[1]
-sys.path.append(str(TESTS / "weights_io"))
-sys.path.append(str(TESTS / "backbones"))
+sys.path.append(str(Path(__file__).parents[1] / "weights_io"))
+sys.path.append(str(Path(__file__).parents[1] / "backbones"))
 from backbone_reference import assert_features_equal, pytorch_state
 from torch_writer import TorchWriter
 
@@ -103,7 +102,6 @@ def test_an_evaluation_keeps_its_thresholds_beside_the_weights_unless_images_wer
     from ppfacerec.cli import main
     from ppfacerec.weights_io.convert import write_pdparams
 
-    sys.path.append(str(TESTS))
     from tiny_plugin import TinyNet
 
     paddle.seed(0)
