@@ -99,10 +99,10 @@ def test_what_cannot_be_had_is_told_by_the_config_check(tiny_config, name, messa
 def test_an_evaluation_keeps_its_thresholds_beside_the_weights_unless_images_were_others(
     tiny_net_config, tmp_path, log_lines
 ):
+    from tiny_plugin import TinyNet
+
     from ppfacerec.cli import main
     from ppfacerec.weights_io.convert import write_pdparams
-
-    from tiny_plugin import TinyNet
 
     paddle.seed(0)
     weights = tmp_path / "w.pdparams"
