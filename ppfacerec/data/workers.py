@@ -24,6 +24,9 @@ import numpy as np
 from ppfacerec.data.batch_maker import IMAGE_SHAPE, BatchMaker, Made
 
 
+_IGNORED = (signal.SIGINT, signal.SIGTERM)  # the trainer gets them too, and wants to finish its step
+
+
 class Task(NamedTuple):
     """A batch to be made."""
 
@@ -76,7 +79,12 @@ class WorkerPool:
                 warnings.catch_warnings()
             ):  # Python 3.12: other threads may hold locks; the workers run none of their code
                 warnings.simplefilter("ignore", DeprecationWarning)
-                process.start()
+                # A signal that comes before the worker has said that it ignores it waits until then.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
             self._processes.append(process)
         # Also at the interpreter's end, before multiprocessing waits for its children.
@@ -180,8 +188,9 @@ def _shared_array(shape: Sequence[int]) -> np.ndarray:
 
 def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine: Sequence[Connection]) -> None:
     """A worker's life: until the other end of its pipe is closed, also by the trainer's death."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the trainer gets them too, and wants to finish its step
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     for other in not_mine:
         other.close()
     while True:
