@@ -82,7 +82,7 @@ def agree_on_overflow(parameters: Sequence[paddle.Tensor]) -> None:
     """
     own = [p.grad for p in parameters if p.is_distributed]
     if own and distributed.any_rank(not all(paddle.isfinite(gradient).all().item() for gradient in own)):
-        own[0][:1] = float("inf")
+        paddle.assign(paddle.full_like(own[0], float("inf")), own[0])
 
 
 class MixedPrecision:

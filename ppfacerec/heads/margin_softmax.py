@@ -62,7 +62,8 @@ class Classes:
         num_sub_centers: K, rows a class; the largest of their cosines counts.
         transform: target cosines (N,) -> what reweights the negatives, or None.
         largest_cosine: that a transformed cosine can be.
-        matmul_dtype: of the matrix products, such as "bfloat16"; sums are float32 in any case.
+        matmul_dtype: of the product that gives the cosines, such as "bfloat16"; all else is float32. Probabilities of
+            a million classes are near 1e-6, which float16 has no digits for, so the gradients' products are not in it.
     """
 
     positions: np.ndarray
@@ -149,19 +150,18 @@ class _Pass:
             rows = slice(start * K, stop * K)
             yield _Chunk(number, rows, self._samples[first:last], self._places[first:last])
 
-    def _matmul(self, x: paddle.Tensor, y: paddle.Tensor, **transpose: bool) -> paddle.Tensor:
-        if self.classes.matmul_dtype is None:
-            return paddle.matmul(x, y, **transpose)
-        dtype = self.classes.matmul_dtype
-        return paddle.matmul(x.astype(dtype), y.astype(dtype), **transpose).astype("float32")
-
     def _repeat(self, row: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
         """(1, N) -> (n, N). Products with ones repeat and sum: Paddle's own are ten times as slow on the CPU."""
         return paddle.matmul(self._ones[:, : like.shape[0]], row, transpose_x=True)
 
     def _centre_logits(self, chunk: _Chunk) -> paddle.Tensor:
         """s cos of every centre of the chunk (n K, N); the centres are not normalised, their products are."""
-        return self._matmul(self.weight[chunk.rows], self._scaled).multiply_(self._inverse_norms[chunk.number])
+        rows, scaled, dtype = self.weight[chunk.rows], self._scaled, self.classes.matmul_dtype
+        if dtype is None:
+            z = paddle.matmul(rows, scaled)
+        else:
+            z = paddle.matmul(rows.astype(dtype), scaled.astype(dtype)).astype("float32")
+        return z.multiply_(self._inverse_norms[chunk.number])
 
     def _negatives(self, chunk: _Chunk, z: paddle.Tensor) -> tuple[paddle.Tensor, Optional[paddle.Tensor]]:
         """From s cos of the classes (n, N) to the terms of the sum, without the targets; and the derivative."""
@@ -235,9 +235,9 @@ class _Pass:
             inverse, rows = self._inverse_norms[chunk.number], self.weight[chunk.rows]
             along = paddle.matmul(p * z, weight_column).multiply_(inverse * inverse)  # (n K, 1)
             p.multiply_(inverse)
-            across = self._matmul(p, weighted).subtract_(rows * along)  # (n K, D)
+            across = paddle.matmul(p, weighted).subtract_(rows * along)  # (n K, D)
             grad_weight[chunk.rows].copy_(across, False)
-            grad_unit.add_(self._matmul(p, rows, transpose_x=True))
+            grad_unit.add_(paddle.matmul(p, rows, transpose_x=True))
         grad_unit.multiply_(column * self.classes.scale)
         if self._samples.shape[0]:
             self._add_targets(grad_target, grad_unit, grad_weight)

@@ -99,6 +99,14 @@ def test_head_in_shards_has_all_of_it_and_the_other_files_none(tmp_path):
             assert_equal(one[name], whole(other[name]))
 
 
+def test_pretrained_weights_with_a_head_in_shards_bring_the_head(tmp_path):
+    recognizer, optimizer = build()
+    save_checkpoint(tmp_path / "best_model", recognizer, optimizer, {}, head="shards")
+    again, _ = build(seed=1)
+    assert "head.weight" in load_pretrained(again, str(tmp_path / "best_model")).matched
+    assert_equal(arrays(again), arrays(recognizer))
+
+
 def test_shards_of_another_number_of_processes_are_removed(tmp_path):
     recognizer, optimizer = build()
     save_checkpoint(tmp_path / "latest", recognizer, optimizer, {}, head="shards")

@@ -167,6 +167,14 @@ def test_no_matrix_of_batch_times_classes_is_made():
     assert peak < 4 * 64 * 5000  # bytes; the matrix would be this many
 
 
+def test_cosines_in_another_precision_change_the_loss_no_more_than_that():
+    x, w, y = batch()
+    expected = run(ArcMargin(D, C, chunk_size=5), x, w, y)
+    head = ArcMargin(D, C, chunk_size=5)
+    head.matmul_dtype = "float64"
+    assert_close(run(head, x, w, y), expected, 1e-5)
+
+
 def test_the_labels_range_is_checked():
     head = ArcMargin(D, C)
     with pytest.raises(ValueError, match=r"Labels run from 0 to 23, but class_num is 23: expected 0 to 22\."):

@@ -6,8 +6,10 @@ import numpy as np
 import paddle
 import pytest
 
+from ppfacerec import distributed
 from ppfacerec.heads import ArcMargin
 from ppfacerec.heads.sharding import ClassShard
+from ppfacerec.runtime import agree_on_overflow
 
 
 def as_rank(monkeypatch, rank, world_size):
@@ -60,6 +62,17 @@ def test_classes_are_spread_where_it_pays_and_the_log_says_why(monkeypatch, log_
     assert head.weight.is_distributed == (parts > 1)
     assert head.saved_shape == (2, class_num)
     assert f"Head: {reason}" in log_lines.text
+
+
+@pytest.mark.parametrize("overflow_elsewhere", [False, True])
+def test_an_overflow_in_one_process_is_seen_by_the_loss_scaler_of_all(monkeypatch, overflow_elsewhere):
+    parameters = [paddle.create_parameter([3, 2], "float32") for _ in range(2)]
+    parameters[1].is_distributed = True
+    (parameters[0].sum() + parameters[1].sum()).backward()
+    monkeypatch.setattr(distributed, "any_rank", lambda own: own or overflow_elsewhere)
+    agree_on_overflow(parameters)
+    assert paddle.isfinite(parameters[0].grad).all().item()  # averaged, so the same in all processes already
+    assert paddle.isfinite(parameters[1].grad).all().item() == (not overflow_elsewhere)
 
 
 def test_fewer_classes_than_processes_are_in_every_process(monkeypatch):
