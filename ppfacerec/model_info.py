@@ -20,8 +20,8 @@ from ppfacerec.data.transforms import NormalizeImage
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.registry import Spec, near_match
 from ppfacerec.weights_io.read import Weights
-from ppfacerec.weights_io.whole_file import written_whole
 from ppfacerec.weights_io.zoo import ZooModel
+from ppfacerec.whole_file import written_whole
 
 SUFFIX = ".info.json"
 # insightface's five points (eyes, nose, corners of the mouth) for 112 x 112, by which faces of all sources are aligned

@@ -13,7 +13,7 @@ import numpy as np
 
 from ppfacerec.apply.face_model import FaceModel
 from ppfacerec.weights_io.verify import spread_images
-from ppfacerec.weights_io.whole_file import written_whole
+from ppfacerec.whole_file import written_whole
 
 UNKNOWN = "unknown"
 _SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format

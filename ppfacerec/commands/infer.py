@@ -52,7 +52,7 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _embed(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
-    from ppfacerec.weights_io.whole_file import written_whole
+    from ppfacerec.whole_file import written_whole
 
     files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size)
     with written_whole(parsed.out) as file:
@@ -156,7 +156,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
 
     from ppfacerec.apply.clusters import cluster
     from ppfacerec.apply.face_model import load
-    from ppfacerec.weights_io.whole_file import written_whole
+    from ppfacerec.whole_file import written_whole
 
     model = load(parsed.model)
     threshold = parsed.threshold if parsed.threshold is not None else model.threshold(parsed.far).cosine

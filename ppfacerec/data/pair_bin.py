@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
 from ppfacerec import safe_pickle
+from ppfacerec.whole_file import written_whole
 
 PathLike = Union[str, "os.PathLike[str]"]
 EXPECTED = "Expected a pickle of (list of 2N encoded images, list of N booleans). Get or make the file again."
@@ -80,22 +79,8 @@ def write_bin(path: PathLike, images: Sequence[bytes], is_same: Sequence[bool] |
             f"{path} would have {len(entries)} images and {len(labels)} labels, expected two images a label, "
             "and at least one pair."
         )
-    with _written_whole(Path(path)) as file:
+    with written_whole(path) as file:
         pickle.dump((entries, labels.tolist()), file, protocol=4)
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its place once everything is on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _two_lists(content: Any, path: str) -> tuple[Sequence[Any], Sequence[Any]]:

@@ -19,8 +19,8 @@ from ppfacerec.weights_io.read import Weights, read_any
 from ppfacerec.weights_io.report import match_weights, set_weights
 from ppfacerec.weights_io.safetensors_file import write_safetensors
 from ppfacerec.weights_io.verify import TOLERANCE, verify
-from ppfacerec.weights_io.whole_file import written_whole
 from ppfacerec.weights_io.zoo import ZOO
+from ppfacerec.whole_file import written_whole
 
 SourceName = Literal["auto", "paddleclas", "insightface", "adaface", "plsc"]
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Optional, Union
 import numpy as np
 
 from ppfacerec.safe_pickle.reader import open_file
-from ppfacerec.weights_io.whole_file import written_whole
+from ppfacerec.whole_file import written_whole
 
 _MAX_HEADER = 100_000_000  # the format's own limit
 _DTYPES = {

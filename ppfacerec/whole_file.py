@@ -10,7 +10,7 @@ from typing import BinaryIO, Union
 
 
 @contextmanager
-def written_whole(path: Union[str, Path]) -> Iterator[BinaryIO]:
+def written_whole(path: Union[str, os.PathLike[str]]) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its place once everything is on disk."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
