@@ -161,7 +161,7 @@ class TrainingSize:
             messages["embeddings and labels, all-gather"] = (
                 (gpus - 1) * self.batch_size * (self.embedding_size * _FLOAT32 + 8)
             )
-            messages["row maximum, sum and target, all-reduce"] = reduce * together * 3 * _FLOAT32
+            messages["sums of exponentials and targets, all-reduce"] = reduce * together * 3 * _FLOAT32
             messages["embedding gradient, all-reduce"] = reduce * together * self.embedding_size * _FLOAT32
         else:
             messages["head gradient, all-reduce"] = reduce * self.head_rows * self.embedding_size * _FLOAT32
