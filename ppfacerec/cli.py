@@ -1,4 +1,7 @@
-"""The command line: ``ppfacerec train | eval | plan | demo-data``; tools/*.py call the same functions."""
+"""The command line: ``ppfacerec train | eval | plan | ...``; tools/*.py call the same functions.
+
+The commands for data have their arguments in data_cli.py.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
-from ppfacerec import __version__, log
+from ppfacerec import __version__, data_cli, log
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -188,4 +191,5 @@ _COMMANDS = {
     "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
     "plan": ("Estimate a run's memory and traffic before starting it.", _plan_arguments, _plan),
     "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),
+    **data_cli.COMMANDS,
 }
