@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from ppfacerec.log import logger
+from ppfacerec.log import logger, progress_bar
 
 
 def _show_batch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,9 +68,49 @@ def _make_bin(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _align_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", help="the folder of the photos, with folders in it")
+    parser.add_argument("out", help="where the 112 x 112 faces go, in the same folders")
+    parser.add_argument("--landmarks", metavar="FILE", help="lines 'path x1 y1 ... x5 y5'; no detector is needed then")
+    parser.add_argument(
+        "--detector",
+        metavar="MODEL.onnx",
+        help="a YuNet model file; without it MTCNN of pip install 'ppfacerec[align]'",
+    )
+    parser.add_argument("--png", action="store_true", help="write PNG (lossless) instead of JPEG of quality 95")
+    parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
+
+
+def _align(arguments: argparse.Namespace) -> int:
+    from ppfacerec.data.align import align_folder, images_below, read_landmarks
+    from ppfacerec.data.detectors import MTCNNDetector, YuNetDetector
+    from ppfacerec.data.parallel import usable_cores
+
+    landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
+    detector = None
+    if landmarks is None:
+        detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
+        detector()  # what is missing is told before the processes start
+    total = len(list(images_below(arguments.root)))
+    found = align_folder(
+        arguments.root, arguments.out, landmarks, detector, arguments.processes or usable_cores(),
+        ".png" if arguments.png else ".jpg",
+    )  # fmt: skip
+    without = [photo for photo in progress_bar(found, total, "Photos", "photo") if photo.problem]
+    listed = Path(arguments.out) / "not_found.txt"
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    listed.write_text("".join(f"{photo.name}\t{photo.problem}\n" for photo in without), encoding="utf-8")
+    logger.info("%d of %d photos aligned in %s.", total - len(without), total, arguments.out)
+    if without:
+        logger.warning("%d photos without a face are listed in %s, first: %s (%s).",
+                       len(without), listed, without[0].name, without[0].problem)  # fmt: skip
+    return 0
+
+
 Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 COMMANDS: dict[str, Command] = {
     "show-batch": ("Draw a grid of training images as the network gets them.", _show_batch_arguments, _show_batch),
+    "align": ("Cut aligned 112 x 112 faces out of photos.", _align_arguments, _align),
     "convert": ("Convert data: .rec, .bin, label file, folder.", _convert_arguments, _convert),
     "make-bin": ("Make a verification set (.bin) of your own pairs.", _make_bin_arguments, _make_bin),
 }
