@@ -49,7 +49,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     except KeyboardInterrupt:
         log.logger.error("Interrupted.")
         return EXIT_INTERRUPTED
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:  # OSError: a full disk, no permission
         if os.environ.get("PPFACEREC_TRACEBACK"):
             traceback.print_exc()
         log.logger.error("%s", error)

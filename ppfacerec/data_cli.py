@@ -107,10 +107,44 @@ def _align(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="?", help="with label.txt, with train.rec, or with a folder for each identity")
+    parser.add_argument("-c", "--config", metavar="FILE", help="the YAML config, instead of a folder")
+    parser.add_argument("-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[])
+    parser.add_argument("--test", metavar="FILE.bin", nargs="+", default=[], help="further test sets to compare with")
+    parser.add_argument("--max-images", type=int, default=20_000, metavar="N", help="to look at; 20000 unless told")
+    parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="processes that the training will have")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from ppfacerec.config import load_config
+    from ppfacerec.data.parallel import usable_cores
+    from ppfacerec.doctor import as_json, as_table, examine_config, examine_folder, read_tests
+
+    if bool(arguments.folder) == bool(arguments.config):
+        raise ValueError("Give a folder, or a config with -c: ppfacerec doctor -c configs/quickstart.yaml")
+    for name in ("max_images", "gpus"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, found {getattr(arguments, name)}.")
+    if arguments.json:
+        logger.setLevel("ERROR")  # nothing but JSON on the terminal
+    processes, tests = arguments.processes or usable_cores(), read_tests(arguments.test)
+    if arguments.config:
+        config, _ = load_config(arguments.config, arguments.override, "train")
+        found = list(examine_config(config, arguments.max_images, processes, tests, arguments.gpus))
+    else:
+        found = list(examine_folder(arguments.folder, arguments.max_images, processes, tests))
+    print(as_json(found) if arguments.json else as_table(found))
+    return int(any(one.level == "error" for one in found))
+
+
 Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 COMMANDS: dict[str, Command] = {
     "show-batch": ("Draw a grid of training images as the network gets them.", _show_batch_arguments, _show_batch),
     "align": ("Cut aligned 112 x 112 faces out of photos.", _align_arguments, _align),
     "convert": ("Convert data: .rec, .bin, label file, folder.", _convert_arguments, _convert),
+    "doctor": ("Examine data and config before training.", _doctor_arguments, _doctor),
     "make-bin": ("Make a verification set (.bin) of your own pairs.", _make_bin_arguments, _make_bin),
 }
