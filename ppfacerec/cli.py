@@ -1,7 +1,4 @@
-"""The command line: ``ppfacerec train | eval | plan | ...``; tools/*.py call the same functions.
-
-The commands for data have their arguments in data_cli.py.
-"""
+"""The command line: ``ppfacerec train | eval | convert-weights | ...``; tools/*.py call the same functions."""
 
 from __future__ import annotations
 
@@ -14,7 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Optional
 
-from ppfacerec import __version__, data_cli, log
+from ppfacerec import __version__, log
+from ppfacerec.commands import data, export, infer, weights
+from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -71,12 +70,13 @@ def _train(arguments: argparse.Namespace) -> int:
     if not arguments.config:
         raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
     config, notes = load_config(arguments.config, arguments.override, "train")
-    try:
-        Engine(config, notes).train()
-    except TrainingStopped:
-        latest = Path(config.Global.output_dir) / "latest"
-        log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
-        return EXIT_INTERRUPTED
+    with first_failure_first(Path(config.Global.output_dir)):
+        try:
+            Engine(config, notes).train()
+        except TrainingStopped:
+            latest = Path(config.Global.output_dir) / "latest"
+            log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
+            return EXIT_INTERRUPTED
     return 0
 
 
@@ -101,7 +101,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     overrides = [*arguments.override, *(["Global.report=True"] if arguments.report else [])]
     path = arguments.config or config_beside(overrides)
     config, notes = load_config(path, overrides, "eval")
-    Engine(config, notes).evaluate()
+    with first_failure_first(Path(config.Global.output_dir)):
+        Engine(config, notes).evaluate()
     return 0
 
 
@@ -186,10 +187,19 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    _config_arguments(parser)
+    export.arguments(parser)
+
+
 _COMMANDS = {
     "train": ("Train a network as a config says.", _config_arguments, _train),
     "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
     "plan": ("Estimate a run's memory and traffic before starting it.", _plan_arguments, _plan),
+    "export": ("Write an inference model: Paddle Inference or ONNX.", _export_arguments, export.run),
+    "infer": ("Embed, compare, search and group faces.", infer.arguments, infer.run),
+    "convert-weights": ("Convert weights of other projects.", weights.convert_arguments, weights.convert),
+    "models": ("List the published weights that are read here.", weights.no_arguments, weights.models),
     "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),
-    **data_cli.COMMANDS,
+    **data.COMMANDS,
 }

@@ -105,7 +105,7 @@ class _OneDnnPredictor:
         with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:
             prefix = Path(folder) / "backbone"
             paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), str(prefix))
-            self._predictor = _create_predictor(prefix)
+            self._predictor = create_predictor(prefix)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
 
@@ -119,15 +119,26 @@ class _OneDnnPredictor:
         return self._output.copy_to_cpu()
 
 
-def _create_predictor(prefix: Path) -> Any:
+def program_file(prefix: Path) -> Path:
+    """The program of an inference model: .json of Paddle 3.x, .pdmodel of 2.6."""
+    program = prefix.with_name(f"{prefix.name}.json")
+    return program if program.exists() else prefix.with_name(f"{prefix.name}.pdmodel")
+
+
+def create_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) -> Any:
+    """Load an inference model for the CPU.
+
+    Args:
+        prefix: its files without suffix.
+        onednn: with oneDNN's kernels, or Paddle's own.
+        num_threads: of one call.
+    """
     from paddle import inference
 
-    program = prefix.with_suffix(".json")  # Paddle 3.x; 2.6 writes .pdmodel
-    if not program.exists():
-        program = prefix.with_suffix(".pdmodel")
-    config = inference.Config(str(program), str(prefix.with_suffix(".pdiparams")))
+    config = inference.Config(str(program_file(prefix)), f"{prefix}.pdiparams")
     config.disable_gpu()
     config.disable_glog_info()
-    config.enable_mkldnn()  # oneDNN's older name, known to 2.6 and 3.x
-    config.set_cpu_math_library_num_threads(1)
+    # oneDNN's older name, known to 2.6 and 3.x; both have it on unless told
+    config.enable_mkldnn() if onednn else config.disable_mkldnn()
+    config.set_cpu_math_library_num_threads(num_threads)
     return inference.create_predictor(config)

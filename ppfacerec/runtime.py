@@ -109,6 +109,11 @@ class MixedPrecision:
             use_dynamic_loss_scaling=use_dynamic_loss_scaling,
         )
 
+    @property
+    def loss_scale(self) -> str:
+        """For messages: the present scale, or "off"."""
+        return "off" if self.level is None else str(self.scaler.state_dict()["scale"])
+
     def autocast(self) -> AbstractContextManager[None]:
         if self.level is None:
             return nullcontext()

@@ -21,6 +21,8 @@ from ppfacerec import log
 from ppfacerec.data.pair_bin import write_bin
 
 paddle.set_device("cpu")
+# MKL chooses its kernels at the first product: here, so that no test's tune_cpu changes the last digits of others.
+paddle.ones([2, 2]).matmul(paddle.ones([2, 2]))
 
 
 def picture(identity: int, number: int, size: int = 112) -> np.ndarray:
@@ -141,6 +143,13 @@ TINY_NET = {
 def tiny_net_config(tiny_config: Callable[..., Path]) -> Callable[..., Path]:
     """The tiny config with a network of two convolutions instead of MobileFaceNet: a step takes milliseconds."""
     return lambda **changes: tiny_config(**{**TINY_NET, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command run in a test sets the log up for that test's terminal, which is closed afterwards."""
+    for name, value in (("handlers", []), ("propagate", True), ("level", log.logger.level)):
+        monkeypatch.setattr(log.logger, name, value)
 
 
 @pytest.fixture

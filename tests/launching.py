@@ -22,7 +22,7 @@ def launch(num_processes: int, script: str, *arguments: str, log_dir: Path, expe
             "--log_dir",
             str(log_dir),
         ]
-    paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests", ROOT / "tests" / "heads"))
+    paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests", ROOT / "tests" / "heads", log_dir.parent))
     environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run(
         [*command, script, *arguments], cwd=log_dir.parent, env=environment, capture_output=True, text=True, timeout=240

@@ -8,8 +8,7 @@ import pytest
 
 from ppfacerec.cli import main
 from ppfacerec.config import load_config
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.engine import Engine
+from ppfacerec.engine.parts import build_train_loader
 
 
 def test_the_grid_shows_what_the_loader_gives(tiny_net_config, tmp_path):
@@ -18,7 +17,7 @@ def test_the_grid_shows_what_the_loader_gives(tiny_net_config, tmp_path):
     assert main(["show-batch", "-c", str(config), "--out", str(out), "--columns", "4", "--rows", "2"]) == 0
     picture = cv2.imread(str(out))[:, :, ::-1]
     assert picture.shape == (3 * 116 + 8, 4 * 116 + 4, 3)
-    loader: TrainLoader = Engine(load_config(config)[0])._train_loader()
+    loader = build_train_loader(load_config(config)[0], tmp_path)
     first = next(iter(loader.epoch(1))).images.numpy()
     for k in range(4):  # the tiny config's batch
         shown = picture[8 + 116 : 8 + 116 + 112, 4 + 116 * k : 4 + 116 * k + 112]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,51 @@ def test_an_image_that_does_not_decode_in_one_process_ends_all_with_its_name(tin
     message = f"{tmp_path}/bad.bin, entry 39 (pair 19) does not decode as an image: 6 bytes that start with b'broken'"
     assert f"ppfacerec ERROR: Rank 1 failed: {message}" in output  # what rank 0 says
     assert f"ppfacerec rank 1 ERROR: {message}" in output
+
+
+DYING = """
+import os, signal
+from ppfacerec.engine.trainer import Trainer
+
+original = Trainer._update
+
+def update(trainer):
+    if os.environ["PADDLE_TRAINER_ID"] == "1" and trainer.progress.global_step == 2:
+        {death}
+    original(trainer)
+
+Trainer._update = update
+"""
+
+
+@pytest.mark.parametrize(
+    ("death", "message"),
+    [
+        ("raise ValueError('images/7.jpg (label.txt, line 7): does not decode')",
+         "ERROR: Rank 1 failed first: images/7.jpg (label.txt, line 7): does not decode"),
+        ("raise KeyError('a bug')", "ERROR: Rank 1 failed first: KeyError: 'a bug'"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "code -9"),
+    ],
+)  # fmt: skip
+def test_a_process_that_dies_ends_the_others_within_a_minute(tiny_net_config, tmp_path, death, message):
+    """And what a person sees first is its message, not that a connection broke."""
+    (tmp_path / "dying.py").write_text(DYING.format(death=death))
+    began = time.monotonic()
+    output = train(2, tiny_net_config(), tmp_path / "run", "Global.plugins=[tiny_plugin, dying]", expect=1)
+    assert time.monotonic() - began < 60
+    errors = [line for line in output.splitlines() if "ERROR" in line or "code -9" in line]
+    assert any(message in line for line in errors[:3]), output
+    assert not list((tmp_path / "run").glob(".failed*"))
+
+
+def test_two_runs_at_the_same_time_do_not_collide(tiny_net_config, tmp_path):
+    """Each launcher finds ports of its own; each run goes to its own folder and ends as if it were alone."""
+    config = tiny_net_config(**{"Arch.Backbone": {"name": "PlainNet"}})
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(train, 2, config, tmp_path / name, "Global.epochs=2") for name in ("one", "two", "three")]
+        for run in runs:
+            run.result()
+    one, *others = (read_weights(tmp_path / name / "latest") for name in ("one", "two", "three"))
+    for other in others:
+        for key in one:
+            np.testing.assert_array_equal(other[key], one[key], err_msg=key)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from ppfacerec.backbones.ir import IR18, IR34, IR50, IR101
 from ppfacerec.backbones.iresnet import IResNet18, IResNet34, IResNet50, IResNet100, IResNet200
 from ppfacerec.backbones.mobilefacenet import MobileFaceNet
+from ppfacerec.backbones.mobilefacenet_insight import MobileFaceNetInsight, MobileFaceNetInsightLarge
 from ppfacerec.backbones.resnet import ResNet50
 from ppfacerec.registry import Registry
 
-BACKBONES = Registry("backbone", MobileFaceNet, ResNet50, IResNet18, IResNet34, IResNet50, IResNet100, IResNet200)
+BACKBONES = Registry(
+    "backbone", MobileFaceNet, MobileFaceNetInsight, MobileFaceNetInsightLarge, ResNet50,
+    IResNet18, IResNet34, IResNet50, IResNet100, IResNet200, IR18, IR34, IR50, IR101,
+)  # fmt: skip

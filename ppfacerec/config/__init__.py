@@ -8,9 +8,10 @@ from typing import Optional, Union
 
 import yaml
 
+from ppfacerec.config.binder import Binder
 from ppfacerec.config.check import Mode, check_config, import_plugins, weights_file
 from ppfacerec.config.errors import ConfigError
-from ppfacerec.config.schema import Binder, Config
+from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
 
 __all__ = ["Config", "ConfigError", "config_beside", "load_config", "parse_yaml", "save_config", "weights_file"]
@@ -24,7 +25,7 @@ def load_config(
     Args:
         path: the YAML file.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
-        mode: what the config is for; ``"eval"`` does not ask for the training data.
+        mode: what the config is for; ``"eval"`` does not ask for the training data, ``"export"`` for no data at all.
 
     Returns:
         The frozen config, and a line for each PaddleClas key that was accepted and has no effect.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import typing
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
+from ppfacerec.config.components import check_spec
 from ppfacerec.config.paths import missing, missing_sets
 from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
-from ppfacerec.config.types import describe, matches, thaw
-from ppfacerec.registry import Registry, Spec, near_match
+from ppfacerec.config.types import thaw
+from ppfacerec.registry import Registry, Spec
 
-Mode = Literal["train", "eval"]
+Mode = Literal["train", "eval", "export"]
 
 
 def import_plugins(modules: Collection[str]) -> list[str]:
@@ -42,54 +42,6 @@ def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> lis
         if not any(problem.startswith(reads) for problem in [*found, *problems]):
             problems += rule(config, mode)
     return problems
-
-
-def check_spec(
-    registry: Registry,
-    spec: Spec,
-    given: Collection[str] = (),
-    extra: Collection[str] = (),
-    optional: Collection[str] = (),
-) -> list[str]:
-    """Check one component's name and arguments against its constructor.
-
-    Args:
-        given: parameters that the engine passes and the YAML must not.
-        extra: keys beside the constructor's that the engine reads itself.
-        optional: parameters that the engine passes where the YAML leaves them out.
-    """
-    if spec.name not in registry:
-        known = registry.names()
-        return [
-            f"{spec.path}: unknown {registry.kind} '{spec.name}'{near_match(spec.name, known)}"
-            f" Known: {', '.join(known)}."
-        ]
-    parameters = {n: p for n, p in registry.signature(spec.name).parameters.items() if n not in given}
-    hints = _type_hints(registry.get(spec.name))
-    problems = []
-    for name, value in spec.kwargs.items():
-        if name not in parameters and name not in extra:
-            known = [*parameters, *extra]
-            problems.append(
-                f"{spec.path}.{name}: {spec.name} has no argument '{name}'{near_match(name, known)}"
-                f" It takes: {', '.join(known) or 'none'}."
-            )
-        elif name in hints and not matches(value, hints[name]):
-            problems.append(
-                f"{spec.path}.{name}: expected {describe(hints[name])}, found {value!r} ({type(value).__name__})."
-            )
-    for name, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and name not in spec.kwargs and name not in optional:
-            problems.append(f"{spec.path}.{name}: missing; {spec.name} needs it.")
-    return problems
-
-
-def _type_hints(component: Callable[..., Any]) -> dict[str, Any]:
-    function = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
-    try:
-        return typing.get_type_hints(function)
-    except (NameError, TypeError):  # a plugin's annotation that does not evaluate: nothing to check against
-        return {}
 
 
 def _check_components(config: Config, mode: Mode) -> Iterator[str]:
@@ -143,6 +95,8 @@ def _with_nested(dataset: Spec) -> Iterator[Spec]:
 
 
 def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
+    if mode == "export":
+        return
     evaluates = mode == "eval" or config.Global is None or config.Global.eval_during_train is True
     needed = [] if mode == "eval" else ["Loss", "Optimizer", "DataLoader.Train"]
     for path in [*needed, *(["DataLoader.Eval", "Metric"] if evaluates else [])]:
@@ -191,10 +145,15 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
 
         demo = Registry("demo data", make_demo_data=make_demo_data)
         yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"))
-    for key in ("pretrained_model", "checkpoints") if mode == "train" else ("pretrained_model",):
-        prefix = getattr(config.Global, key)
-        if prefix and not Path(weights_file(prefix)).is_file():
-            yield f"Global.{key}: {weights_file(prefix)} does not exist."
+    if config.Global.pretrained_model:
+        from ppfacerec.weights_io.fetch import problem_of
+
+        problem = problem_of(weights_file(config.Global.pretrained_model))
+        if problem:
+            yield f"Global.pretrained_model: {problem}"
+    prefix = config.Global.checkpoints
+    if mode == "train" and prefix and not Path(weights_file(prefix)).is_file():
+        yield f"Global.checkpoints: {weights_file(prefix)} does not exist."
 
 
 def _check_ema(config: Config, mode: Mode) -> Iterator[str]:
@@ -221,7 +180,7 @@ def _check_head(config: Config, mode: Mode) -> Iterator[str]:
 def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.optim import SCHEDULES
 
-    if config.Optimizer is None or mode == "eval":
+    if config.Optimizer is None or mode != "train":
         return
     lr, epochs = config.Optimizer.lr, config.Global.epochs
     warmup = lr.kwargs.get("warmup_epoch", 0)
@@ -239,7 +198,7 @@ def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
 
 def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
     section = config.DataLoader.Train
-    if section is None or mode == "eval":
+    if section is None or mode != "train":
         return
     yield from _check_images(section, "DataLoader.Train")
     for dataset in _with_nested(section.dataset):
@@ -259,7 +218,7 @@ def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.data import EVAL_DATASETS
 
     section = config.DataLoader.Eval
-    if section and (mode == "eval" or config.Global.eval_during_train):
+    if section and mode != "export" and (mode == "eval" or config.Global.eval_during_train):
         yield from _check_images(section, "DataLoader.Eval")
         targets = _argument(EVAL_DATASETS, section.dataset, "val_targets")
         yield from missing_sets(section.dataset, targets, _demo_root(config))
@@ -303,6 +262,11 @@ def _demo_root(config: Config) -> Optional[str]:
     return config.Global.demo_data["root"] if config.Global.demo_data else None
 
 
-def weights_file(prefix: str) -> str:
-    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights."""
-    return prefix if prefix.endswith(".pdparams") else f"{prefix}.pdparams"
+def weights_file(name: str) -> str:
+    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights.
+
+    Other files of weights, URLs, models of the zoo and folders are returned as they are.
+    """
+    from ppfacerec.weights_io.fetch import is_local_prefix
+
+    return f"{name}.pdparams" if is_local_prefix(name) else name

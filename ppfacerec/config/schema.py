@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Optional, Union
 
-from ppfacerec.config.types import describe, freeze, matches, thaw
-from ppfacerec.registry import Spec, near_match
+from ppfacerec.config.types import thaw
+from ppfacerec.registry import Spec
 
 Specs = tuple  # a list of components: "- Name: {argument: value}" or "- name: Name"
 
@@ -27,6 +27,7 @@ class GlobalSection:
     seed: int = 0
     checkpoints: Optional[str] = None
     pretrained_model: Optional[str] = None
+    load_head: Literal["auto", True, False] = "auto"
     save_interval: int = 1
     save_head: Union[bool, Literal["shards"]] = True
     eval_during_train: bool = True
@@ -36,6 +37,7 @@ class GlobalSection:
     report: bool = False
     print_batch_step: int = 20
     update_freq: int = 1
+    use_sync_bn: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False
     flip_test: bool = True
@@ -159,148 +161,6 @@ PADDLECLAS_KEYS: dict[str, tuple[tuple[Any, ...], str]] = {
     "DataLoader.Eval.loader.use_shared_memory": (None, "evaluation has no worker processes"),  # type: ignore[dict-item]
     "Infer": (None, "inference reads its images from the command line"),  # type: ignore[dict-item]
 }
-
-
-class Binder:
-    """Turns a plain tree into sections and collects every problem on the way.
-
-    Attributes:
-        problems: one line a problem, with its dotted path.
-        notes: PaddleClas keys that were accepted and have no effect, with the reason.
-    """
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-        self.notes: list[str] = []
-
-    def config(self, tree: Mapping[str, Any]) -> Config:
-        """Bind the whole tree; where there are `problems`, parts may be None or of a wrong type."""
-        config: Config = self.section(Config, tree, "")
-        return config
-
-    def section(self, cls: Any, tree: Any, path: str) -> Any:
-        """Bind a mapping to a section; what is missing is reported and None, so that the rest can be checked too."""
-        if not isinstance(tree, Mapping):
-            self.problems.append(f"{path}: expected a mapping, found {tree!r}.")
-            return None
-        tree = self._without_paddleclas_keys(tree, path)
-        if cls is OptimizerSection:
-            tree = self._split_optimizer(tree)
-        if issubclass(cls, DataSection):
-            tree = self._lift_transforms(tree, path)
-        hints = get_type_hints(cls)
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        self._report_unknown(tree, [n for n in fields if (cls, n) != (OptimizerSection, "spec")], fields, path)
-        values = {}
-        for name, spec in fields.items():
-            required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-            if name in tree and not (tree[name] is None and not required):
-                values[name] = self.value(hints[name], tree[name], _join(path, _PLACES.get(name, name)))
-            elif required:
-                self.problems.append(f"{_join(path, name)}: missing; {_EXPECTED[name]}.")
-                values[name] = None
-        return cls(**values)
-
-    def value(self, hint: Any, value: Any, path: str) -> Any:
-        args = [a for a in get_args(hint) if a is not type(None)]
-        if get_origin(hint) is Union and len(args) == 1 and (args[0] is Spec or dataclasses.is_dataclass(args[0])):
-            hint = args[0]
-        if hint is Spec:
-            return self.spec(value, path)
-        if hint is Specs:
-            return self.specs(value, path)
-        if dataclasses.is_dataclass(hint):
-            return self.section(hint, value, path)
-        if not matches(value, hint):
-            self.problems.append(f"{path}: expected {describe(hint)}, found {_show(value)}.")
-        return freeze(value)
-
-    def spec(self, value: Any, path: str) -> Optional[Spec]:
-        """Bind ``{name: X, argument: ...}``."""
-        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            self.problems.append(f"{path}: expected a mapping with a 'name' and its arguments, found {_show(value)}.")
-            return None
-        return Spec(value["name"], freeze({k: v for k, v in value.items() if k != "name"}), path)
-
-    def specs(self, value: Any, path: str) -> tuple[Optional[Spec], ...]:
-        """Bind a list of ``- Name: {argument: ...}``."""
-        if not isinstance(value, list) or not value:
-            self.problems.append(f"{path}: expected a list of '- Name: {{arguments}}', found {_show(value)}.")
-            return ()
-        return tuple(self._listed(item, f"{path}.{i}") for i, item in enumerate(value))
-
-    def _listed(self, item: Any, path: str) -> Optional[Spec]:
-        if isinstance(item, str):
-            return Spec(item, freeze({}), f"{path}.{item}")
-        if isinstance(item, Mapping) and len(item) == 1:
-            (name, kwargs), *_ = item.items()
-            if kwargs is None or isinstance(kwargs, Mapping):
-                return Spec(str(name), freeze(kwargs or {}), f"{path}.{name}")
-        self.problems.append(f"{path}: expected '- Name: {{arguments}}' with one name, found {_show(item)}.")
-        return None
-
-    def _without_paddleclas_keys(self, tree: Mapping[str, Any], path: str) -> dict[str, Any]:
-        kept = {}
-        for key, value in tree.items():
-            dotted = _join(path, str(key))
-            if dotted not in PADDLECLAS_KEYS:
-                kept[key] = value
-                continue
-            harmless, reason = PADDLECLAS_KEYS[dotted]
-            if harmless is None or value in harmless:
-                self.notes.append(f"{dotted} has no effect: {reason}.")
-            else:
-                self.problems.append(f"{dotted}: expected {harmless[0]!r} ({reason}), found {_show(value)}.")
-        return kept
-
-    def _split_optimizer(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """The optimizer's own arguments stand beside `lr` and ours in PaddleClas's grammar; give them a `spec`."""
-        ours = ("lr", "clip_norm", "one_dim_param_no_weight_decay")
-        own = {k: v for k, v in tree.items() if k not in ours}
-        return {"spec": own, **{k: v for k, v in tree.items() if k in ours}}
-
-    def _lift_transforms(self, tree: Mapping[str, Any], path: str) -> dict[str, Any]:
-        """`transform_ops` stands inside `dataset` in PaddleClas's grammar; here it is a part of its own."""
-        dataset = tree.get("dataset")
-        if not isinstance(dataset, Mapping):
-            return dict(tree)
-        if "transform_ops" not in dataset:
-            self.problems.append(f"{path}.dataset.transform_ops: missing; at least DecodeImage and NormalizeImage.")
-        rest = {k: v for k, v in dataset.items() if k != "transform_ops"}
-        return {**tree, "dataset": rest, "transform_ops": dataset.get("transform_ops") or ["DecodeImage"]}
-
-    def _report_unknown(self, tree: Mapping[str, Any], known: list[str], fields: Mapping[str, Any], path: str) -> None:
-        for key in tree:
-            if key not in fields:
-                self.problems.append(
-                    f"{_join(path, str(key))}: unknown key{near_match(str(key), known)} Known here: {', '.join(known)}."
-                )
-
-
-_EXPECTED = {
-    "Global": "expected the section with epochs, output_dir, ...",
-    "Arch": "expected the section with Backbone and Head",
-    "Backbone": "expected {name: MobileFaceNet, ...}",
-    "Head": "expected {name: ArcMargin, embedding_size: ..., class_num: ...}",
-    "lr": "expected {name: Cosine, learning_rate: ...}",
-    "dataset": "expected {name: ..., transform_ops: [...]}",
-    "sampler": "expected {name: DistributedBatchSampler, batch_size: ...}",
-    "Train": "expected a list such as [CELoss: {weight: 1.0}]",
-    "Eval": "expected a list such as [FaceAccOnFiveDatasets: {}]",
-}
-
-
-# Fields that do not stand in the YAML under their own name.
-_PLACES = {"spec": "", "transform_ops": "dataset.transform_ops"}
-
-
-def _join(path: str, key: str) -> str:
-    return ".".join(part for part in (path, key) if part)
-
-
-def _show(value: Any) -> str:
-    text = f"{thaw(value)!r}"
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
 def _to_tree(value: Any) -> Any:

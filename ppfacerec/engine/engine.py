@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -14,22 +15,20 @@ from paddle import nn
 from ppfacerec import __version__, distributed
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, save_config, weights_file
-from ppfacerec.data import EVAL_DATASETS, SAMPLERS, TRAIN_DATASETS
-from ppfacerec.data.bad_images import BadImages
-from ppfacerec.data.datasets import TrainDataset, check_readable
+from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.optimizer_state import set_optimizer_state
+from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
 from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
 from ppfacerec.heads import HEADS, MarginHead
 from ppfacerec.log import VisualDLLog, log_to_file, logger, table
-from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.metrics import METRICS
-from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
+from ppfacerec.model_info import info_of_config, info_path, read_info, thresholds_of
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
@@ -65,11 +64,11 @@ class Engine:
         glob = self.config.Global
         paddle.seed(glob.seed)  # initial weights
         np.random.seed(glob.seed)
-        loader = self._train_loader()
+        loader = build_train_loader(self.config, self.output_dir)
         recognizer = self._recognizer(loader.dataset.num_classes)
         self._prepare_head(recognizer.head, loader)
         self._check_memory(recognizer, loader)
-        optimizer = self._optimizer(recognizer)
+        optimizer = build_optimizer(self.config, recognizer)
         active = getattr(recognizer.head, "active", None)
         sparse = SparseUpdate(active, optimizer) if active else None
         precision = self._precision()
@@ -87,14 +86,17 @@ class Engine:
             evaluator.check()
         if is_main:
             save_config(self.config, self.output_dir / "config.yaml")
+        losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
         trainer = Trainer(
-            recognizer, self._losses(), optimizer, self._schedule(loader), loader, evaluator, precision, plan, ema,
-            progress, visualdl, sparse,
+            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl,
+            sparse,
         )  # fmt: skip
         try:
             evaluations = trainer.train()
         finally:
             loader.close()
+        for name, epoch in (("latest", max(evaluations, default=0)), ("best_model", progress.best_epoch)):
+            self._save_trained_info(name, recognizer, evaluations.get(epoch))
         self._say_results(evaluations, progress)
         if evaluator and evaluations:
             self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
@@ -114,6 +116,7 @@ class Engine:
         logger.info("Evaluation\n%s", evaluation.table())
         logger.info("Written: %s", self.output_dir / "eval.json")
         self._write_report(evaluation, evaluator, self.config.Global.pretrained_model)
+        self._save_thresholds(recognizer, evaluation)
         return evaluation
 
     def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: Optional[str]) -> None:
@@ -148,54 +151,29 @@ class Engine:
                 make_demo_data(**self.config.Global.demo_data)
             distributed.barrier()
 
-    def _train_loader(self) -> TrainLoader:
-        section = self.config.DataLoader.Train
-        assert section is not None, "checked by load_config"
-        class_num = self.config.Arch.Head.kwargs.get("class_num")
-        dataset = TRAIN_DATASETS.build(section.dataset, class_num=class_num)
-        bad_images = BadImages(
-            section.loader.on_bad_image, section.loader.max_bad_images, self.output_dir / "bad_images.txt"
-        )
-        check_readable(dataset, bad_images.skip)  # a wrong image_root shows now, not after an evaluation
-        sampler = SAMPLERS.build(
-            section.sampler, num_samples=len(dataset), seed=self.config.Global.seed,
-            rank=distributed.rank(), world_size=distributed.world_size(),
-        )  # fmt: skip
-        logger.info(
-            "Training set: %d images, labels 0 to %d, %d lines that name no image left out; %d iterations an epoch",
-            len(dataset), dataset.num_classes - 1, getattr(dataset, "num_skipped", 0), len(sampler),
-        )  # fmt: skip
-        if class_num is None:
-            logger.info("Arch.Head.class_num is not given: the %d of the data are taken.", dataset.num_classes)
-        elif dataset.num_classes < class_num:
-            logger.warning("Arch.Head.class_num is %d, but the labels end at %d.", class_num, dataset.num_classes - 1)
-        self._write_label_map(dataset)
-        return TrainLoader(
-            dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers, self.config.Global.seed,
-            bad_images, section.loader.persistent_workers, section.loader.prefetch_factor,
-        )  # fmt: skip
-
-    def _write_label_map(self, dataset: TrainDataset) -> None:
-        """Where `relabel` numbered the classes anew: which label of the file each class of the head is."""
-        original = getattr(dataset, "original_labels", None)
-        if original is None or distributed.rank() != 0:
-            return
-        path = self.output_dir / "label_map.txt"
-        path.write_text("".join(f"{new}\t{old}\n" for new, old in enumerate(original)))
-        logger.info("Classes were numbered anew; which label of the file each one was is in %s.", path)
-
     def _recognizer(self, num_classes: Optional[int] = None) -> FaceRecognizer:
         """Backbone and, where the data's number of classes is given, the head."""
         arch = self.config.Arch
         head = HEADS.build(arch.Head, class_num=num_classes) if num_classes is not None else None
         recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), head)
+        if self.config.Global.use_sync_bn and head is not None:
+            recognizer.backbone = self._with_sync_bn(recognizer.backbone)
         size = sum(p.size for p in recognizer.backbone.parameters() if not p.stop_gradient)
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
-            load_pretrained(recognizer, self.config.Global.pretrained_model)
+            info = info_of_config(self.config, recognizer.backbone.embedding_size)
+            load_pretrained(
+                recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, config_info=info
+            )
         is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
         distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer
+
+    def _with_sync_bn(self, backbone: nn.Layer) -> nn.Layer:
+        if self._device == "gpu" and distributed.world_size() > 1:
+            return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # the keys of the state dict stay
+        logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no such layer for CPUs).")
+        return backbone
 
     def _prepare_head(self, head: nn.Layer, loader: TrainLoader) -> None:
         if isinstance(head, MarginHead):
@@ -214,42 +192,6 @@ class Engine:
         memory = device_memory()
         if size.total() > memory:
             logger.warning("Memory, as `ppfacerec plan` estimates it: %s", fit(size, memory))
-
-    def _losses(self) -> WeightedSum:
-        assert self.config.Loss is not None, "checked by load_config"
-        losses = {}
-        for spec in self.config.Loss.Train:
-            kwargs = {k: v for k, v in spec.kwargs.items() if k != "weight"}
-            losses[spec.name] = (LOSSES.get(spec.name)(**kwargs), float(spec.kwargs.get("weight", 1.0)))
-        return WeightedSum(losses)
-
-    def _optimizer(self, recognizer: FaceRecognizer) -> paddle.optimizer.Optimizer:
-        section = self.config.Optimizer
-        assert section is not None, "checked by load_config"
-        default = OPTIMIZERS.signature(section.spec.name).parameters["weight_decay"].default
-        decay = section.spec.kwargs.get("weight_decay", default)
-        groups = parameter_groups([recognizer], decay, section.one_dim_param_no_weight_decay)
-        return OPTIMIZERS.build(section.spec, groups=groups, clip_norm=section.clip_norm)
-
-    def _schedule(self, loader: TrainLoader) -> Callable[[int], float]:
-        """The schedule by optimizer step, scaled to the total batch where ``base_batch_size`` is given."""
-        section, glob = self.config.Optimizer, self.config.Global
-        assert section is not None, "checked by load_config"
-        kwargs = {k: v for k, v in section.lr.kwargs.items() if k != "base_batch_size"}
-        steps = -(-len(loader) // glob.update_freq)
-        schedule = SCHEDULES.get(section.lr.name)(**kwargs, epochs=glob.epochs, steps_per_epoch=steps)
-        total = loader.sampler.global_batch_size * glob.update_freq
-        base = section.lr.kwargs.get("base_batch_size")
-        if base is None:
-            logger.info(
-                "Total batch %d (%d a process x %d processes x update_freq %d), learning rate %g as given. "
-                "PaddleClas's 4e-3 is for a total batch of 1024; Optimizer.lr.base_batch_size: 1024 would scale it.",
-                total, loader.sampler.batch_size, distributed.world_size(), glob.update_freq, schedule.learning_rate,
-            )  # fmt: skip
-            return schedule
-        factor = total / base
-        logger.info("Total batch %d: learning rates times %g (base_batch_size %d).", total, factor, base)
-        return lambda step: schedule(step) * factor
 
     def _precision(self) -> MixedPrecision:
         amp = self.config.AMP
@@ -309,6 +251,35 @@ class Engine:
             feature_normalize=glob.feature_normalize,
             backend=glob.eval_backend,
         )
+
+    def _save_trained_info(self, name: str, recognizer: FaceRecognizer, evaluation: Optional[Evaluation]) -> None:
+        """Write beside weights of this training how images are prepared for them, and the measured thresholds."""
+        weights = self.output_dir / f"{name}.pdparams"
+        if distributed.rank() == 0 and weights.is_file():
+            info = info_of_config(self.config, recognizer.backbone.embedding_size)
+            thresholds = thresholds_of(evaluation.results) if evaluation else {}
+            dataclasses.replace(info, thresholds=thresholds).save(info_path(weights))
+
+    def _save_thresholds(self, recognizer: FaceRecognizer, evaluation: Evaluation) -> None:
+        """Put what was measured into the info beside the evaluated weights; the rest of an info stays."""
+        weights = Path(weights_file(self.config.Global.pretrained_model or ""))
+        if distributed.rank() != 0 or not weights.is_file():  # a model of the zoo has no folder of its own
+            return
+        path = info_path(weights)
+        used = info_of_config(self.config, recognizer.backbone.embedding_size)
+        info = read_info(path) if path.is_file() else dataclasses.replace(used, training_data=None, config=None)
+        info = dataclasses.replace(
+            info, flip_test=used.flip_test, feature_normalize=used.feature_normalize, thresholds={}
+        )
+        if info.mismatches(used):
+            logger.warning("The thresholds are not kept in %s: images were prepared in another way than it says.", path)
+            return
+        try:
+            dataclasses.replace(info, thresholds=thresholds_of(evaluation.results)).save(path)
+        except OSError as error:
+            logger.warning("%s cannot be written (%s): the thresholds are not kept.", path, error)
+            return
+        logger.info("Written: %s", path)
 
     def _say_results(self, evaluations: Mapping[int, Evaluation], progress: Progress) -> None:
         """The end of a training log: accuracy by epoch, the last evaluation, and what was written."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Optional, Union
 
-import numpy as np
 import paddle
 
 from ppfacerec import distributed
@@ -20,6 +19,7 @@ from ppfacerec.data.loader import Batch, TrainLoader
 from ppfacerec.engine.checkpoint import HeadFiles, Progress, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
+from ppfacerec.engine.health import norms_of
 from ppfacerec.heads import MarginHead
 from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
@@ -29,6 +29,8 @@ from ppfacerec.runtime import MixedPrecision, agree_on_overflow, seed_step, to_n
 
 # A head.weight above this is saved in a file a process.
 SHARD_FROM_BYTES = 1 << 30
+# A launcher passes on a signal that its processes got with it: two within so many seconds are one.
+SAME_SIGNAL_SECONDS = 1.0
 
 
 class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
@@ -152,7 +154,7 @@ class Trainer:
         losses = self.losses(self.recognizer.scores(embedding, batch.labels), batch.labels)
         values = {name: value.item() for name, value in losses.items()}
         if not math.isfinite(values["loss"]):
-            raise ValueError(self._not_finite(batch, embedding, values, epoch, iteration))
+            raise ValueError(self._not_finite(batch, embedding, values, (epoch, iteration)))
         self.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
         return values
 
@@ -174,7 +176,7 @@ class Trainer:
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
-        self.optimizer.clear_grad()
+        self.optimizer.clear_grad(set_to_zero=False)  # zeros would be memory, and an addition in the next step
         self.progress.global_step += 1
         if self.ema:
             self.ema.update(self.progress.global_step)
@@ -258,37 +260,32 @@ class Trainer:
         self.visualdl.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
                               self.progress.global_step)  # fmt: skip
 
-    def _not_finite(
-        self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], epoch: int, iteration: int
-    ) -> str:
+    def _not_finite(self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], at: tuple[int, int]) -> str:
         """Say all that helps to find out why; the batch's files go to a list of their own."""
         where = [self.loader.dataset.where(int(i)) for i in batch.indices]
         files = self.plan.output_dir / f"not_finite_rank{distributed.rank()}.txt"
         files.write_text("\n".join(where) + "\n", encoding="utf-8")
-        norms = np.linalg.norm(embedding.detach().astype("float32").numpy(), axis=1)
-        largest = max(float(p.detach().abs().max().item()) for p in self._trained)
-        bad = [name for name, p in self.recognizer.named_parameters() if not paddle.isfinite(p).all().item()]
         return (
-            f"The loss is not finite in epoch {epoch}, iteration {iteration} (optimizer step "
-            f"{self.progress.global_step}): {losses}. Learning rate {self.optimizer.get_lr():.3g}, embedding norms "
-            f"{norms.min():.3g} to {norms.max():.3g}, largest weight {largest:.3g}, "
-            f"{len(bad)} parameters not finite{' (' + bad[0] + ', ...)' if bad else ''}, "
-            f"loss scale {self._loss_scale()}. The {len(where)} files of the batch are listed in {files}, first: "
-            f"{where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
+            f"The loss is not finite in epoch {at[0]}, iteration {at[1]} (optimizer step {self.progress.global_step}): "
+            f"{losses}. Learning rate {self.optimizer.get_lr():.3g}, {norms_of(self.recognizer, embedding)}, "
+            f"loss scale {self.precision.loss_scale}. The {len(where)} files of the batch are listed in {files}, "
+            f"first: {where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
             "Optimizer.clip_norm not set, a damaged image."
         )
-
-    def _loss_scale(self) -> str:
-        return "off" if self.precision.level is None else f"{self.precision.scaler.state_dict()['scale']}"
 
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:
         """The first SIGINT or SIGTERM ends training after the step, a second one at once."""
 
+        asked = 0.0
+
         def request(number: int, frame: Optional[FrameType]) -> None:
-            if self._stop_requested:
+            nonlocal asked
+            if self._stop_requested and time.monotonic() - asked > SAME_SIGNAL_SECONDS:
                 raise KeyboardInterrupt
-            self._stop_requested = True
+            if self._stop_requested:
+                return
+            self._stop_requested, asked = True, time.monotonic()
             logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
 
         before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -4,64 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Literal, Optional, Union
 
-import numpy as np
 import paddle
 
-from ppfacerec import safe_pickle
 from ppfacerec.config import weights_file
 from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files
 from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
+from ppfacerec.model_info import ModelInfo, known_info
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
-from ppfacerec.registry import near_match
+from ppfacerec.weights_io.fetch import fetch
+from ppfacerec.weights_io.read import read_any
+from ppfacerec.weights_io.report import WeightsReport, match_shapes
+from ppfacerec.weights_io.zoo import ZOO
 
-# What paddle.save adds to a state dict.
-_PADDLE_EXTRAS = ("StructuredToParameterName@@",)
+__all__ = ["WeightsReport", "load_pretrained", "match_weights", "read_weights", "set_weights"]
 
-
-@dataclass(frozen=True)
-class WeightsReport:
-    """How the arrays of a file fit a network; names as the network has them."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]  # in the network, not in the file
-    unexpected: tuple[str, ...]  # in the file, not in the network
-    other_shape: tuple[str, ...]
-
-    def problems(self, prefix: str) -> list[str]:
-        """One line for each kind of misfit among the names that begin with `prefix`."""
-        lines = []
-        for title in ("missing", "unexpected", "other_shape"):
-            names = [n for n in getattr(self, title) if n.startswith(prefix)]
-            if names:
-                shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-                lines.append(f"{len(names)} {title.replace('_', ' ')}: {shown}")
-        return lines
+LoadHead = Literal["auto", True, False]
 
 
 def read_weights(path: Union[str, Path]) -> dict[str, Any]:
-    """Read a .pdparams file through the allow-list; a backbone's own keys get the prefix ``backbone.``.
+    """Read weights of any format through the allow-list; a backbone's own keys get the prefix ``backbone.``.
 
     A head that its checkpoint has in files of its own is there as a ``ShardedArray``.
 
     Raises:
         ValueError: the file is no dict of arrays, is damaged, or would import something else when unpickled.
     """
-    path = weights_file(str(path))
-    content = safe_pickle.load(path)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: expected a dict of arrays (a state dict), found {type(content).__name__}.")
-    arrays = {str(k): np.asarray(v) for k, v in content.items() if k not in _PADDLE_EXTRAS}
-    not_arrays = [k for k, v in arrays.items() if v.dtype.kind not in "fiub"]
-    if not arrays or not_arrays:
-        raise ValueError(f"{path}: expected a dict of arrays, found {not_arrays[:3] or 'an empty one'}.")
-    if any(name.startswith(("backbone.", "head.")) for name in arrays):
-        return {**arrays, **_sharded_head(Path(path))}
-    return {f"backbone.{name}": array for name, array in arrays.items()}
+    file = weights_file(str(path))
+    return {**read_any(file).state_dict(), **_sharded_head(Path(file))}
 
 
 def _sharded_head(path: Path) -> dict[str, ShardedArray]:
@@ -75,15 +48,7 @@ def _sharded_head(path: Path) -> dict[str, ShardedArray]:
 
 def match_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> WeightsReport:
     """Compare names and shapes."""
-    own = saved_shapes(recognizer)
-    both = [name for name in own if name in weights]
-    other_shape = tuple(name for name in both if own[name] != weights[name].shape)
-    return WeightsReport(
-        matched=tuple(name for name in both if name not in other_shape),
-        missing=tuple(name for name in own if name not in weights),
-        unexpected=tuple(name for name in weights if name not in own),
-        other_shape=tuple(f"{n} {list(weights[n].shape)} for {list(own[n])}" for n in other_shape),
-    )
+    return match_shapes(saved_shapes(recognizer), weights)
 
 
 def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
@@ -94,32 +59,47 @@ def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
             tensor.set_value(paddle.to_tensor(array).astype(tensor.dtype))
 
 
-def load_pretrained(recognizer: FaceRecognizer, prefix: str) -> WeightsReport:
-    """Load pretrained weights: the whole backbone or nothing; a head only where it fits.
+def load_pretrained(
+    recognizer: FaceRecognizer, name: str, load_head: LoadHead = "auto", config_info: Optional[ModelInfo] = None
+) -> WeightsReport:
+    """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 
     Args:
         recognizer: with or without a head.
-        prefix: the .pdparams file, with or without its suffix.
+        name: a file (.pdparams with or without its suffix, .pth, .pt, .ckpt, .safetensors), a model of the zoo, or an
+            https URL.
+        load_head: True: it must fit; "auto": where it fits, else it starts anew, and the log says so; False: never.
+        config_info: how the config prepares images; where the weights are known to want it otherwise, the log says so.
 
     Raises:
-        ValueError: the weights are another backbone's.
+        ValueError: the weights are another backbone's, or the head does not fit and must.
     """
-    path, weights = weights_file(prefix), read_weights(prefix)
-    report = match_weights(recognizer, weights)
+    path = str(fetch(weights_file(name)))
+    weights = read_any(path)
+    state = {**weights.state_dict(), **_sharded_head(Path(path))}
+    if load_head is False:
+        state = {name: array for name, array in state.items() if not name.startswith("head.")}
+    report = match_weights(recognizer, state)
     problems = report.problems("backbone.")
     if problems:
         raise ValueError(
             f"{path} does not fit the backbone of the config: {'; '.join(problems)}. "
             f"{len(report.matched)} tensors matched. Is Arch.Backbone the network of these weights?"
-            + (_hint(report) if report.missing and report.unexpected else "")
+            + (f" They are {weights.arch.name}'s by their names." if weights.arch else "")
+            + report.hint()
         )
     head_problems = report.problems("head.")
-    if recognizer.head is not None and head_problems:
+    if recognizer.head is not None and head_problems and load_head is not False:
+        if load_head is True:
+            raise ValueError(
+                f"{path} does not fit the head of the config: {'; '.join(head_problems)}. With Global.load_head: auto "
+                "the head would start anew."
+            )
         logger.warning("%s: the head is not loaded and starts anew (%s).", path, "; ".join(head_problems))
-    set_weights(recognizer, {name: weights[name] for name in report.matched})
+    set_weights(recognizer, {name: state[name] for name in report.matched})
     logger.info("Loaded %d tensors from %s.", len(report.matched), path)
+    info = known_info(weights, ZOO.get(name)) if config_info else None
+    if info and config_info:
+        for line in info.mismatches(config_info):
+            logger.warning("%s: %s. Change the config's transform_ops, unless you mean it.", path, line)
     return report
-
-
-def _hint(report: WeightsReport) -> str:
-    return f" For '{report.missing[0]}' it has no array{near_match(report.missing[0], report.unexpected)}"

@@ -10,7 +10,7 @@ import paddle
 from ppfacerec import distributed
 from ppfacerec.heads import margins
 from ppfacerec.heads.margin_head import MarginHead
-from ppfacerec.heads.margin_softmax import Transform, repeat_row
+from ppfacerec.heads.margin_softmax import Transform
 from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions, with_head_options
 
 
@@ -139,7 +139,7 @@ class CurricularMargin(MarginHead):
 
         def transform(cosine: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
             value, slope = (cosine, None) if filtered is None else filtered(cosine)
-            value, own = margins.curricular_negatives(value, repeat_row(row, cosine.shape[0]), t)
+            value, own = margins.curricular_negatives(value, paddle.matmul(paddle.ones([len(cosine), 1]), row), t)
             return value, own if slope is None else own * slope
 
         return transform

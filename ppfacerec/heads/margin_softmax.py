@@ -2,7 +2,8 @@
 
 With z_ij = s cos_ij for the negatives j != y_i, the loss of sample i needs two numbers of the classes: the target's
 cosine and L_i = log sum_{j != y_i} exp(z_ij). Here both are computed, and differentiated, without a matrix of all
-classes: a chunk of class centres is normalised, multiplied, summed and forgotten; the backward computes it again.
+classes: a chunk of class centres is normalised, multiplied, summed and forgotten; the backward computes it again,
+unless all chunks together are small.
 Memory is O(batch x chunk) at any number of classes, and a chunk that fits the processor's cache is faster too.
 
 Shapes in comments: N samples of all processes that share the classes, n classes of a chunk, K sub-centres a class,
@@ -27,6 +28,9 @@ _EXCLUDED = -1e30  # takes a target out of the negatives' sum; finite, because 0
 # exp() of |z| up to 80 is a normal float32, and so is a sum below exp(85).
 _LARGEST_EXPONENT, _LARGEST_SUM = 80.0, 85.0
 
+# Logits that the backward finds ready, where there are no more (8 MiB): few classes, or few sampled ones.
+_MOST_KEPT = 1 << 21
+
 # Cosines (N, n) -> what stands for them in the sum, and its derivative (None: 1).
 Transform = Callable[[paddle.Tensor], tuple[paddle.Tensor, Optional[paddle.Tensor]]]
 
@@ -38,14 +42,10 @@ def normalize(x: paddle.Tensor) -> paddle.Tensor:
 
 def inverse_norms(rows: paddle.Tensor) -> paddle.Tensor:
     """1 / L2 norm of each row (n, 1); 1 for a zero row."""
-    square_sum = _row_sums(rows * rows)
+    # A product with ones: ten times as fast as Paddle's sum on the CPU.
+    square_sum = paddle.matmul(rows * rows, paddle.ones([rows.shape[1], 1], rows.dtype))
     # Not rsqrt: Paddle's is an approximation on the CPU, 5e-6 off.
     return 1.0 / paddle.sqrt(paddle.where(square_sum < _TINY_SQUARE, paddle.ones_like(square_sum), square_sum))
-
-
-def _row_sums(x: paddle.Tensor) -> paddle.Tensor:
-    """(N, n) -> (N, 1); as a matrix product, which is ten times as fast as Paddle's sum on the CPU."""
-    return paddle.matmul(x, paddle.ones([x.shape[1], 1], x.dtype))
 
 
 @dataclass
@@ -133,7 +133,11 @@ class _Pass:
         starts = np.arange(0, classes.num_classes + classes.chunk_size, classes.chunk_size)
         self._first_targets = np.searchsorted(positions, starts)
         self._scaled = (unit * classes.scale).t()  # (D, N)
+        num_logits = classes.num_classes * classes.num_sub_centers * len(classes.positions)
+        self._keeps_logits = num_logits <= _MOST_KEPT
+        self._kept: list[paddle.Tensor] = []  # (n K, N) a chunk
         self._inverse_norms: list[paddle.Tensor] = []  # (n K, 1) a chunk
+        self._ones = paddle.ones([1, classes.chunk_size])
         self._log_sum = paddle.zeros([])  # (1, N)
         self._transform: Optional[Transform] = None
 
@@ -150,6 +154,10 @@ class _Pass:
             return paddle.matmul(x, y, **transpose)
         dtype = self.classes.matmul_dtype
         return paddle.matmul(x.astype(dtype), y.astype(dtype), **transpose).astype("float32")
+
+    def _repeat(self, row: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
+        """(1, N) -> (n, N). Products with ones repeat and sum: Paddle's own are ten times as slow on the CPU."""
+        return paddle.matmul(self._ones[:, : like.shape[0]], row, transpose_x=True)
 
     def _centre_logits(self, chunk: _Chunk) -> paddle.Tensor:
         """s cos of every centre of the chunk (n K, N); the centres are not normalised, their products are."""
@@ -173,13 +181,16 @@ class _Pass:
         top = paddle.full([1, self.unit.shape[0]], 0.0 if has_bound else _EXCLUDED)
         for chunk in self._chunks():
             self._inverse_norms.append(inverse_norms(self.weight[chunk.rows]))
-            best = _largest(self._centre_logits(chunk), self.classes.num_sub_centers)
+            z = self._centre_logits(chunk)
+            if self._keeps_logits:
+                self._kept.append(z)
+            best = _largest(z, self.classes.num_sub_centers)
             z, _ = self._negatives(chunk, best)
             if not has_bound:
                 higher = paddle.maximum(top, paddle.max(z, axis=0, keepdim=True))
                 total = total * paddle.exp(top - higher).astype("float64")
-                top, z = higher, z - repeat_row(higher, z.shape[0])
-            total = total + _column_sums(paddle.exp(z)).astype("float64")
+                top, z = higher, z - self._repeat(higher, z)
+            total = total + paddle.matmul(self._ones[:, : z.shape[0]], paddle.exp(z)).astype("float64")
         if not has_bound:
             higher = self.classes.group.max(top)
             total, top = total * paddle.exp(top - higher).astype("float64"), higher
@@ -216,10 +227,10 @@ class _Pass:
         grad_weight = paddle.empty(self.weight.shape, self.weight.dtype)
         grad_weight[self.classes.num_classes * K :].zero_()
         for chunk in self._chunks():
-            z = self._centre_logits(chunk)
+            z = self._kept[chunk.number] if self._keeps_logits else self._centre_logits(chunk)
             best = _largest(z, K)
             terms, slope = self._negatives(chunk, best)
-            p = paddle.exp(terms - repeat_row(self._log_sum, terms.shape[0]))  # (n, N): softmax over the negatives
+            p = paddle.exp(terms - self._repeat(self._log_sum, terms))  # (n, N): softmax over the negatives
             p = _to_winners(p if slope is None else p * slope, z, K)  # (n K, N)
             inverse, rows = self._inverse_norms[chunk.number], self.weight[chunk.rows]
             along = paddle.matmul(p * z, weight_column).multiply_(inverse * inverse)  # (n K, 1)
@@ -240,16 +251,6 @@ class _Pass:
         grad_unit.index_add_(self._samples, 0, gradient * raw * inverse)
         across = (own - raw * inverse * cosine) * (inverse * gradient * self.classes.group.weight_share)
         grad_weight.index_add_(rows, 0, across)
-
-
-def repeat_row(row: paddle.Tensor, times: int) -> paddle.Tensor:
-    """(1, N) -> (times, N). A product of outer vectors: Paddle's CPU broadcast along rows takes ten times as long."""
-    return paddle.matmul(paddle.ones([times, 1]), row)
-
-
-def _column_sums(x: paddle.Tensor) -> paddle.Tensor:
-    """(n, N) -> (1, N)."""
-    return paddle.matmul(paddle.ones([1, x.shape[0]]), x)
 
 
 def _largest(z: paddle.Tensor, num_sub_centers: int) -> paddle.Tensor:

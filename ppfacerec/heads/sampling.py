@@ -26,10 +26,10 @@ def sample_classes(num_classes: int, rate: float, positives: np.ndarray, key: Se
     """
     num_negatives = max(int(rate * num_classes) - len(positives), 0)
     rng = np.random.default_rng(list(key))
-    others = rng.choice(num_classes - len(positives), num_negatives, replace=False, shuffle=False)
+    others = np.sort(rng.choice(num_classes - len(positives), num_negatives, replace=False, shuffle=False))
     # `others` counts the classes that are no positives; pass over the positives in between.
     others += np.searchsorted(positives - np.arange(len(positives)), others, side="right")
-    return np.sort(np.concatenate([positives, others]))
+    return np.sort(np.concatenate([positives, others]), kind="stable")  # two sorted runs, merged
 
 
 class ActiveRows:
@@ -56,8 +56,7 @@ class ActiveRows:
     @property
     def rows(self) -> paddle.Tensor:
         """Which rows of the weight the parameter holds."""
-        rows = self.classes[:, None] * self._rows_per_class + np.arange(self._rows_per_class)
-        return paddle.to_tensor(rows.flatten())
+        return paddle.to_tensor(_rows_of(self.classes, self._rows_per_class))
 
     @paddle.no_grad()
     def load(self, classes: np.ndarray) -> None:
@@ -73,7 +72,7 @@ class ActiveRows:
         self._place[new] = np.arange(first, last)
         self.classes = np.concatenate([self.classes, new])
         if len(new):
-            own = paddle.gather(self.weight, self.rows[first * K :])
+            own = paddle.gather(self.weight, paddle.to_tensor(_rows_of(new, K)))
             self.parameter[first * K : last * K].copy_(own, False)
 
     def positions(self, classes: np.ndarray) -> np.ndarray:
@@ -88,3 +87,9 @@ class ActiveRows:
             paddle.scatter_(self.weight, rows, self.parameter[: rows.shape[0]])
         self._place[self.classes] = -1
         self.classes = self.classes[:0]
+
+
+def _rows_of(classes: np.ndarray, rows_per_class: int) -> np.ndarray:
+    if rows_per_class == 1:
+        return classes
+    return (classes[:, None] * rows_per_class + np.arange(rows_per_class)).flatten()

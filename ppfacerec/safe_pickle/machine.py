@@ -167,7 +167,7 @@ class Machine:
             raise BadPickleError("a dict has a key without a value")
         target = self.top(dict)
         for key, value in zip(items[0::2], items[1::2]):
-            target[check_key(key)] = self.plain(value)
+            target[self.key(key)] = self.plain(value)
 
     # Globals and calls ----------------------------------------------------------------------------------------------
 
@@ -181,9 +181,7 @@ class Machine:
         self.push_global(module, name)
 
     def push_global(self, module: str, name: str) -> None:
-        if (module, name) not in GLOBALS:
-            raise UnsafePickleError(f"tries to import {module[:200]}.{name[:200]}")
-        self.stack.append(GLOBALS[module, name])
+        self.stack.append(self.find_global(module, name))
 
     def op_inst(self, module_and_name: str) -> None:
         raise UnsafePickleError(f"tries to import {module_and_name.replace(' ', '.', 1)[:200]}")
@@ -217,3 +215,15 @@ class Machine:
         if self.budget < 0:
             raise BadPickleError("it unfolds to far more than the file holds")
         self.stack.append(made)
+
+    # What a format built on pickle may add --------------------------------------------------------------------------
+
+    def find_global(self, module: str, name: str) -> Any:
+        """Return what a name stands for on the stack; nothing is imported."""
+        if (module, name) not in GLOBALS:
+            raise UnsafePickleError(f"tries to import {module[:200]}.{name[:200]}")
+        return GLOBALS[module, name]
+
+    def key(self, value: Any) -> Any:
+        """Return a dict's key."""
+        return check_key(value)

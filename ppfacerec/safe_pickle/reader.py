@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Union, cast
 
@@ -31,30 +32,41 @@ def load(path_or_file: PathOrFile, *, encoding: str = "bytes") -> Any:
         start = path_or_file.tell()
         size = path_or_file.seek(0, os.SEEK_END) - start
         path_or_file.seek(start)
-        return _read(_Source(path_or_file, size), where, encoding)
-    with open(Path(path_or_file), "rb", opener=_open_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path_or_file} is not a regular file (a device or a pipe). Copy its contents to a file.")
-        return _read(_Source(file, status.st_size), str(path_or_file), encoding)
+        return run(Source(path_or_file, size), where, encoding)
+    with open_file(path_or_file) as file:
+        return run(Source(file, os.fstat(file.fileno()).st_size), str(path_or_file), encoding)
 
 
 def loads(data: bytes, *, encoding: str = "bytes", where: str = "the pickle") -> Any:
     """Read one pickle from bytes; `where` is its name in messages. Else as `load`."""
-    return _read(_Source(io.BytesIO(data), len(data)), where, encoding)
+    return run(Source(io.BytesIO(data), len(data)), where, encoding)
+
+
+def open_file(path: Union[str, os.PathLike[str]]) -> BinaryIO:
+    """Open a regular file for reading bytes.
+
+    Raises:
+        ValueError: a device or a pipe, which may have no end.
+    """
+    file = open(Path(path), "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path} is not a regular file (a device or a pipe). Copy its contents to a file.")
+    return file
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would block for ever
 
 
-def _read(source: _Source, where: str, encoding: str) -> Any:
+def run(source: Source, where: str, encoding: str, machine: Callable[[str, int], Machine] = Machine) -> Any:
+    """Read the pickle at the source's position with a machine of the given kind; errors as `load`."""
     if encoding not in ENCODINGS:
         raise ValueError(f"Unknown encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}.")
     if not source.left:
         raise ValueError(f"{where} is empty (0 bytes). Copy, download or write it again.")
     try:
-        return Machine(encoding, source.size).run(cast(BinaryIO, source))
+        return machine(encoding, source.size).run(cast(BinaryIO, source))
     except UnsafePickleError as error:
         raise UnsafePickleError(
             f"{where} is not safe to open: it {error}. Nothing was run. Only plain data and NumPy arrays are read; "
@@ -67,7 +79,7 @@ def _read(source: _Source, where: str, encoding: str) -> Any:
         ) from error
 
 
-class _Source:
+class Source:
     """What pickletools reads from; never asks for more bytes than there are, whatever length the file claims."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:

@@ -17,7 +17,9 @@ FIXTURES = Path(__file__).parent / "fixtures"
 TENSORS = {
     "conv": [("weight", "weight", "matrix")],
     "linear": [("weight", "weight", "matrix"), ("bias", "bias", "bias")],
+    "linear_without_bias": [("weight", "weight", "matrix")],
     "prelu": [("_weight", "weight", "slope")],
+    "statistics": [("_mean", "running_mean", "mean"), ("_variance", "running_var", "variance")],
     "bn": [
         ("weight", "weight", "scale"),
         ("bias", "bias", "bias"),
@@ -25,6 +27,9 @@ TENSORS = {
         ("_variance", "running_var", "variance"),
     ],
 }
+
+
+LINEAR = ("linear", "linear_without_bias")
 
 
 def layers(name: str) -> list[tuple[str, str, list[int]]]:
@@ -52,10 +57,22 @@ def reference_state(name: str, gain: float, pytorch: bool = False) -> dict[str, 
     for layer, kind, shape in layers(name):
         for paddle_name, torch_name, tensor in TENSORS[kind]:
             seed_key = f"{layer}.{torch_name if pytorch else paddle_name}"
-            transposed = kind == "linear" and tensor == "matrix" and pytorch  # PyTorch stores [out, in]
+            transposed = kind in LINEAR and tensor == "matrix" and pytorch  # PyTorch stores [out, in]
             wanted = shape[::-1] if transposed else shape if tensor == "matrix" else shape[-1:]
-            value = _draw(seed_key, tensor, wanted, gain, fan_in_first=kind == "linear" and not pytorch)
+            value = _draw(seed_key, tensor, wanted, gain, fan_in_first=kind in LINEAR and not pytorch)
             state[f"{layer}.{paddle_name}"] = np.ascontiguousarray(value.T) if transposed else value
+    return state
+
+
+def pytorch_state(name: str, gain: float) -> dict[str, np.ndarray]:
+    """The state dict that PyTorch's network has for ``reference_state(name, gain, pytorch=True)``."""
+    paddle_state, state = reference_state(name, gain, pytorch=True), {}
+    for layer, kind, _ in layers(name):
+        for paddle_name, torch_name, _ in TENSORS[kind]:
+            value = paddle_state[f"{layer}.{paddle_name}"]
+            state[f"{layer}.{torch_name}"] = value.T if kind in LINEAR and value.ndim == 2 else value
+        if kind in ("bn", "statistics"):
+            state[f"{layer}.num_batches_tracked"] = np.array(5)
     return state
 
 

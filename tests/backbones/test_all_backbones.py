@@ -12,6 +12,8 @@ SMALL = {
     "MobileFaceNet": {"num_features": 16},
     "ResNet50": {"max_pool": False, "stride_list": [1, 2, 2, 2, 2], "class_num": 16},
     "IResNet18": {"num_features": 16},
+    "IR18": {"num_features": 16},
+    "MobileFaceNetInsight": {"num_features": 16},
 }
 
 
@@ -26,8 +28,11 @@ def random_faces(count: int) -> paddle.Tensor:
 
 
 def test_registry_lists_every_backbone():
-    assert BACKBONES.names() == sorted(
-        ["MobileFaceNet", "ResNet50", "IResNet18", "IResNet34", "IResNet50", "IResNet100", "IResNet200"]
+    iresnets = [f"IResNet{depth}" for depth in (18, 34, 50, 100, 200)]
+    irs = [f"IR{depth}" for depth in (18, 34, 50, 101)]
+    mobile = ["MobileFaceNet", "MobileFaceNetInsight", "MobileFaceNetInsightLarge"]
+    assert [n for n in BACKBONES.names() if "tiny_plugin" not in BACKBONES.get(n).__module__] == sorted(
+        ["ResNet50", *iresnets, *irs, *mobile]
     )
 
 
@@ -61,7 +66,7 @@ def test_static_graph_equals_eager_at_any_batch_size(net):
         assert np.abs(eager - static).max() <= 1e-5 * np.abs(eager).max()
 
 
-@pytest.mark.parametrize("name", ["MobileFaceNet", "IResNet18"])
+@pytest.mark.parametrize("name", ["MobileFaceNet", "IResNet18", "IR18", "MobileFaceNetInsight"])
 def test_images_of_another_size_are_refused(name):
     with pytest.raises(ValueError) as error:
         BACKBONES.get(name)()(paddle.zeros([2, 3, 224, 224]))

@@ -186,6 +186,21 @@ def test_amp_on_the_cpu_is_float32_and_says_so_once(tiny_net_config, log_lines):
     assert log_lines.text.count("AMP is for GPUs: on the CPU everything is computed in float32.") == 1
 
 
+def test_synchronised_batch_norm_keeps_the_keys_and_is_said_to_be_for_gpus(tiny_net_config, log_lines):
+    from ppfacerec.backbones import MobileFaceNet
+
+    plain = MobileFaceNet()
+    names, kinds = list(plain.state_dict()), [type(layer).__name__ for layer in plain.sublayers()]
+    converted = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(plain)
+    assert list(converted.state_dict()) == names
+    new_kinds = [type(layer).__name__ for layer in converted.sublayers()]
+    assert new_kinds == [
+        kind.replace("BatchNorm2D", "SyncBatchNorm").replace("BatchNorm1D", "SyncBatchNorm") for kind in kinds
+    ]
+    train(tiny_net_config(), "Global.use_sync_bn=True", "Global.eval_during_train=False")
+    assert log_lines.text.count("Global.use_sync_bn has no effect: it is for several GPUs") == 1
+
+
 def test_loss_that_is_not_finite_stops_with_the_files_of_the_batch(tiny_net_config, tmp_path):
     with pytest.raises(ValueError, match="The loss is not finite in epoch") as caught:
         train(tiny_net_config(), "Optimizer.name=SGD", "Optimizer.lr={name: Constant, learning_rate: 1e30}")
@@ -224,12 +239,29 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
         original(trainer)
         if trainer.progress.global_step == 3:
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # as from a launcher that passes on what this process got with it
 
     monkeypatch.setattr(Trainer, "_update", interrupt)
     assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_INTERRUPTED
     _, states = load_states(tmp_path / "output" / "latest")
     assert states["progress"]["global_step"] == 3
     assert f"go on with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
+
+
+def test_a_second_signal_stops_at_once(tiny_net_config, tmp_path, monkeypatch):
+    from ppfacerec import cli
+    from ppfacerec.engine import trainer as module
+
+    original = Trainer._update
+
+    def interrupt(trainer):
+        os.kill(os.getpid(), signal.SIGINT)
+        original(trainer)
+
+    monkeypatch.setattr(module, "SAME_SIGNAL_SECONDS", -1.0)
+    monkeypatch.setattr(Trainer, "_update", lambda trainer: (interrupt(trainer), interrupt(trainer)))
+    assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_INTERRUPTED
+    assert not (tmp_path / "output" / "latest.pdparams").exists()
 
 
 def test_visualdl_gets_the_scalars(tiny_net_config, tmp_path):

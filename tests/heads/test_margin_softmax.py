@@ -9,7 +9,7 @@ import paddle
 import plain_heads as plain
 import pytest
 
-from ppfacerec.heads import HEADS, ArcMargin
+from ppfacerec.heads import HEADS, ArcMargin, margin_softmax
 from ppfacerec.losses import CELoss, WeightedSum
 
 D, C, B = 8, 23, 12
@@ -20,6 +20,11 @@ OPTIONS = [
     {"num_sub_centers": 2, "interclass_filtering_threshold": 0.3},
 ]
 every_head = pytest.mark.parametrize("head", plain.HEADS, ids=lambda p: p.id)
+
+
+@pytest.fixture(params=[0, 1 << 21], ids=["computed again", "kept"], autouse=True)
+def logits_of_the_backward(request, monkeypatch):
+    monkeypatch.setattr(margin_softmax, "_MOST_KEPT", request.param)
 
 
 def batch(sub_centers=1):

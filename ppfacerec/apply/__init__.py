@@ -1,0 +1,1 @@
+"""Using a model: embeddings of images, comparing faces, searching among enrolled people, grouping."""

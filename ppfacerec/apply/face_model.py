@@ -1,0 +1,244 @@
+"""A model that embeds and compares aligned faces, whatever file it comes from.
+
+model = ppfacerec.load("output/MobileFaceNet/best_model")
+embeddings = model.embed(["a.jpg", "b.jpg"])  # (2, D), rows of length 1
+print(model.compare("a.jpg", "b.jpg"))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from ppfacerec.apply.image_files import Image, names_of, read_image
+from ppfacerec.log import progress_bar
+from ppfacerec.metrics import sum_flip
+from ppfacerec.model_info import ModelInfo, from_tree
+
+# uint8 RGB (N, 112, 112, 3) -> embeddings (N, D), as the network gives them
+Runner = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Above which cosine two faces count as the same person, and what that was measured to mean.
+
+    Attributes:
+        far: false accept rate that was asked for; None where a person chose the cosine.
+        measured_on: the sets of pairs; num_different: pairs of different people in the smallest.
+        tar: share of the pairs of one person that are found; the lowest of the sets.
+    """
+
+    cosine: float
+    far: Optional[float] = None
+    tar: float = 0.0
+    measured_on: str = ""
+    num_different: int = 0
+
+    def __str__(self) -> str:
+        if self.far is None:
+            return f"threshold {self.cosine:.3f}, chosen by you"
+        return (
+            f"threshold {self.cosine:.3f}: at most 1 in {round(1 / self.far):,} pairs of different people is wrongly "
+            f"called the same, {100 * self.tar:.1f} % of the pairs of one person are found (measured on "
+            f"{self.measured_on}, {self.num_different:,} different pairs)"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two faces compared."""
+
+    cosine: float
+    threshold: Threshold
+
+    @property
+    def is_same(self) -> bool:
+        return self.cosine > self.threshold.cosine
+
+    def __str__(self) -> str:
+        answer = "the same person" if self.is_same else "different people"
+        return f"cosine {self.cosine:.3f}: {answer} ({self.threshold})"
+
+
+class FaceModel:
+    """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
+
+    Args:
+        run: the network with its preprocessing.
+        info: of the model.
+        name: how to call it.
+    """
+
+    def __init__(self, run: Runner, info: ModelInfo, name: str) -> None:
+        self._run, self.info, self.name = run, info, name
+
+    def embed(self, images: Union[Image, Sequence[Image]], batch_size: int = 32) -> np.ndarray:
+        """Return embeddings (N, D) float32, rows of length 1; of a single image (D,).
+
+        Args:
+            images: paths, bytes of image files, or uint8 RGB arrays (112, 112, 3); one, a list, or an array of several.
+            batch_size: images that are decoded at a time.
+
+        Raises:
+            ValueError: one is no image, or not 112 x 112.
+        """
+        if isinstance(images, (str, Path, bytes)) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            return self.embed([images], batch_size)[0]
+        names = names_of(images)
+        rows = [np.zeros((0, self.info.embedding_size), np.float32)]
+        for start in range(0, len(images), batch_size):
+            part = range(start, min(start + batch_size, len(images)))
+            rows.append(self._embed(np.stack([read_image(images[i], names[i], self.info.image_size) for i in part])))
+        return np.concatenate(rows)
+
+    def embed_files(self, paths: Sequence[Path], batch_size: int = 32) -> tuple[list[Path], np.ndarray, list[str]]:
+        """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot."""
+        good: list[Path] = []
+        bad: list[str] = []
+        rows = [np.zeros((0, self.info.embedding_size), np.float32)]
+        bar: tqdm = progress_bar(range(0, len(paths), batch_size), -(-len(paths) // batch_size), "embedding", "batch")
+        for start in bar:
+            images = []
+            for path in paths[start : start + batch_size]:
+                try:
+                    images.append(read_image(path, str(path), self.info.image_size))
+                    good.append(path)
+                except ValueError as error:
+                    bad.append(str(error))
+            if images:
+                rows.append(self._embed(np.stack(images)))
+        return good, np.concatenate(rows), bad
+
+    def compare(self, first: Image, second: Image, far: float = 1e-3, threshold: Optional[float] = None) -> Comparison:
+        """Compare two faces.
+
+        Args:
+            far: the false accept rate whose threshold decides.
+            threshold: a cosine of your own instead.
+
+        Raises:
+            ValueError: as `embed`, or the model has no measured threshold for `far`.
+        """
+        chosen = Threshold(threshold) if threshold is not None else self.threshold(far)
+        left, right = self.embed([first, second])
+        return Comparison(float(left @ right), chosen)
+
+    def threshold(self, far: float = 1e-3) -> Threshold:
+        """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
+
+        Raises:
+            ValueError: the model was not evaluated, or no set has enough pairs to tell.
+        """
+        key = f"{far:.0e}".replace("e-0", "e-")
+        points = {name: by_far[key] for name, by_far in self.info.thresholds.items() if key in by_far}
+        if not points:
+            known = sorted({k for by_far in self.info.thresholds.values() for k in by_far}, key=float)
+            told = (
+                f"known are {', '.join(known)}" if known else "it was not evaluated; run tools/eval.py on its weights"
+            )
+            raise ValueError(f"{self.name} has no measured threshold for a FAR of {key}: {told}. Or give a cosine.")
+        return Threshold(
+            cosine=max(p["cosine"] for p in points.values()),
+            far=far,
+            tar=min(p["tar"] for p in points.values()),
+            measured_on=", ".join(points),
+            num_different=int(min(p["num_different"] for p in points.values())),
+        )
+
+    def _embed(self, images: np.ndarray) -> np.ndarray:
+        embeddings = self._run(images)
+        if self.info.flip_test:
+            flipped = self._run(np.ascontiguousarray(images[:, :, ::-1]))
+        else:
+            flipped = np.zeros_like(embeddings)
+        return sum_flip(embeddings, flipped, self.info.feature_normalize).astype(np.float32)
+
+
+def load(name: Union[str, Path], device: Any = "auto") -> FaceModel:
+    """Load a model: weights (a file, a name of the zoo, an https URL), an exported folder, or one of our ONNX files.
+
+    Args:
+        name: such as "output/X/best_model", "inference/" or "inference/inference.onnx".
+        device: for weights: "auto", "cpu" or "gpu". Exported models run on the CPU here.
+
+    Raises:
+        ValueError: it is missing, damaged, or nothing tells how its images are prepared.
+    """
+    path = Path(name)
+    if path.name == "inference.yml" or (path / "inference.yml").is_file():
+        return _exported(path if path.is_dir() else path.parent)
+    if path.suffix == ".onnx":
+        return _onnx(path)
+    return _weights(str(name), device)
+
+
+def _weights(name: str, device: Any) -> FaceModel:
+    import paddle
+
+    from ppfacerec.apply.loading import load_backbone
+    from ppfacerec.data.transforms import NormalizeImage
+    from ppfacerec.inference import InferenceRunner
+    from ppfacerec.runtime import choose_device, to_network_input
+
+    choose_device(device)
+    backbone, info = load_backbone(name)
+    runner = InferenceRunner(backbone)
+    normalize = NormalizeImage(info.scale, info.mean, info.std)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return runner(to_network_input(paddle.to_tensor(_channels(images, info)), normalize))
+
+    return FaceModel(run, info, name)
+
+
+def _exported(folder: Path) -> FaceModel:
+    from ppfacerec.export.onnx_format import run_onnx
+    from ppfacerec.export.paddle_format import run_paddle
+
+    path = folder / "inference.yml"
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        files, dtype, model = tree["files"], tree["input"]["dtype"], tree["model"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected what `ppfacerec export` writes (files, input, model): {error}.") from error
+    info = from_tree(model, f"{path}: model")
+    run = run_paddle(folder, onednn=True) if "paddle" in files else run_onnx(folder / files["onnx"][0])
+    return FaceModel(_prepared(run, info, dtype == "uint8"), info, str(folder))
+
+
+def _onnx(path: Path) -> FaceModel:
+    from ppfacerec.export.onnx_format import onnx_metadata, run_onnx
+
+    metadata, is_uint8 = onnx_metadata(path)
+    if "ppfacerec" not in metadata:
+        raise ValueError(
+            f"{path} does not say how its images are prepared (it was not exported by ppfacerec). Convert the weights "
+            "that it was made from, or run it with onnxruntime yourself."
+        )
+    info = from_tree(json.loads(metadata["ppfacerec"]), f"{path}: metadata")
+    return FaceModel(_prepared(run_onnx(path), info, is_uint8), info, str(path))
+
+
+def _prepared(run: Runner, info: ModelInfo, takes_pixels: bool) -> Runner:
+    """Give an exported network what its input is: pixels, or numbers prepared here."""
+    if takes_pixels:
+        return run
+    mean, std = np.asarray(info.mean, np.float32), np.asarray(info.std, np.float32)
+
+    def prepared(images: np.ndarray) -> np.ndarray:
+        values = (_channels(images, info).astype(np.float32) * np.float32(info.scale) - mean) / std
+        return run(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
+
+    return prepared
+
+
+def _channels(images: np.ndarray, info: ModelInfo) -> np.ndarray:
+    return np.ascontiguousarray(images[..., ::-1]) if info.colors == "BGR" else images

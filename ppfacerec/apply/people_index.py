@@ -1,0 +1,181 @@
+"""People by their embeddings: enrolled from images, searched exactly, kept in one .npz without pickles."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, Optional, Union
+
+import numpy as np
+
+from ppfacerec.apply.face_model import FaceModel
+from ppfacerec.weights_io.verify import spread_images
+from ppfacerec.weights_io.whole_file import written_whole
+
+UNKNOWN = "unknown"
+_SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format
+_KEYS = ("embeddings", "names", "files", "probe", "nearest_others", "model")
+_CALIBRATION_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Match:
+    """A person that was found: the cosine of the nearest of their images."""
+
+    name: str
+    cosine: float
+    file: str
+
+
+class PeopleIndex:
+    """Embeddings of named people.
+
+    Args:
+        embeddings: (N, D) float32, rows of length 1.
+        names: whose each is.
+        files: the image of each.
+        probe: (D,) the model's embedding of a fixed picture, by which the model is known again.
+        model: its name, for messages.
+        nearest_others: of up to 2,000 images, the cosine of the nearest image of another person; computed unless given.
+
+    Raises:
+        ValueError: lengths that disagree, or nobody.
+    """
+
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        names: Sequence[str],
+        files: Sequence[str],
+        probe: np.ndarray,
+        model: str,
+        nearest_others: Optional[np.ndarray] = None,
+    ) -> None:
+        if not len(names) == len(files) == len(embeddings) or not len(names):
+            raise ValueError(f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files, or nobody.")
+        order = np.argsort(np.asarray(names), kind="stable")
+        self.embeddings = np.ascontiguousarray(np.asarray(embeddings, np.float32)[order])
+        self.names, self.files = np.asarray(names)[order], np.asarray(files)[order]
+        self.probe, self.model = probe, model
+        first = np.r_[True, self.names[1:] != self.names[:-1]]
+        self._starts = np.flatnonzero(first)  # of each person, in the order of the rows
+        self.nearest_others = nearest_others if nearest_others is not None else self._nearest_others()
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @property
+    def num_people(self) -> int:
+        return len(self._starts)
+
+    def threshold(self, stranger_rate: float = 1e-2) -> Optional[float]:
+        """Return the cosine that at most this share of strangers reaches, or None where there are too few images.
+
+        A stranger is compared with every image, so that a threshold for pairs is too low here: at a FAR of 1e-3 and
+        1,000 images most strangers would be taken for someone. The enrolled people themselves tell: each image is
+        a stranger to the other people.
+
+        Args:
+            stranger_rate: the false positive identification rate, such as 1e-2.
+        """
+        count = len(self.nearest_others)
+        if count * stranger_rate < 1:
+            return None
+        return float(np.sort(self.nearest_others)[count - 1 - int(count * stranger_rate)])
+
+    def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
+        """Return the nearest people, nearest first, each by the nearest of their images; exact.
+
+        Args:
+            embedding: (D,), of length 1.
+            top: how many people.
+
+        Raises:
+            ValueError: the embedding has another length than the index's.
+        """
+        if embedding.shape != self.embeddings.shape[1:]:
+            raise ValueError(
+                f"The embedding has {embedding.shape[-1]} numbers, the index's have {self.embeddings.shape[1]}."
+            )
+        cosines = self.embeddings @ embedding.astype(np.float32)
+        by_person = np.maximum.reduceat(cosines, self._starts)
+        top = min(top, len(by_person))
+        best = np.argpartition(-by_person, top - 1)[:top]
+        best = best[np.argsort(-by_person[best], kind="stable")]
+        return [self._match(int(person), cosines) for person in best]
+
+    def _nearest_others(self) -> np.ndarray:
+        """(M,) float32; empty where there is only one person."""
+        if self.num_people < 2:
+            return np.zeros(0, np.float32)
+        rows = np.arange(len(self))
+        if len(rows) > _CALIBRATION_IMAGES:
+            rows = np.random.default_rng(0).choice(rows, _CALIBRATION_IMAGES, replace=False)
+        nearest = []
+        for row in rows:
+            cosines = self.embeddings @ self.embeddings[row]
+            nearest.append(cosines[self.names != self.names[row]].max())
+        return np.asarray(nearest, np.float32)
+
+    def _match(self, person: int, cosines: np.ndarray) -> Match:
+        start = self._starts[person]
+        end = self._starts[person + 1] if person + 1 < len(self._starts) else len(cosines)
+        row = start + int(np.argmax(cosines[start:end]))
+        return Match(str(self.names[row]), float(cosines[row]), str(self.files[row]))
+
+    def check_model(self, model: FaceModel) -> None:
+        """Refuse another model than the one that the index was made with; another format of the same one will do.
+
+        Raises:
+            ValueError: its embedding of the probe is another one.
+        """
+        probe = probe_of(model)
+        if probe.shape != self.probe.shape or float(probe @ self.probe) < _SAME_MODEL:
+            raise ValueError(
+                f"The index was made with another model ({self.model}) than {model.name}; their embeddings cannot be "
+                "compared. Enroll again, or give that model."
+            )
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write it as .npz; the file appears whole or not at all."""
+        with written_whole(path) as file:
+            np.savez(
+                file, embeddings=self.embeddings, names=self.names, files=self.files, probe=self.probe,
+                nearest_others=self.nearest_others,
+                model=np.array(json.dumps({"name": self.model})),
+            )  # fmt: skip
+
+
+def probe_of(model: FaceModel) -> np.ndarray:
+    """The model's embedding (D,) of a fixed picture."""
+    picture = np.rint((spread_images(2)[1] + 1) * 127.5).astype(np.uint8)
+    return model.embed(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+
+
+def read_index(path: Union[str, Path]) -> PeopleIndex:
+    """Read an index; nothing in it is unpickled.
+
+    Raises:
+        ValueError: it is missing, damaged, or no index.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            missing = [key for key in _KEYS if key not in content]
+            if missing:
+                raise ValueError(f"it has no {', '.join(missing)}")
+            embeddings, names, files, probe, nearest_others = (content[key] for key in _KEYS[:5])
+            model = str(json.loads(str(content["model"]))["name"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        _fail(path, str(error))
+    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or names.dtype.kind != "U" or files.dtype.kind != "U":
+        _fail(path, "its embeddings are no matrix, or its names no texts")
+    if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not np.isfinite(embeddings).all():
+        _fail(path, "its probe does not fit, or its embeddings are not finite")
+    return PeopleIndex(embeddings, names, files, probe, model, nearest_others)
+
+
+def _fail(path: Union[str, Path], what: str) -> NoReturn:
+    raise ValueError(f"{path} is no index of people ({what}). Make it again with `ppfacerec infer enroll`.")

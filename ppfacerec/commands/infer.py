@@ -1,0 +1,194 @@
+"""``ppfacerec infer embed | compare | enroll | search | cluster``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ppfacerec.log import logger, table
+
+if TYPE_CHECKING:
+    from ppfacerec.apply.face_model import FaceModel
+    from ppfacerec.apply.people_index import PeopleIndex
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+    for name, (help_text, add_arguments, run_task) in _TASKS.items():
+        task = tasks.add_parser(name, help=help_text, description=help_text)
+        task.add_argument(
+            "--model", required=True, metavar="MODEL",
+            help="weights such as output/X/best_model, an exported folder, a name of `ppfacerec models`",
+        )  # fmt: skip
+        task.add_argument("--batch-size", type=int, default=32, metavar="N")
+        add_arguments(task)
+        task.set_defaults(run_task=run_task)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    if parsed.batch_size < 1:
+        raise ValueError(f"--batch-size: expected a whole number of at least 1, found {parsed.batch_size}.")
+    task: Callable[[argparse.Namespace], int] = parsed.run_task
+    return task(parsed)
+
+
+def _images_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, or .txt lists of aligned faces")
+
+
+def _threshold_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--far", type=float, default=1e-3, help="false accept rate of the threshold; 1e-3 unless told")
+    parser.add_argument("--threshold", type=float, metavar="COSINE", help="a threshold of your own instead")
+
+
+def _embed_arguments(parser: argparse.ArgumentParser) -> None:
+    _images_argument(parser)
+    parser.add_argument("--out", required=True, metavar="FILE.npz", help="embeddings (N, D) and their files")
+
+
+def _embed(parsed: argparse.Namespace) -> int:
+    from ppfacerec.apply.face_model import load
+    from ppfacerec.weights_io.whole_file import written_whole
+
+    files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size)
+    with written_whole(parsed.out) as file:
+        np.savez(file, embeddings=embeddings, files=np.array([str(f) for f in files]))
+    logger.info("Written: %s, %d embeddings of %d numbers", parsed.out, *embeddings.shape)
+    return 0
+
+
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A")
+    parser.add_argument("second", metavar="B")
+    _threshold_arguments(parser)
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from ppfacerec.apply.face_model import load
+
+    print(load(parsed.model).compare(parsed.first, parsed.second, parsed.far, parsed.threshold))
+    return 0
+
+
+def _enroll_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", help="a folder of images for each person: FOLDER/anna/1.jpg")
+    parser.add_argument("--index", required=True, metavar="PEOPLE.npz")
+
+
+def _enroll(parsed: argparse.Namespace) -> int:
+    from ppfacerec.apply.face_model import load
+    from ppfacerec.apply.image_files import person_of
+    from ppfacerec.apply.people_index import PeopleIndex, probe_of
+
+    model = load(parsed.model)
+    files, embeddings = _embed_files(model, [parsed.folder], parsed.batch_size)
+    names = [person_of(file, Path(parsed.folder)) for file in files]
+    index = PeopleIndex(embeddings, names, list(map(str, files)), probe_of(model), parsed.model)
+    index.save(parsed.index)
+    logger.info("Written: %s, %d people, %d images", parsed.index, index.num_people, len(index))
+    return 0
+
+
+def _search_arguments(parser: argparse.ArgumentParser) -> None:
+    _images_argument(parser)
+    parser.add_argument("--index", required=True, metavar="PEOPLE.npz")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="people shown; 5 unless told")
+    parser.add_argument(
+        "--strangers", type=float, default=1e-2, metavar="RATE",
+        help="share of strangers that may be taken for someone enrolled; 0.01 unless told",
+    )  # fmt: skip
+    parser.add_argument("--threshold", type=float, metavar="COSINE", help="a threshold of your own instead")
+
+
+def _search(parsed: argparse.Namespace) -> int:
+    from ppfacerec.apply.face_model import load
+    from ppfacerec.apply.people_index import UNKNOWN, read_index
+
+    if parsed.top < 1:
+        raise ValueError(f"--top: expected a whole number of at least 1, found {parsed.top}.")
+    if not 0 < parsed.strangers < 1:
+        raise ValueError(f"--strangers: expected a number between 0 and 1, found {parsed.strangers}.")
+    model, index = load(parsed.model), read_index(parsed.index)
+    index.check_model(model)
+    cosine, words = _search_threshold(parsed, model, index)
+    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size)
+    rows = []
+    for file, embedding in zip(files, embeddings):
+        matches = index.search(embedding, parsed.top)
+        answer = matches[0].name if matches[0].cosine > cosine else UNKNOWN
+        rows.append([str(file), answer, ", ".join(f"{m.name} {m.cosine:.3f}" for m in matches)])
+    print(table(["image", "person", f"nearest {parsed.top}"], rows))
+    print(f"\n{words}")
+    return 0
+
+
+def _search_threshold(parsed: argparse.Namespace, model: FaceModel, index: PeopleIndex) -> tuple[float, str]:
+    """The cosine below which a face is unknown, and what it means."""
+    if parsed.threshold is not None:
+        return parsed.threshold, f"Threshold {parsed.threshold:.3f}, chosen by you."
+    cosine = index.threshold(parsed.strangers)
+    if cosine is not None:
+        return cosine, (
+            f"Threshold {cosine:.3f}: about 1 stranger in {round(1 / parsed.strangers):,} is taken for someone "
+            f"enrolled (measured on {len(index.nearest_others):,} enrolled images, each against the other people)."
+        )
+    pairs = model.threshold()
+    return pairs.cosine, (
+        f"The index has too few images to tell how strangers fare ({len(index)}). T{str(pairs)[1:]}. A stranger is "
+        f"compared with {len(index)} images, so about 1 in {max(round(1 / (len(index) * (pairs.far or 1))), 1):,} may "
+        "be taken for someone."
+    )
+
+
+def _cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    _images_argument(parser)
+    parser.add_argument("--out", metavar="FILE.csv", help="write image,cluster lines")
+    _threshold_arguments(parser)
+
+
+def _cluster(parsed: argparse.Namespace) -> int:
+    import csv
+    import io
+
+    from ppfacerec.apply.clusters import cluster
+    from ppfacerec.apply.face_model import load
+    from ppfacerec.weights_io.whole_file import written_whole
+
+    model = load(parsed.model)
+    threshold = parsed.threshold if parsed.threshold is not None else model.threshold(parsed.far).cosine
+    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size)
+    labels = cluster(embeddings, threshold)
+    if parsed.out:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *zip(files, labels.tolist())])
+        with written_whole(parsed.out) as file:
+            file.write(text.getvalue().encode())
+        logger.info("Written: %s", parsed.out)
+    sizes = np.bincount(labels)
+    rows = [[str(k), str(size), str(files[int(np.argmax(labels == k))])] for k, size in enumerate(sizes)]
+    print(table(["cluster", "images", "first"], rows))
+    return 0
+
+
+def _embed_files(model: FaceModel, images: list[str], batch_size: int) -> tuple[list[Path], np.ndarray]:
+    from ppfacerec.apply.image_files import find_images
+
+    files, embeddings, bad = model.embed_files(find_images(images), batch_size)
+    for line in bad:
+        logger.warning("Left out: %s", line)
+    if not files:
+        raise ValueError(f"None of the {len(bad)} images can be embedded; the log says why.")
+    return files, embeddings
+
+
+_TASKS = {
+    "embed": ("Embeddings of images into a file.", _embed_arguments, _embed),
+    "compare": ("Are two faces of the same person?", _compare_arguments, _compare),
+    "enroll": ("Make an index of people from a folder each.", _enroll_arguments, _enroll),
+    "search": ("Who is it, among enrolled people?", _search_arguments, _search),
+    "cluster": ("Group images by person.", _cluster_arguments, _cluster),
+}

@@ -1,0 +1,42 @@
+"""``ppfacerec convert-weights`` and ``ppfacerec models``."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="SRC", help="a file of weights, a name of `ppfacerec models`, or an https URL"
+    )
+    parser.add_argument("target", metavar="DST", help="the file to write: .pdparams or .safetensors")
+    parser.add_argument(
+        "--from", dest="source_name", default="auto", choices=["auto", "paddleclas", "insightface", "adaface", "plsc"],
+        help="whose weights they are; found out unless told",
+    )  # fmt: skip
+    parser.add_argument("--verify", action="store_true", help="run one batch through our network and the source")
+    parser.add_argument("--reference", metavar="FILE.onnx", help="run this as the source, with onnxruntime")
+    parser.add_argument(
+        "--allow-mismatch", action="store_true", help="write what matched, and initial values for the rest"
+    )
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    from ppfacerec.weights_io.convert import convert_weights
+
+    convert_weights(
+        arguments.source, arguments.target, arguments.source_name, arguments.verify, arguments.reference,
+        arguments.allow_mismatch,
+    )  # fmt: skip
+    return 0
+
+
+def no_arguments(parser: argparse.ArgumentParser) -> None:
+    """`models` takes none."""
+
+
+def models(arguments: argparse.Namespace) -> int:
+    from ppfacerec.weights_io.zoo import zoo_table
+
+    print(zoo_table())
+    return 0

@@ -1,0 +1,98 @@
+"""From sections of a config to the parts of a training that need more than a constructor's call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import paddle
+
+from ppfacerec import distributed
+from ppfacerec.config import Config
+from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
+from ppfacerec.data.bad_images import BadImages
+from ppfacerec.data.datasets import TrainDataset, check_readable
+from ppfacerec.data.loader import TrainLoader
+from ppfacerec.data.transforms import Pipeline
+from ppfacerec.log import logger
+from ppfacerec.losses import LOSSES, WeightedSum
+from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
+from ppfacerec.recognizer import FaceRecognizer
+
+
+def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
+    """The training set, read and checked, with its sampler and transforms."""
+    section = config.DataLoader.Train
+    assert section is not None, "checked by load_config"
+    class_num = config.Arch.Head.kwargs.get("class_num")
+    dataset = TRAIN_DATASETS.build(section.dataset, class_num=class_num)
+    bad_images = BadImages(section.loader.on_bad_image, section.loader.max_bad_images, output_dir / "bad_images.txt")
+    check_readable(dataset, bad_images.skip)  # a wrong image_root shows now, not after an evaluation
+    sampler = SAMPLERS.build(
+        section.sampler, num_samples=len(dataset), seed=config.Global.seed,
+        rank=distributed.rank(), world_size=distributed.world_size(),
+    )  # fmt: skip
+    logger.info(
+        "Training set: %d images, labels 0 to %d, %d lines that name no image left out; %d iterations an epoch",
+        len(dataset), dataset.num_classes - 1, getattr(dataset, "num_skipped", 0), len(sampler),
+    )  # fmt: skip
+    if class_num is None:
+        logger.info("Arch.Head.class_num is not given: the %d of the data are taken.", dataset.num_classes)
+    elif dataset.num_classes < class_num:
+        logger.warning("Arch.Head.class_num is %d, but the labels end at %d.", class_num, dataset.num_classes - 1)
+    _write_label_map(dataset, output_dir)
+    return TrainLoader(
+        dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers, config.Global.seed,
+        bad_images, section.loader.persistent_workers, section.loader.prefetch_factor,
+    )  # fmt: skip
+
+
+def _write_label_map(dataset: TrainDataset, output_dir: Path) -> None:
+    """Where `relabel` numbered the classes anew: which label of the file each class of the head is."""
+    original = getattr(dataset, "original_labels", None)
+    if original is None or distributed.rank() != 0:
+        return
+    path = output_dir / "label_map.txt"
+    path.write_text("".join(f"{new}\t{old}\n" for new, old in enumerate(original)))
+    logger.info("Classes were numbered anew; which label of the file each one was is in %s.", path)
+
+
+def build_losses(config: Config) -> WeightedSum:
+    """The sum of `Loss.Train`."""
+    assert config.Loss is not None, "checked by load_config"
+    losses = {}
+    for spec in config.Loss.Train:
+        kwargs = {k: v for k, v in spec.kwargs.items() if k != "weight"}
+        losses[spec.name] = (LOSSES.get(spec.name)(**kwargs), float(spec.kwargs.get("weight", 1.0)))
+    return WeightedSum(losses)
+
+
+def build_optimizer(config: Config, recognizer: FaceRecognizer) -> paddle.optimizer.Optimizer:
+    """The optimizer over the trained parameters, in groups with and without weight decay."""
+    section = config.Optimizer
+    assert section is not None, "checked by load_config"
+    default = OPTIMIZERS.signature(section.spec.name).parameters["weight_decay"].default
+    decay = section.spec.kwargs.get("weight_decay", default)
+    groups = parameter_groups([recognizer], decay, section.one_dim_param_no_weight_decay)
+    return OPTIMIZERS.build(section.spec, groups=groups, clip_norm=section.clip_norm)
+
+
+def build_schedule(config: Config, loader: TrainLoader) -> Callable[[int], float]:
+    """The schedule by optimizer step, scaled to the total batch where ``base_batch_size`` is given."""
+    section, glob = config.Optimizer, config.Global
+    assert section is not None, "checked by load_config"
+    kwargs = {k: v for k, v in section.lr.kwargs.items() if k != "base_batch_size"}
+    steps = -(-len(loader) // glob.update_freq)
+    schedule = SCHEDULES.get(section.lr.name)(**kwargs, epochs=glob.epochs, steps_per_epoch=steps)
+    total = loader.sampler.global_batch_size * glob.update_freq
+    base = section.lr.kwargs.get("base_batch_size")
+    if base is None:
+        logger.info(
+            "Total batch %d (%d a process x %d processes x update_freq %d), learning rate %g as given. "
+            "PaddleClas's 4e-3 is for a total batch of 1024; Optimizer.lr.base_batch_size: 1024 would scale it.",
+            total, loader.sampler.batch_size, distributed.world_size(), glob.update_freq, schedule.learning_rate,
+        )  # fmt: skip
+        return schedule
+    factor = total / base
+    logger.info("Total batch %d: learning rates times %g (base_batch_size %d).", total, factor, base)
+    return lambda step: schedule(step) * factor

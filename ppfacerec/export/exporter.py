@@ -1,0 +1,124 @@
+"""Export with a parity gate: what differs from eager is not written."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import paddle
+import yaml
+from paddle import nn
+
+from ppfacerec import __version__
+from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork
+from ppfacerec.export.onnx_format import run_onnx, save_onnx
+from ppfacerec.export.paddle_format import STEM, run_paddle, save_paddle
+from ppfacerec.log import logger
+from ppfacerec.model_info import ModelInfo
+from ppfacerec.weights_io.verify import TOLERANCE, relative_difference, spread_images
+
+ExportFormat = Literal["paddle", "onnx", "both"]
+EXPORT_FORMATS = ("paddle", "onnx", "both")
+ONNX_FILE = "inference.onnx"
+DESCRIPTION = "inference.yml"
+_BATCHES = (1, 3, 8)  # numbers of images at which the gate compares
+
+
+def export_model(
+    backbone: nn.Layer,
+    info: ModelInfo,
+    folder: Path,
+    export_format: ExportFormat = "paddle",
+    uint8_input: bool = False,
+) -> list[Path]:
+    """Write an inference model and ``inference.yml``; return the files.
+
+    Args:
+        backbone: with its weights; put into eval mode.
+        info: preprocessing and thresholds, which go along.
+        folder: ``Global.save_inference_dir``; made where it is missing, and only filled by an export that passes.
+        export_format: Paddle's inference model, ONNX, or both.
+        uint8_input: the graph takes (N, 112, 112, 3) uint8 RGB pixels and prepares them itself.
+
+    Raises:
+        ValueError: the exported model differs from eager by more than 1e-4 of the largest number.
+        ImportError: a package for ONNX is missing.
+    """
+    backbone.eval()
+    network = ExportedNetwork(backbone, info, uint8_input)
+    inputs = parity_inputs(uint8_input)
+    with paddle.no_grad():
+        expected = network(paddle.to_tensor(inputs)).numpy()
+    _check_spread(expected)
+    with tempfile.TemporaryDirectory(prefix="ppfacerec_export_") as temporary:
+        work = Path(temporary)
+        files: dict[str, Any] = {"paddle": save_paddle(network, work)}
+        if export_format != "onnx":
+            for onednn in (False, True):
+                runner = "Paddle Inference" + (" with oneDNN" if onednn else "")
+                _gate(runner, run_paddle(work, onednn), inputs, expected)
+        if export_format != "paddle":
+            save_onnx(work / STEM, work / ONNX_FILE, replace(info, config=None))
+            _gate("onnxruntime", run_onnx(work / ONNX_FILE), inputs, expected)
+            files["onnx"] = [ONNX_FILE]
+        if export_format == "onnx":
+            del files["paddle"]
+        (work / DESCRIPTION).write_text(_description(info, files, uint8_input), encoding="utf-8")
+        names = [name for kind in files.values() for name in kind] + [DESCRIPTION]
+        return [_moved(work / name, folder / name) for name in names]
+
+
+def parity_inputs(uint8_input: bool) -> np.ndarray:
+    """Pictures that differ much from each other, as the graph takes them."""
+    images = spread_images(max(_BATCHES))
+    if not uint8_input:
+        return images
+    return np.ascontiguousarray(np.rint((images + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def _check_spread(embeddings: np.ndarray) -> None:
+    """A network that gives the same for every picture would pass any comparison."""
+    if not np.isfinite(embeddings).all():
+        raise ValueError("The network's embeddings are not finite numbers; nothing is exported. Check the weights.")
+    spread = np.abs(embeddings - embeddings[:1]).max() / max(np.abs(embeddings).max(), 1e-30)
+    if spread < 10 * TOLERANCE:
+        raise ValueError(
+            f"The network gives nearly the same embedding for pictures that differ much (by {spread:.0e} of the "
+            "largest number); nothing is exported. Check the weights."
+        )
+
+
+def _gate(runner: str, run: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray, expected: np.ndarray) -> None:
+    worst = max(relative_difference(expected[:count], run(inputs[:count])) for count in _BATCHES)
+    if not worst <= TOLERANCE:
+        raise ValueError(
+            f"The exported model, run by {runner}, differs from eager by {worst:.1e} of the largest number (allowed: "
+            f"{TOLERANCE:.0e}); nothing was written."
+        )
+    logger.info("Parity: %s differs from eager by %.1e of the largest number", runner, worst)
+
+
+def _description(info: ModelInfo, files: dict[str, Any], uint8_input: bool) -> str:
+    layout = {"dtype": "uint8", "shape": [None, 112, 112, 3], "values": "RGB pixels"}
+    if not uint8_input:
+        values = f"{info.colors} pixels, (x * scale - mean) / std"
+        layout = {"dtype": "float32", "shape": [None, 3, 112, 112], "values": values}
+    tree = {
+        "ppfacerec": __version__,
+        "files": files,
+        "input": {"name": INPUT, **layout},
+        "output": {"name": OUTPUT, "shape": [None, info.embedding_size], "values": "not normalised"},
+        "model": info.to_tree(),
+    }
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _moved(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(str(source), str(target))
+    return target

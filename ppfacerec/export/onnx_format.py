@@ -1,0 +1,132 @@
+"""ONNX: paddle2onnx translates the program, onnxruntime folds constants and batch norms, any batch size stays.
+
+A batch norm in front of a padded convolution (IResNet, IR) cannot be folded: the padding is not normalised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import paddle
+
+from ppfacerec.export.network import INPUT, OUTPUT
+from ppfacerec.inference import program_file
+from ppfacerec.model_info import ModelInfo
+
+OPSET, IR_VERSION = 13, 8
+NEEDED = 'ONNX needs more packages: pip install "ppfacerec[onnx]" (paddle2onnx, onnx, onnxruntime)'
+
+
+def save_onnx(prefix: Path, target: Path, info: ModelInfo) -> None:
+    """Translate an inference model to ONNX.
+
+    Args:
+        prefix: Paddle's inference model, without suffix.
+        target: the file to write.
+        info: goes into the file's metadata, as JSON under "ppfacerec".
+
+    Raises:
+        ImportError: a package is missing; the message says how to install it.
+        ValueError: Paddle is older than 3, or paddle2onnx cannot translate the program.
+    """
+    if paddle.__version__.split(".")[0] == "2":
+        raise ValueError(
+            f"ONNX export needs Paddle 3 (paddle2onnx 2 reads its programs), this is {paddle.__version__}. Export the "
+            "weights with Paddle 3, they are the same."
+        )
+    onnx, onnxruntime, paddle2onnx = (_needed(name) for name in ("onnx", "onnxruntime", "paddle2onnx"))
+    raw = target.with_name(f"{target.name}.raw")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            paddle2onnx.export(
+                str(program_file(prefix)), f"{prefix}.pdiparams", str(raw), opset_version=OPSET, enable_optimize=False,
+                optimize_tool="None",
+            )  # fmt: skip
+        if not raw.is_file():
+            raise ValueError("it wrote no file")
+        _fold(onnxruntime, raw, target)
+    except (RuntimeError, UnboundLocalError, ValueError, OSError) as error:
+        raise ValueError(f"paddle2onnx cannot translate this network: {error}") from error
+    finally:
+        raw.unlink(missing_ok=True)
+    _finish(onnx, target, info)
+
+
+def run_onnx(path: Path, num_threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs an ONNX file on the CPU.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+    """
+    onnxruntime = _needed("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = num_threads, 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(images: np.ndarray) -> np.ndarray:
+        output: np.ndarray = session.run(None, {name: images})[0]
+        return output
+
+    return run
+
+
+def onnx_metadata(path: Path) -> tuple[dict[str, str], bool]:
+    """Return an ONNX file's metadata, and whether it takes uint8 pixels.
+
+    Raises:
+        ValueError: the file is missing or no ONNX model.
+        ImportError: onnxruntime is not installed.
+    """
+    onnxruntime = _needed("onnxruntime")
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist.")
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common class of their own
+        raise ValueError(f"{path} is no ONNX model that onnxruntime can run: {error}") from error
+    return dict(session.get_modelmeta().custom_metadata_map), "uint8" in session.get_inputs()[0].type
+
+
+def _needed(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"{NEEDED}: {error}") from error
+
+
+def _fold(onnxruntime: ModuleType, source: Path, target: Path) -> None:
+    """onnxruntime's basic optimisations keep to standard operators: constants, identities, convolution + batch norm."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath, options.log_severity_level = str(target), 3
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _finish(onnx: ModuleType, path: Path, info: ModelInfo) -> None:
+    """Names that a person reads, metadata, and only the operator set that is used; then onnx's own check."""
+    model = onnx.load(str(path))
+    graph = model.graph
+    renamed = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for value, name in ((graph.input[0], INPUT), (graph.output[0], OUTPUT)):
+        value.name = name
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.value_info[:]
+    used = {node.domain for node in graph.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    model.ir_version, model.producer_name = IR_VERSION, "ppfacerec"
+    onnx.helper.set_model_props(model, {"ppfacerec": json.dumps(info.to_tree())})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))

@@ -1,0 +1,227 @@
+"""Weights from a file of any of the formats, under Paddle's names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Optional, Union
+
+import numpy as np
+
+from ppfacerec import safe_pickle
+from ppfacerec.registry import Spec
+from ppfacerec.safe_pickle.reader import open_file
+from ppfacerec.weights_io.architecture import identify
+from ppfacerec.weights_io.names import (
+    PYTORCH_WRAPPERS,
+    from_fresresnet,
+    from_pytorch,
+    is_pytorch,
+    split_head,
+)
+from ppfacerec.weights_io.safetensors_file import read_safetensors
+from ppfacerec.weights_io.torch_file import TorchFile
+from ppfacerec.weights_io.torch_machine import Unread
+from ppfacerec.weights_io.torch_tensors import TensorView
+
+Source = Literal["paddleclas", "insightface", "adaface", "plsc"]
+Format = Literal["paddle", "torch", "safetensors"]
+
+# Where programs put the state dict in a checkpoint, in the order in which they are looked for.
+_NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net")
+_INSIGHTFACE_HEAD = "state_dict_softmax_fc"  # of train_v2.py: the rank's share of the class centres, (C / ranks, D)
+# What paddle.save adds to a state dict.
+_PADDLE_EXTRAS = ("StructuredToParameterName@@",)
+_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict from elsewhere, with Paddle's names and layouts.
+
+    Attributes:
+        backbone: arrays by name, without ``backbone.``.
+        head: the head's arrays by name, without ``head.``: class centres ``weight`` (D, C), and what else it keeps.
+        format: of the file.
+        source: whose program wrote them, as far as the names tell.
+        arch: the backbone with its arguments, or None where the names are of no known network.
+    """
+
+    path: str
+    backbone: Mapping[str, np.ndarray]
+    head: Mapping[str, np.ndarray]
+    format: Format
+    source: Optional[Source]
+    arch: Optional[Spec]
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """All arrays under a ``FaceRecognizer``'s names."""
+        state = {f"backbone.{name}": array for name, array in self.backbone.items()}
+        return {**state, **{f"head.{name}": array for name, array in self.head.items()}}
+
+
+def read_any(path: Union[str, Path]) -> Weights:
+    """Read .pdparams, a PyTorch file, safetensors, or a folder of PLSC's with a .pdparam for each parameter.
+
+    Nothing of the file is run or imported. Half precision becomes float32.
+
+    Raises:
+        ValueError: the file is damaged, holds no state dict, or would run something.
+    """
+    path = str(path)
+    file_format = _format_of(path)
+    state, head = _read(path, file_format)
+    pytorch = file_format == "torch" or is_pytorch(state)
+    backbone, rest = split_head(state, PYTORCH_WRAPPERS if pytorch else ())
+    if pytorch:  # AdaFace's class centres are called kernel, and are (D, C) like ours
+        backbone = from_pytorch(backbone)
+        centres = head if head is not None else rest.get("kernel")
+        rest = {} if centres is None else {"weight": centres}
+    else:
+        backbone = from_fresresnet({name.removeprefix("backbone."): array for name, array in backbone.items()})
+    arch = identify(backbone)
+    source = _source_of(arch, pytorch, has_wrapper=any(name.startswith("backbone.") for name in state))
+    return Weights(path, _floats(backbone), _floats(rest), file_format, source, arch)
+
+
+def raw_state(path: Union[str, Path]) -> dict[str, np.ndarray]:
+    """The state dict as it is in the file, under the source's names."""
+    return _read(str(path), _format_of(str(path)))[0]
+
+
+def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]]:
+    if file_format == "torch":
+        return _torch_state(path)
+    if file_format == "safetensors":
+        return read_safetensors(path)[0], None
+    return (_folder_state(path) if Path(path).is_dir() else _paddle_state(path)), None
+
+
+def _format_of(path: str) -> Format:
+    if Path(path).is_dir():
+        return "paddle"
+    with open_file(path) as file:
+        head = file.read(16)
+    if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
+        return "torch"
+    return "safetensors" if head[8:9] == b"{" and head[6:8] == b"\0\0" else "paddle"
+
+
+def _source_of(arch: Optional[Spec], pytorch: bool, has_wrapper: bool) -> Optional[Source]:
+    if arch is None:
+        return None
+    if re.fullmatch(r"IR\d+", arch.name):
+        return "adaface"
+    if pytorch:
+        return "insightface"
+    return "paddleclas" if has_wrapper or arch.name in ("MobileFaceNet", "ResNet50") else "plsc"
+
+
+def _floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """float32, in one piece; integers stay what they are, but for bfloat16, which Paddle saves as uint16."""
+    result = {}
+    for name, array in state.items():
+        if array.dtype == np.uint16:
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        result[name] = np.asarray(array, np.float32 if array.dtype.kind == "f" else None, order="C")
+    return result
+
+
+def _paddle_state(path: str) -> dict[str, np.ndarray]:
+    content = safe_pickle.load(path)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: expected a dict of arrays (a state dict), found {type(content).__name__}.")
+    arrays = {str(k): np.asarray(v) for k, v in content.items() if k not in _PADDLE_EXTRAS}
+    not_arrays = [k for k, v in arrays.items() if v.dtype.kind not in "fiub"]
+    if not arrays or not_arrays:
+        raise ValueError(f"{path}: expected a dict of arrays, found {not_arrays[:3] or 'an empty one'}.")
+    return arrays
+
+
+def _folder_state(path: str) -> dict[str, np.ndarray]:
+    """PLSC's older checkpoints: `name.pdparam` is paddle.save of one tensor, which pickles as (name, array)."""
+    state = {}
+    for file in sorted(Path(path).glob("*.pdparam")):
+        content = safe_pickle.load(file)
+        array = content[1] if isinstance(content, tuple) and len(content) == 2 else content
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{file}: expected one array, found {type(array).__name__}.")
+        state[file.name[: -len(".pdparam")]] = array
+    if not state:
+        raise ValueError(f"{path} is a folder without *.pdparam files; give a file of weights.")
+    return {name: array for name, array in state.items() if "dist@" not in name}  # a rank's share of the classes
+
+
+def _torch_state(path: str) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]]:
+    """The state dict of a PyTorch file and, where insightface's checkpoint has one, its head as (D, C)."""
+    with TorchFile(path) as file:
+        views = _state_views(file.tree)
+        if not views:
+            raise ValueError(
+                f"{path}: no tensors found where a state dict should be ({_contents(file.tree)}). Save the "
+                "network's state_dict() with torch.save; a frozen TorchScript module has none any more."
+            )
+        _check_size(path, views, file.max_bytes)
+        return {name: view.numpy() for name, view in views.items()}, _insightface_head(path, file.tree)
+
+
+def _state_views(tree: Any) -> dict[str, TensorView]:
+    if not isinstance(tree, dict):
+        return {}
+    if isinstance(tree, Unread):  # a TorchScript module
+        return _module_views(tree, "")
+    if any(isinstance(value, TensorView) for value in tree.values()):
+        return {str(name): value for name, value in tree.items() if isinstance(value, TensorView)}
+    for key in _NESTED:
+        found = _state_views(tree.get(key))
+        if found:
+            return found
+    return {}
+
+
+def _module_views(module: Mapping[Any, Any], prefix: str) -> dict[str, TensorView]:
+    views: dict[str, TensorView] = {}
+    for name, value in module.items():
+        if isinstance(value, TensorView):
+            views[f"{prefix}{name}"] = value
+        elif isinstance(value, Unread):
+            views.update(_module_views(value, f"{prefix}{name}."))
+    return views
+
+
+def _check_size(path: str, views: Mapping[str, TensorView], max_bytes: int) -> None:
+    if sum(view.nbytes for view in views.values()) > max_bytes:
+        raise ValueError(f"{path}: its tensors are views of each other and unfold to far more than the file holds.")
+
+
+def _insightface_head(path: str, tree: Any) -> Optional[np.ndarray]:
+    """Class centres of ``checkpoint_gpu_0.pt`` and its siblings: rank r has the r-th share of the classes."""
+    first = _head_share(tree)
+    if first is None:
+        return None
+    shares = [first.numpy()]
+    match = re.fullmatch(r"(.*checkpoint_gpu_)0(\.pt)", Path(path).name)
+    while match:
+        sibling = Path(path).with_name(f"{match[1]}{len(shares)}{match[2]}")
+        if not sibling.is_file():
+            break
+        with TorchFile(str(sibling)) as file:
+            share = _head_share(file.tree)
+            if share is None or share.shape[1:] != first.shape[1:]:
+                raise ValueError(f"{sibling}: its share of the head does not continue {path}'s.")
+            shares.append(share.numpy())
+    return np.ascontiguousarray(np.concatenate(shares).T, np.float32)
+
+
+def _head_share(tree: Any) -> Optional[TensorView]:
+    part = tree.get(_INSIGHTFACE_HEAD) if isinstance(tree, dict) else None
+    weight = part.get("weight") if isinstance(part, dict) else None
+    return weight if isinstance(weight, TensorView) and len(weight.shape) == 2 else None
+
+
+def _contents(tree: Any) -> str:
+    if not isinstance(tree, dict):
+        return f"it holds a {type(tree).__name__}"
+    return f"it holds a dict with {', '.join(map(str, list(tree)[:6])) or 'nothing'}"

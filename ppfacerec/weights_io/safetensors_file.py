@@ -1,0 +1,114 @@
+"""safetensors: eight bytes with the length of a JSON header, the header, the numbers. Read and written here.
+
+The ``safetensors`` package comes with Paddle 3 but not with 2.6, and refuses bfloat16 for NumPy; the format is small.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Optional, Union
+
+import numpy as np
+
+from ppfacerec.safe_pickle.reader import open_file
+from ppfacerec.weights_io.whole_file import written_whole
+
+_MAX_HEADER = 100_000_000  # the format's own limit
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "uint16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+_NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
+
+
+def read_safetensors(path: Union[str, Path]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the tensors, bfloat16 as float32, and the metadata.
+
+    Raises:
+        ValueError: the header is no header, or does not describe the bytes behind it exactly.
+    """
+    with open_file(str(path)) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        if not 2 <= length <= min(size - 8, _MAX_HEADER):
+            _fail(path, f"its header should have {length} bytes, the file has {size}")
+        try:
+            header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+        except (ValueError, RecursionError) as error:
+            _fail(path, f"its header is no JSON ({error})")
+        if not isinstance(header, dict):
+            _fail(path, "its header is no JSON object")
+        data = file.read()
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        _fail(path, "its metadata are no texts")
+    _check_layout(path, header, len(data))
+    return {name: _tensor(data, entry) for name, entry in header.items()}, metadata
+
+
+def write_safetensors(
+    path: Union[str, Path],
+    arrays: Mapping[str, np.ndarray],
+    metadata: Optional[Mapping[str, str]] = None,
+) -> None:
+    """Write arrays; the file appears whole or not at all."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        entries[name] = {"dtype": _NAMES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the numbers begin at a multiple of eight
+    with written_whole(path) as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+
+
+def _check_layout(path: Union[str, Path], header: Mapping[str, Any], size: int) -> None:
+    """Every tensor has the bytes of its shape, and together they cover the data without gap or overlap."""
+    position = 0
+    try:
+        entries = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+        for name, entry in entries:
+            (start, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
+            if dtype not in _DTYPES:
+                _fail(path, f"tensor '{name}' has the dtype {dtype}; read are {', '.join(_DTYPES)}")
+            sizes = [start, end, *shape]
+            if any(type(n) is not int or not 0 <= n < 2**48 for n in sizes) or len(shape) > 16:
+                raise TypeError
+            expected = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+            if start != position or end - start != expected:
+                _fail(path, f"tensor '{name}' of shape {shape}, {dtype}, lies at {start} to {end}, expected {position} "
+                            f"to {position + expected}")  # fmt: skip
+            position = end
+    except (KeyError, TypeError, AttributeError):
+        _fail(path, "an entry of its header is not {dtype, shape, data_offsets}")
+    if position != size:
+        _fail(path, f"its tensors need {position} bytes, behind the header are {size}")
+
+
+def _tensor(data: bytes, entry: Mapping[str, Any]) -> np.ndarray:
+    start, end = entry["data_offsets"]
+    dtype = np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<")
+    flat = np.frombuffer(data, dtype, (end - start) // dtype.itemsize, start) if end > start else np.empty(0, dtype)
+    if entry["dtype"] == "BF16":
+        flat = (flat.astype(np.uint32) << 16).view(np.float32)
+    return flat.reshape(entry["shape"])
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name stands twice")
+    return result
+
+
+def _fail(path: Union[str, Path], what: str) -> NoReturn:
+    raise ValueError(f"{path} is damaged or no safetensors file: {what}. Copy, download or write it again.")

@@ -1,0 +1,224 @@
+"""What is exported is the same network, or nothing is written."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from conftest import jpeg, picture
+from tiny_plugin import TinyNet
+
+import ppfacerec
+from ppfacerec.apply import face_model
+from ppfacerec.cli import main
+from ppfacerec.export import export_model, exporter
+from ppfacerec.export.network import ExportedNetwork
+from ppfacerec.model_info import ModelInfo, info_path
+from ppfacerec.runtime import to_network_input
+from ppfacerec.weights_io.convert import write_pdparams
+
+needs_onnx = pytest.mark.skipif(
+    paddle.__version__.startswith("2.")
+    or not all(__import__("importlib.util").util.find_spec(n) for n in ("onnx", "onnxruntime", "paddle2onnx")),
+    reason="needs Paddle 3, onnx, onnxruntime and paddle2onnx",
+)
+IMAGES = np.stack([picture(i, 0) for i in range(5)])
+THRESHOLDS = {"lfw": {"1e-3": {"cosine": 0.3, "tar": 0.99, "num_different": 3000.0}}}
+
+
+def tiny(colors="RGB", seed=0):
+    paddle.seed(seed)
+    net = TinyNet()
+    net.eval()
+    info = ModelInfo({"name": "TinyNet"}, 16, colors=colors, mean=(0.4, 0.5, 0.6), thresholds=THRESHOLDS)
+    return net, info
+
+
+def eager(net, info, images):
+    channels = images[..., ::-1].copy() if info.colors == "BGR" else images
+    batch = (channels.astype("float32") * info.scale - np.float32(info.mean)) / np.float32(info.std)
+    with paddle.no_grad():
+        return net(paddle.to_tensor(batch.transpose(0, 3, 1, 2).astype("float32"))).numpy()
+
+
+@pytest.mark.parametrize("uint8_input", [False, True])
+@pytest.mark.parametrize("colors", ["RGB", "BGR"])
+@pytest.mark.parametrize("kind", ["paddle", pytest.param("onnx", marks=needs_onnx)])
+def test_an_exported_model_embeds_as_eager_does(tmp_path, kind, colors, uint8_input):
+    net, info = tiny(colors)
+    export_model(net, info, tmp_path / "out", kind, uint8_input)
+    model = ppfacerec.load(tmp_path / "out")
+    expected = eager(net, info, IMAGES) + eager(net, info, IMAGES[:, :, ::-1])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.embed(list(IMAGES)), expected, atol=1e-5)
+    assert model.info == info
+
+
+def test_the_graphs_own_preprocessing_is_the_evaluations():
+    from ppfacerec.data.transforms import NormalizeImage
+
+    net, info = tiny()
+    graph = ExportedNetwork(net, info, uint8_input=True)
+    normalize = NormalizeImage(info.scale, info.mean, info.std)
+    with paddle.no_grad():
+        inside = graph(paddle.to_tensor(IMAGES)).numpy()
+        outside = net(to_network_input(paddle.to_tensor(IMAGES), normalize)).numpy()
+    np.testing.assert_allclose(inside, outside, atol=1e-5)
+
+
+@needs_onnx
+def test_an_onnx_file_alone_knows_its_preprocessing(tmp_path):
+    net, info = tiny("BGR")
+    export_model(net, info, tmp_path, "both")
+    alone = ppfacerec.load(tmp_path / "inference.onnx")
+    assert alone.info == info
+    np.testing.assert_allclose(alone.embed(list(IMAGES)), ppfacerec.load(tmp_path).embed(list(IMAGES)), atol=1e-5)
+
+
+@needs_onnx
+def test_onnx_has_named_ends_a_free_batch_and_no_batch_norm_behind_a_convolution(tmp_path):
+    import onnx
+
+    net, info = tiny()
+    export_model(net, info, tmp_path, "onnx")
+    model = onnx.load(str(tmp_path / "inference.onnx"))
+    graph = model.graph
+    assert (graph.input[0].name, graph.output[0].name) == ("images", "embedding")
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [entry.domain for entry in model.opset_import] == [""]
+    assert "BatchNormalization" not in [node.op_type for node in graph.node]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inference.onnx", "inference.yml"]
+
+
+@needs_onnx
+def test_a_foreign_onnx_file_is_refused(tmp_path):
+    import onnx
+
+    net, info = tiny()
+    export_model(net, info, tmp_path, "onnx")
+    model = onnx.load(str(tmp_path / "inference.onnx"))
+    del model.metadata_props[:]
+    onnx.save(model, str(tmp_path / "foreign.onnx"))
+    with pytest.raises(ValueError, match=r"foreign\.onnx does not say how its images are prepared"):
+        ppfacerec.load(tmp_path / "foreign.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"abc")
+    with pytest.raises(ValueError, match="is no ONNX model that onnxruntime can run"):
+        ppfacerec.load(tmp_path / "broken.onnx")
+
+
+def test_missing_onnx_packages_say_how_to_install_them(tmp_path, monkeypatch):
+    from ppfacerec.export import onnx_format
+
+    monkeypatch.setattr(onnx_format, "paddle", type("Paddle3", (), {"__version__": "3.3.1"}))
+    monkeypatch.setitem(__import__("sys").modules, "paddle2onnx", None)
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(ImportError, match=r'pip install "ppfacerec\[onnx\]"'):
+        export_model(*tiny(), tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch):
+    net, info = tiny()
+    wrong, _ = tiny(seed=1)
+    save = exporter.save_paddle
+    monkeypatch.setattr(
+        exporter, "save_paddle", lambda network, folder: save(ExportedNetwork(wrong, info, False), folder)
+    )
+    with pytest.raises(ValueError, match=r"run by Paddle Inference, differs from eager by .* nothing was written"):
+        export_model(net, info, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (
+            lambda fc: fc.weight.set_value(paddle.zeros_like(fc.weight)),
+            "nearly the same embedding for pictures that differ",
+        ),
+        (lambda fc: fc.bias.set_value(paddle.full_like(fc.bias, float("nan"))), "embeddings are not finite"),
+    ],
+)
+def test_a_network_that_no_comparison_could_judge_is_refused(tmp_path, break_it, message):
+    net, info = tiny()
+    net.fc.bias.set_value(paddle.ones_like(net.fc.bias))
+    break_it(net.fc)
+    with pytest.raises(ValueError, match=message):
+        export_model(net, info, tmp_path / "out")
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """TinyNet's weights with their info beside them."""
+    net, info = tiny("BGR")
+    path = tmp_path / "best_model.pdparams"
+    write_pdparams(path, {f"backbone.{k}": v.numpy() for k, v in net.state_dict().items()})
+    info.save(info_path(path))
+    return tmp_path / "best_model"
+
+
+def test_export_without_a_config_uses_the_info_beside_the_weights(tmp_path, weights):
+    arguments = ["export", "-o", f"Global.pretrained_model={weights}", f"Global.save_inference_dir={tmp_path / 'inf'}"]
+    assert main(arguments) == 0
+    tree = yaml.safe_load((tmp_path / "inf" / "inference.yml").read_text())
+    assert tree["model"]["colors"] == "BGR"
+    assert tree["model"]["thresholds"] == THRESHOLDS
+    loaded, plain = ppfacerec.load(tmp_path / "inf"), ppfacerec.load(weights)
+    np.testing.assert_allclose(loaded.embed(list(IMAGES)), plain.embed(list(IMAGES)), atol=1e-5)
+    assert main([*arguments, "Global.epochs=3"]) == 1
+
+
+def test_a_config_that_prepares_images_otherwise_is_said_and_the_weights_own_is_used(
+    tmp_path, weights, tiny_net_config, log_lines
+):
+    config = tiny_net_config(**{"Global.save_inference_dir": str(tmp_path / "inf"), "DataLoader": {}})
+    from ppfacerec.apply.loading import load_backbone
+    from ppfacerec.config import load_config
+
+    _, info = load_backbone(str(weights), load_config(config, (), "export")[0])
+    assert info.colors == "BGR"
+    assert "colors is BGR by the weights and RGB by the config; the weights' own is used" in log_lines.text
+
+
+def test_export_with_a_config_asks_for_no_data(tmp_path, weights, tiny_net_config):
+    config = tiny_net_config(**{"DataLoader.Eval.dataset.val_data_path": "gone", "Loss": None})
+    arguments = [f"Global.pretrained_model={weights}", f"Global.save_inference_dir={tmp_path / 'inf'}"]
+    assert main(["export", "-c", str(config), "-o", *arguments]) == 0
+    assert main(["export", "-c", str(config)]) == 1  # no weights
+
+
+def test_weights_of_an_unknown_network_without_info_ask_for_a_config(tmp_path):
+    write_pdparams(tmp_path / "w.pdparams", {"a": np.ones(3, np.float32)})
+    with pytest.raises(
+        ValueError, match=r"neither its names nor w\.info\.json or config\.yaml beside it tell the network"
+    ):
+        ppfacerec.load(tmp_path / "w.pdparams")
+
+
+@pytest.mark.parametrize("content", ["[", "a: 1", "{files: {}, input: {dtype: float32}, model: {name: x}}"])
+def test_a_broken_description_is_named(tmp_path, content):
+    (tmp_path / "inference.yml").write_text(content)
+    with pytest.raises(ValueError, match=r"inference\.yml"):
+        face_model.load(tmp_path)
+
+
+def test_train_evaluate_export_and_compare(tmp_path, tiny_net_config):
+    """What is trained knows itself: thresholds measured in training decide, wherever the model goes."""
+    assert main(["train", "-c", str(tiny_net_config(**{"Global.epochs": 2}))]) == 0
+    best = tmp_path / "output" / "best_model"
+    tree = json.loads(info_path(f"{best}.pdparams").read_text())
+    assert tree["backbone"] == {"name": "TinyNet"}
+    assert tree["config"]["Global"]["epochs"] == 2
+    assert set(tree["thresholds"]) == {"lfw", "cfp_fp"}
+    assert main(["eval", "-o", f"Global.pretrained_model={best}"]) == 0
+    assert json.loads(info_path(f"{best}.pdparams").read_text())["training_data"].endswith("label.txt")
+    assert (
+        main(["export", "-o", f"Global.pretrained_model={best}", f"Global.save_inference_dir={tmp_path / 'inf'}"]) == 0
+    )
+    model = ppfacerec.load(tmp_path / "inf")
+    comparison = model.compare(jpeg(picture(0, 0)), jpeg(picture(0, 0)), far=1e-1)
+    assert comparison.is_same
+    assert "at most 1 in 10 pairs of different people" in str(comparison)
