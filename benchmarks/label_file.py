@@ -8,7 +8,6 @@ Each measurement is a fresh process of its own that has not imported Paddle; wha
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,11 +34,17 @@ def ours(path: str) -> int:
 
 def measure(kind: str, path: str) -> str:
     """Seconds of CPU and wall time, and MiB that were added to the process's peak."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     cpu, wall = time.process_time(), time.perf_counter()
     {"plain": plain, "ours": ours}[kind](path)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return f"{cpu} {wall} {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}"
+    return f"{cpu} {wall} {peak_mib() - before}"
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this program (Linux); ru_maxrss would count the parent's before the exec."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def write(path: str, lines: int) -> None:
