@@ -14,6 +14,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -22,6 +23,9 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from ppfacerec.data.batch_maker import IMAGE_SHAPE, BatchMaker, Made
+
+
+_IGNORED = (signal.SIGINT, signal.SIGTERM)  # the trainer gets them too, and wants to finish its step
 
 
 class Task(NamedTuple):
@@ -72,9 +76,8 @@ class WorkerPool:
             process = context.Process(
                 target=_work, args=(maker, self._slots, theirs, list(self._connections)), daemon=True
             )
-            with (
-                warnings.catch_warnings()
-            ):  # Python 3.12: other threads may hold locks; the workers run none of their code
+            with _signals_held(), warnings.catch_warnings():
+                # Python 3.12 warns: other threads may hold locks. The workers run none of their code.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             theirs.close()
@@ -178,9 +181,19 @@ def _shared_array(shape: Sequence[int]) -> np.ndarray:
     return np.frombuffer(memory, np.uint8).reshape(shape)
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back what would end a worker before it can say that it ignores it; here it arrives afterwards."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
+
+
 def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine: Sequence[Connection]) -> None:
     """A worker's life: until the other end of its pipe is closed, also by the trainer's death."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the trainer gets them too, and wants to finish its step
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     for other in not_mine:
         other.close()
