@@ -196,7 +196,7 @@ def draw(curves: dict[str, tuple[list[float], list[float], list[float]]], path: 
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, panels = pyplot.subplots(1, len(curves), figsize=(3.4 * len(curves), 3.2), constrained_layout=True)
     titles = {
@@ -207,6 +207,9 @@ def draw(curves: dict[str, tuple[list[float], list[float], list[float]]], path: 
         panel.loglog(values, milliseconds, "o-", color="#1f77b4")
         panel.set_xlabel(titles[name])
         panel.set_ylim(1, 10_000)
+        panel.set_xticks(values[:: -(-len(values) // 5)])
+        panel.xaxis.set_major_formatter(ticker.EngFormatter(sep="") if values[0] >= 1 else ticker.ScalarFormatter())
+        panel.xaxis.set_minor_formatter(ticker.NullFormatter())
         panel.grid(True, which="major", alpha=0.3)
     panels[0].set_ylabel("ms a step, forward and backward")
     figure.suptitle("One head on one CPU core; the others at C = 93,431, batch 128, D = 128")

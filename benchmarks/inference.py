@@ -58,9 +58,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         export_model(backbone, ModelInfo({"name": arguments.backbone}, backbone.embedding_size), folder, "both")
+        export_model(
+            backbone, ModelInfo({"name": arguments.backbone}, backbone.embedding_size), folder / "cpu", "onnx",
+            onnx_for_cpu=True,
+        )  # fmt: skip
         weights = sum(t.size * t.element_size() for t in backbone.state_dict().values()) / 1e6
         onnx_size = (folder / "inference.onnx").stat().st_size / 1e6
-        paddle_size = sum(p.stat().st_size for p in folder.iterdir() if p.suffix not in (".onnx", ".yml")) / 1e6
+        paddle_size = sum(p.stat().st_size for p in folder.glob("*.*") if p.suffix not in (".onnx", ".yml")) / 1e6
         runs: dict[str, Callable[[np.ndarray], object]] = {
             "eager, 1 thread": lambda x: eager(paddle.to_tensor(x)),
             "evaluation's oneDNN, 1 thread": lambda x: onednn(paddle.to_tensor(x)),
@@ -71,6 +75,9 @@ def main() -> None:
             runs[f"Paddle Inference, {threads} thread{s}"] = run_paddle(folder, False, threads)
             runs[f"Paddle Inference, oneDNN, {threads} thread{s}"] = run_paddle(folder, True, threads)
             runs[f"onnxruntime, {threads} thread{s}"] = run_onnx(folder / "inference.onnx", threads)
+            runs[f"onnxruntime, --onnx-for-cpu, {threads} thread{s}"] = run_onnx(
+                folder / "cpu" / "inference.onnx", threads
+            )
         sizes.update({name: onnx_size if "onnx" in name else paddle_size for name in runs if name not in sizes})
         found = rates(runs, images, arguments.rounds)
     base = found["eager, 1 thread"][0]

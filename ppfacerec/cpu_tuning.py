@@ -22,13 +22,13 @@ def _keep_freed_memory() -> str | None:
     """Let malloc keep large blocks for the next step.
 
     By default glibc hands every block above 32 MiB back to the kernel when it is freed, and the next operator's output
-    is filled page fault by page fault. The cost: the process keeps its peak memory until it ends. Blocks of 256 MiB and
-    more still go back: the gradient of a million classes, once freed, would be a hole that no other use fills whole.
+    is filled page fault by page fault. The cost: the process keeps its peak memory until it ends. Blocks of 128 MiB and
+    more still go back: the gradient of a large head, once freed, would become a hole that no other use fills whole.
     """
     if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return None
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_THRESHOLD, 256 << 20)
+    mallopt(M_MMAP_THRESHOLD, 128 << 20)
     mallopt(M_TRIM_THRESHOLD, -1)  # never
     return "malloc keeps freed blocks"
 

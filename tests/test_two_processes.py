@@ -152,3 +152,36 @@ def test_two_runs_at_the_same_time_do_not_collide(tiny_net_config, tmp_path):
     for other in others:
         for key in one:
             np.testing.assert_array_equal(other[key], one[key], err_msg=key)
+
+
+RECORDING = """
+import os
+import numpy as np
+from ppfacerec.engine.trainer import Trainer
+
+original = Trainer._equal_statistics
+
+def record(trainer):
+    for moment in ("before", "after"):
+        path = f"{moment}{os.environ['PADDLE_TRAINER_ID']}.npy"
+        if not os.path.exists(path):  # of the first save
+            np.save(path, trainer.recognizer.backbone.features[1]._mean.numpy())
+        if moment == "before":
+            original(trainer)
+
+Trainer._equal_statistics = record
+"""
+
+
+@pytest.mark.parametrize("bn_sync", ["average", "broadcast"])
+def test_batch_norm_statistics_are_made_equal_before_saving(tiny_net_config, tmp_path, bn_sync):
+    (tmp_path / "recording.py").write_text(RECORDING)
+    train(
+        2, tiny_net_config(), tmp_path / "run", "Global.plugins=[tiny_plugin, recording]", "Global.epochs=2",
+        "Global.eval_during_train=False", f"Global.bn_sync={bn_sync}", "Global.save_interval=9",
+    )  # fmt: skip
+    before, after = ([np.load(tmp_path / f"{moment}{rank}.npy") for rank in (0, 1)] for moment in ("before", "after"))
+    assert np.abs(before[0] - before[1]).max() > 1e-4
+    expected = (before[0] + before[1]) / 2 if bn_sync == "average" else before[0]
+    for statistics in after:
+        np.testing.assert_allclose(statistics, expected, rtol=1e-6)

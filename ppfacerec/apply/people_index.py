@@ -19,6 +19,7 @@ UNKNOWN = "unknown"
 _SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format
 _KEYS = ("embeddings", "names", "files", "probe", "nearest_others", "model")
 _CALIBRATION_IMAGES = 2000
+_BLOCK = 64  # images compared with all at a time
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,20 @@ class PeopleIndex:
         if len(rows) > _CALIBRATION_IMAGES:
             rows = np.random.default_rng(0).choice(rows, _CALIBRATION_IMAGES, replace=False)
         nearest = []
-        for row in rows:
-            cosines = self.embeddings @ self.embeddings[row]
-            nearest.append(cosines[self.names != self.names[row]].max())
+        for part in np.array_split(rows, -(-len(rows) // _BLOCK)):
+            cosines = self.embeddings @ self.embeddings[part].T  # (N, block)
+            for row, column in zip(part, cosines.T):
+                start, end = self._rows_of(int(np.searchsorted(self._starts, row, side="right")) - 1)
+                column[start:end] = -1.0
+                nearest.append(column.max())
         return np.asarray(nearest, np.float32)
 
+    def _rows_of(self, person: int) -> tuple[int, int]:
+        end = self._starts[person + 1] if person + 1 < len(self._starts) else len(self)
+        return int(self._starts[person]), int(end)
+
     def _match(self, person: int, cosines: np.ndarray) -> Match:
-        start = self._starts[person]
-        end = self._starts[person + 1] if person + 1 < len(self._starts) else len(cosines)
+        start, end = self._rows_of(person)
         row = start + int(np.argmax(cosines[start:end]))
         return Match(str(self.names[row]), float(cosines[row]), str(self.files[row]))
 

@@ -12,6 +12,10 @@ _KEYS = ("Global.pretrained_model", "Global.save_inference_dir", "Global.device"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", default="paddle", choices=["paddle", "onnx", "both"], help="paddle unless told")
     parser.add_argument(
+        "--onnx-for-cpu", action="store_true",
+        help="PReLU as convolutions: the same numbers, about twice as fast in onnxruntime on a CPU, slower on a GPU",
+    )  # fmt: skip
+    parser.add_argument(
         "--uint8-input", action="store_true", help="the graph takes (N, 112, 112, 3) uint8 RGB and prepares it itself"
     )
 
@@ -32,7 +36,7 @@ def run(parsed: argparse.Namespace) -> int:
         raise ConfigError(["give weights with -o Global.pretrained_model=output/X/best_model."], "the command")
     choose_device("cpu")  # the parity is measured there
     backbone, info = load_backbone(weights, config)
-    for path in export_model(backbone, info, Path(folder), parsed.format, parsed.uint8_input):
+    for path in export_model(backbone, info, Path(folder), parsed.format, parsed.uint8_input, parsed.onnx_for_cpu):
         logger.info("Written: %s (%.1f MB)", path, path.stat().st_size / 1e6)
     return 0
 

@@ -24,7 +24,6 @@ import numpy as np
 
 from ppfacerec.data.batch_maker import IMAGE_SHAPE, BatchMaker, Made
 
-
 _IGNORED = (signal.SIGINT, signal.SIGTERM)  # the trainer gets them too, and wants to finish its step
 
 

@@ -35,6 +35,7 @@ def export_model(
     folder: Path,
     export_format: ExportFormat = "paddle",
     uint8_input: bool = False,
+    onnx_for_cpu: bool = False,
 ) -> list[Path]:
     """Write an inference model and ``inference.yml``; return the files.
 
@@ -44,6 +45,7 @@ def export_model(
         folder: ``Global.save_inference_dir``; made where it is missing, and only filled by an export that passes.
         export_format: Paddle's inference model, ONNX, or both.
         uint8_input: the graph takes (N, 112, 112, 3) uint8 RGB pixels and prepares them itself.
+        onnx_for_cpu: the ONNX file is for onnxruntime on a CPU: PReLU written as convolutions, twice as fast there.
 
     Raises:
         ValueError: the exported model differs from eager by more than 1e-4 of the largest number.
@@ -63,7 +65,7 @@ def export_model(
                 runner = "Paddle Inference" + (" with oneDNN" if onednn else "")
                 _gate(runner, run_paddle(work, onednn), inputs, expected)
         if export_format != "paddle":
-            save_onnx(work / STEM, work / ONNX_FILE, replace(info, config=None))
+            save_onnx(work / STEM, work / ONNX_FILE, replace(info, config=None), onnx_for_cpu)
             _gate("onnxruntime", run_onnx(work / ONNX_FILE), inputs, expected)
             files["onnx"] = [ONNX_FILE]
         if export_format == "onnx":

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import paddle
@@ -24,13 +25,14 @@ OPSET, IR_VERSION = 13, 8
 NEEDED = 'ONNX needs more packages: pip install "ppfacerec[onnx]" (paddle2onnx, onnx, onnxruntime)'
 
 
-def save_onnx(prefix: Path, target: Path, info: ModelInfo) -> None:
+def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False) -> None:
     """Translate an inference model to ONNX.
 
     Args:
         prefix: Paddle's inference model, without suffix.
         target: the file to write.
         info: goes into the file's metadata, as JSON under "ppfacerec".
+        for_cpu: write PReLU as convolutions, see `_prelu_as_convolutions`.
 
     Raises:
         ImportError: a package is missing; the message says how to install it.
@@ -56,7 +58,7 @@ def save_onnx(prefix: Path, target: Path, info: ModelInfo) -> None:
         raise ValueError(f"paddle2onnx cannot translate this network: {error}") from error
     finally:
         raw.unlink(missing_ok=True)
-    _finish(onnx, target, info)
+    _finish(onnx, target, info, for_cpu)
 
 
 def run_onnx(path: Path, num_threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
@@ -110,7 +112,7 @@ def _fold(onnxruntime: ModuleType, source: Path, target: Path) -> None:
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
-def _finish(onnx: ModuleType, path: Path, info: ModelInfo) -> None:
+def _finish(onnx: ModuleType, path: Path, info: ModelInfo, for_cpu: bool) -> None:
     """Names that a person reads, metadata, and only the operator set that is used; then onnx's own check."""
     model = onnx.load(str(path))
     graph = model.graph
@@ -122,6 +124,8 @@ def _finish(onnx: ModuleType, path: Path, info: ModelInfo) -> None:
         value.name = name
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del graph.value_info[:]
+    if for_cpu:
+        _prelu_as_convolutions(onnx, graph)
     used = {node.domain for node in graph.node}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
@@ -130,3 +134,36 @@ def _finish(onnx: ModuleType, path: Path, info: ModelInfo) -> None:
     onnx.helper.set_model_props(model, {"ppfacerec": json.dumps(info.to_tree())})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+def _prelu_as_convolutions(onnx: ModuleType, graph: Any) -> None:
+    """PReLU(x) = relu(x) - a * relu(-x), both factors as 1x1 depthwise convolutions: the same numbers, bit for bit.
+
+    onnxruntime's CPU kernel for PRelu takes half of MobileFaceNet's time and leaves the blocked layout of its
+    convolutions (78 -> 184 images a second). A GPU has one kernel for PRelu and four for this.
+    """
+    slopes = {tensor.name: onnx.numpy_helper.to_array(tensor).reshape(-1) for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "PRelu" or node.input[1] not in slopes:
+            nodes.append(node)
+            continue
+        (x, slope), y = node.input, node.output[0]
+        negative, scaled, positive = f"{y}.negative", f"{y}.scaled", f"{y}.positive"
+        for name, weight in ((f"{y}.minus", -np.ones_like(slopes[slope])), (f"{y}.slope", -slopes[slope])):
+            graph.initializer.append(onnx.numpy_helper.from_array(weight.reshape(-1, 1, 1, 1), name))
+        one = {"group": len(slopes[slope]), "kernel_shape": [1, 1]}
+        make = onnx.helper.make_node
+        nodes += [
+            make("Conv", [x, f"{y}.minus"], [f"{y}.flipped"], **one),
+            make("Relu", [f"{y}.flipped"], [negative]),
+            make("Conv", [negative, f"{y}.slope"], [scaled], **one),
+            make("Relu", [x], [positive]),
+            make("Add", [positive, scaled], [y]),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

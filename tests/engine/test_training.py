@@ -53,7 +53,15 @@ def test_mobilefacenet_trains_and_its_best_model_evaluates_without_a_config(tiny
     expected = ["best_model", "epoch_1", "epoch_2", "latest"]
     files = sorted(p.name for p in output.iterdir())
     suffixes = (".manifest.json", ".pdopt", ".pdparams", ".pdstates")
-    others = ["config.yaml", "eval.csv", "eval.json", "train.csv", "train.log"]
+    others = [
+        "best_model.info.json",
+        "latest.info.json",
+        "config.yaml",
+        "eval.csv",
+        "eval.json",
+        "train.csv",
+        "train.log",
+    ]
     assert files == sorted([name + suffix for name in expected for suffix in suffixes] + others)
     best = max(float(row["average"]) for row in rows(output / "eval.csv"))
     again = tmp_path / "again"

@@ -94,6 +94,22 @@ def test_onnx_has_named_ends_a_free_batch_and_no_batch_norm_behind_a_convolution
 
 
 @needs_onnx
+def test_prelu_as_convolutions_gives_the_same_numbers(tmp_path):
+    import onnx
+
+    net, info = tiny()
+    export_model(net, info, tmp_path / "any", "onnx")
+    export_model(net, info, tmp_path / "cpu", "onnx", onnx_for_cpu=True)
+    kinds = {
+        name: [n.op_type for n in onnx.load(str(tmp_path / name / "inference.onnx")).graph.node]
+        for name in ("any", "cpu")
+    }
+    assert "PRelu" in kinds["any"] and "PRelu" not in kinds["cpu"]
+    plain, fast = (ppfacerec.load(tmp_path / name).embed(list(IMAGES)) for name in ("any", "cpu"))
+    np.testing.assert_allclose(plain, fast, atol=1e-6)
+
+
+@needs_onnx
 def test_a_foreign_onnx_file_is_refused(tmp_path):
     import onnx
 
