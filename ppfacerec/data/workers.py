@@ -78,7 +78,12 @@ class WorkerPool:
             with _signals_held(), warnings.catch_warnings():
                 # Python 3.12 warns: other threads may hold locks. The workers run none of their code.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                process.start()
+                # A signal that comes before the worker has said that it ignores it waits until then.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+                try:
+                    process.start()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
             self._processes.append(process)
         # Also at the interpreter's end, before multiprocessing waits for its children.
@@ -194,6 +199,7 @@ def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine
     """A worker's life: until the other end of its pipe is closed, also by the trainer's death."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     for other in not_mine:
         other.close()
     while True:

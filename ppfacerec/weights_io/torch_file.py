@@ -129,6 +129,8 @@ class TorchFile:
     def _read_legacy(self) -> Any:
         self._file.seek(0)
         source = Source(self._file, self._size)
+        if source.head.startswith(b"PK"):
+            self._fail("a zip archive without its end, so it was cut off")
         if not source.head.startswith(b"\x80"):
             self._fail(f"it begins with {source.head!r}; expected a zip archive or a pickle")
         magic = run(source, self.path, _ENCODING)

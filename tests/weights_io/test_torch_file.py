@@ -159,6 +159,13 @@ def test_damage_is_named(tmp_path, write):
             read_any(path)
 
 
+def test_a_zip_archive_that_was_cut_off_is_called_so(tmp_path):
+    path = save_torch(tmp_path / "w.pth", {"a": A})
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="a zip archive without its end, so it was cut off"):
+        read_any(path)
+
+
 def test_a_flipped_bit_in_the_numbers_is_found(tmp_path):
     path = save_torch(tmp_path / "w.pth", {"a": np.zeros(5000, np.float32)})
     content = bytearray(path.read_bytes())
