@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ppfacerec import __version__, log
-from ppfacerec.commands import export, infer, weights
+from ppfacerec.commands import data, export, infer, weights
 from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -48,7 +48,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     except KeyboardInterrupt:
         log.logger.error("Interrupted.")
         return EXIT_INTERRUPTED
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:  # OSError: a full disk, no permission
         if os.environ.get("PPFACEREC_TRACEBACK"):
             traceback.print_exc()
         log.logger.error("%s", error)
@@ -201,4 +201,5 @@ _COMMANDS = {
     "convert-weights": ("Convert weights of other projects.", weights.convert_arguments, weights.convert),
     "models": ("List the published weights that are read here.", weights.no_arguments, weights.models),
     "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),
+    **data.COMMANDS,
 }

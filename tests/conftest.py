@@ -142,7 +142,7 @@ TINY_NET = {
 @pytest.fixture
 def tiny_net_config(tiny_config: Callable[..., Path]) -> Callable[..., Path]:
     """The tiny config with a network of two convolutions instead of MobileFaceNet: a step takes milliseconds."""
-    return lambda **changes: tiny_config(**{**TINY_NET, **changes})
+    return lambda **changes: tiny_config(**copy.deepcopy({**TINY_NET, **changes}))  # a test may remove a key
 
 
 @pytest.fixture(autouse=True)

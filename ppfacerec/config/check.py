@@ -223,7 +223,7 @@ def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
         targets = _argument(EVAL_DATASETS, section.dataset, "val_targets")
         yield from missing_sets(section.dataset, targets, _demo_root(config))
         for spec in section.transform_ops:
-            if spec.name == "RandFlipImage":
+            if spec.name.startswith("Rand"):
                 yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."
 
 
@@ -236,9 +236,10 @@ def _check_images(section: DataSection, path: str) -> Iterator[str]:
             yield f"{path}.dataset.transform_ops: {needed} is missing; without it the network sees other numbers."
     for spec in section.transform_ops:
         yield from _refused(TRANSFORMS, spec)
-        size = spec.kwargs.get("size")
-        if spec.name == "ResizeImage" and size is not None and size not in (112, (112, 112)):
-            yield f"{spec.path}.size: the backbones take 112 x 112, found {thaw(size)}."
+    sizes = [spec for spec in section.transform_ops if spec.name in ("ResizeImage", "CropImage", "RandCropImage")]
+    if sizes and sizes[-1].kwargs.get("size") not in (112, (112, 112)):
+        size = thaw(sizes[-1].kwargs.get("size"))
+        yield f"{sizes[-1].path}.size: the backbones take 112 x 112, found {size}."
     if section.sampler.kwargs["batch_size"] < 1:
         yield f"{path}.sampler.batch_size: expected an integer of at least 1."
     if section.loader.num_workers < 0:

@@ -79,7 +79,7 @@ class BatchMaker:
         for tried in range(min(self._bad_images.max_bad_images + 1, len(self._dataset))):
             index = (wanted + tried) % len(self._dataset)
             try:
-                out[:] = self._image(index, self._generators.of(epoch, wanted))
+                out[...] = self._image(index, self._generators.of(epoch, wanted))
                 return index
             except ValueError as error:
                 if not self._bad_images.skip:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, Optional, Protocol, Union
+from typing import Optional, Protocol, Union
 
 import numpy as np
 
@@ -71,7 +72,10 @@ class ImageNetDataset:
         Raises:
             ValueError: the file cannot be read.
         """
-        return read_file(f"{self._root}/{self._file.name(index)}", self.where(index), self._root)
+        try:
+            return read_file(f"{self._root}/{self._file.name(index)}")
+        except OSError as error:
+            raise cannot_read(error, self.where(index), self._root) from error
 
     def where(self, index: int) -> str:
         return self._file.where(index)
@@ -123,7 +127,10 @@ class FolderDataset:
         return self._text[begin : self._ends[index]].decode()
 
     def read(self, index: int) -> bytes:
-        return read_file(f"{self._root}/{self.name(index)}", self.where(index), self._root)
+        try:
+            return read_file(self.where(index))
+        except OSError as error:
+            raise cannot_read(error, self.where(index), self._root) from error
 
     def where(self, index: int) -> str:
         return f"{self._root}/{self.name(index)}"
@@ -156,15 +163,21 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
                 raise
 
 
-def read_file(path: str, where: str, root: Union[str, Path]) -> bytes:
-    """Read an image file whole.
-
-    Raises:
-        ValueError: it cannot be read; the message starts with `where`.
-    """
+def read_file(path: str) -> bytes:
+    """Read an image file whole, in half the time that ``open`` and its file object take."""
+    file = os.open(path, os.O_RDONLY)
     try:
-        with open(path, "rb", buffering=0) as file:  # a third of the time of a buffered file
-            content: Any = file.read()
-            return content
-    except OSError as error:
-        raise ValueError(f"{where}: cannot read {path} ({error.strerror}). Is image_root '{root}' right?") from error
+        size = os.fstat(file).st_size
+        content = os.read(file, size)
+        while len(content) < size and (rest := os.read(file, size - len(content))):  # what a file system gave less
+            content += rest
+        return content
+    finally:
+        os.close(file)
+
+
+def cannot_read(error: OSError, where: str, root: Union[str, Path]) -> ValueError:
+    """The error for a user about an image that is not there or not readable."""
+    return ValueError(
+        f"{where}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"
+    )

@@ -26,7 +26,7 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
     if data[:3] == _JPEG and data.rfind(_JPEG_END) < 0:
         raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
     try:
-        if _decodes_to_rgb():
+        if _decodes_to_rgb():  # one pass over the pixels less
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
         else:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None

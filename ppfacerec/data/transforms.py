@@ -11,12 +11,23 @@ from typing import Callable, Literal, Optional, Union
 
 import numpy as np
 
+from ppfacerec.data.augmentations import (
+    INTERPOLATION,
+    CropImage,
+    RandBlur,
+    RandCropImage,
+    RandCropPad,
+    RandGrey,
+    RandJPEG,
+    RandLowResolution,
+    RandomErasing,
+    RandPhotometric,
+)
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.registry import Registry, Spec
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-_INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's numbers
 
 
 class DecodeImage:
@@ -70,7 +81,7 @@ class ResizeImage:
         backend: Literal["cv2"] = "cv2",
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else tuple(size)
-        self.interpolation = _INTERPOLATION[interpolation]
+        self.interpolation = INTERPOLATION[interpolation]
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if (image.shape[1], image.shape[0]) == self.size:
@@ -106,7 +117,10 @@ class ToCHWImage:
         return image
 
 
-TRANSFORMS = Registry("transform", DecodeImage, RandFlipImage, ResizeImage, NormalizeImage, ToCHWImage)
+TRANSFORMS = Registry(
+    "transform", DecodeImage, RandFlipImage, ResizeImage, NormalizeImage, ToCHWImage, CropImage, RandCropImage,
+    RandCropPad, RandLowResolution, RandPhotometric, RandBlur, RandJPEG, RandGrey, RandomErasing,
+)  # fmt: skip
 
 
 class Pipeline:

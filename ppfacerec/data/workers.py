@@ -14,6 +14,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -74,9 +75,8 @@ class WorkerPool:
             process = context.Process(
                 target=_work, args=(maker, self._slots, theirs, list(self._connections)), daemon=True
             )
-            with (
-                warnings.catch_warnings()
-            ):  # Python 3.12: other threads may hold locks; the workers run none of their code
+            with _signals_held(), warnings.catch_warnings():
+                # Python 3.12 warns: other threads may hold locks. The workers run none of their code.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 # A signal that comes before the worker has said that it ignores it waits until then.
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
@@ -183,6 +183,16 @@ def _shared_array(shape: Sequence[int]) -> np.ndarray:
             "smaller sampler.batch_size, fewer loader.num_workers or a smaller loader.prefetch_factor."
         ) from error
     return np.frombuffer(memory, np.uint8).reshape(shape)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back what would end a worker before it can say that it ignores it; here it arrives afterwards."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
 
 
 def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine: Sequence[Connection]) -> None:

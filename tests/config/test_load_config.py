@@ -131,7 +131,8 @@ def test_quotient_is_a_number(tiny_config):
         (
             ["DataLoader.Train.dataset.transform_ops.1=RandomFlip"],
             "DataLoader.Train.dataset.transform_ops.1.RandomFlip: unknown transform 'RandomFlip'. Did you mean "
-            "'RandFlipImage'? Known: DecodeImage, NormalizeImage, RandFlipImage, ResizeImage, ToCHWImage.",
+            "'RandFlipImage'? Known: CropImage, DecodeImage, NormalizeImage, RandBlur, RandCropImage, RandCropPad, "
+            "RandFlipImage, RandGrey, RandJPEG, RandLowResolution, RandPhotometric, RandomErasing, ResizeImage, ToCHWImage.",
         ),
         (["Metric.Evl=[]"], "Metric.Evl: unknown key. Did you mean 'Eval'? Known here: Eval."),
         (["Global.epochs=many"], "Global.epochs: expected an integer, found 'many' (str)."),

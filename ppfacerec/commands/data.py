@@ -1,0 +1,150 @@
+"""Arguments of the commands for data; what they do is in ppfacerec/data."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ppfacerec.log import logger, progress_bar
+
+
+def _show_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the YAML config")
+    parser.add_argument("-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[])
+    parser.add_argument("--out", metavar="FILE.png", required=True, help="the picture to write")
+    parser.add_argument("--columns", type=int, default=10, metavar="N", help="samples, side by side")
+    parser.add_argument("--rows", type=int, default=6, metavar="N", help="epochs, one below the other")
+
+
+def _show_batch(arguments: argparse.Namespace) -> int:
+    from ppfacerec.batch_grid import write_grid
+    from ppfacerec.config import load_config
+
+    config, _ = load_config(arguments.config, arguments.override, "train")
+    write_grid(config, arguments.out, arguments.columns, arguments.rows)
+    logger.info(
+        "Written: %s: above, %d samples as they are stored; below, as the network gets them in %d epochs.",
+        arguments.out, arguments.columns, arguments.rows,
+    )  # fmt: skip
+    return 0
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="x.rec, x.bin, a label file x.txt, or a folder with a folder for each identity")
+    parser.add_argument("target", help="x.rec, x.txt, or a folder; what it is says the name")
+    parser.add_argument("--image-root", default="", metavar="FOLDER", help="of a label file, if not its own folder")
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from ppfacerec.data.convert import convert
+
+    for path in convert(arguments.source, arguments.target, arguments.image_root):
+        logger.info("Written: %s", path)
+    return 0
+
+
+def _make_bin_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", required=True, metavar="FOLDER", help="the images; a folder for each identity")
+    parser.add_argument("--out", required=True, metavar="FILE.bin", help="the verification set to write")
+    parser.add_argument(
+        "--pairs", metavar="FILE", help="LFW's pairs.txt, or lines 'left right 0|1'; else pairs are drawn"
+    )
+    parser.add_argument("--suffix", default=".jpg", help="of the images that LFW's pairs.txt names; .jpg unless told")
+    parser.add_argument("--num-pairs", type=int, default=6000, metavar="N", help="to draw; 6000 unless told")
+    parser.add_argument("--folds", type=int, default=10, metavar="N", help="without a common person; 10 unless told")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws other pairs")
+
+
+def _make_bin(arguments: argparse.Namespace) -> int:
+    from ppfacerec.data.make_bin import bin_from_folder, bin_from_pairs
+
+    if arguments.pairs:
+        count = bin_from_pairs(arguments.pairs, arguments.root, arguments.out, arguments.suffix)
+    else:
+        count = bin_from_folder(arguments.root, arguments.out, arguments.num_pairs, arguments.folds, arguments.seed)
+    logger.info("Written: %s, %d pairs.", arguments.out, count)
+    return 0
+
+
+def _align_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", help="the folder of the photos, with folders in it")
+    parser.add_argument("out", help="where the 112 x 112 faces go, in the same folders")
+    parser.add_argument("--landmarks", metavar="FILE", help="lines 'path x1 y1 ... x5 y5'; no detector is needed then")
+    parser.add_argument(
+        "--detector",
+        metavar="MODEL.onnx",
+        help="a YuNet model file; without it MTCNN of pip install 'ppfacerec[align]'",
+    )
+    parser.add_argument("--png", action="store_true", help="write PNG (lossless) instead of JPEG of quality 95")
+    parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
+
+
+def _align(arguments: argparse.Namespace) -> int:
+    from ppfacerec.data.align import align_folder, images_below, read_landmarks
+    from ppfacerec.data.detectors import MTCNNDetector, YuNetDetector
+    from ppfacerec.data.parallel import usable_cores
+
+    landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
+    detector = None
+    if landmarks is None:
+        detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
+        detector()  # what is missing is told before the processes start
+    total = len(list(images_below(arguments.root)))
+    found = align_folder(
+        arguments.root, arguments.out, landmarks, detector, arguments.processes or usable_cores(),
+        ".png" if arguments.png else ".jpg",
+    )  # fmt: skip
+    without = [photo for photo in progress_bar(found, total, "Photos", "photo") if photo.problem]
+    listed = Path(arguments.out) / "not_found.txt"
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    listed.write_text("".join(f"{photo.name}\t{photo.problem}\n" for photo in without), encoding="utf-8")
+    logger.info("%d of %d photos aligned in %s.", total - len(without), total, arguments.out)
+    if without:
+        logger.warning("%d photos without a face are listed in %s, first: %s (%s).",
+                       len(without), listed, without[0].name, without[0].problem)  # fmt: skip
+    return 0
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", nargs="?", help="with label.txt, with train.rec, or with a folder for each identity")
+    parser.add_argument("-c", "--config", metavar="FILE", help="the YAML config, instead of a folder")
+    parser.add_argument("-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[])
+    parser.add_argument("--test", metavar="FILE.bin", nargs="+", default=[], help="further test sets to compare with")
+    parser.add_argument("--max-images", type=int, default=20_000, metavar="N", help="to look at; 20000 unless told")
+    parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="processes that the training will have")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from ppfacerec.config import load_config
+    from ppfacerec.data.parallel import usable_cores
+    from ppfacerec.doctor import as_json, as_table, examine_config, examine_folder, read_tests
+
+    if bool(arguments.folder) == bool(arguments.config):
+        raise ValueError("Give a folder, or a config with -c: ppfacerec doctor -c configs/quickstart.yaml")
+    for name in ("max_images", "gpus"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, found {getattr(arguments, name)}.")
+    if arguments.json:
+        logger.setLevel("ERROR")  # nothing but JSON on the terminal
+    processes, tests = arguments.processes or usable_cores(), read_tests(arguments.test)
+    if arguments.config:
+        config, _ = load_config(arguments.config, arguments.override, "train")
+        found = list(examine_config(config, arguments.max_images, processes, tests, arguments.gpus))
+    else:
+        found = list(examine_folder(arguments.folder, arguments.max_images, processes, tests))
+    print(as_json(found) if arguments.json else as_table(found))
+    return int(any(one.level == "error" for one in found))
+
+
+Command = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
+COMMANDS: dict[str, Command] = {
+    "show-batch": ("Draw a grid of training images as the network gets them.", _show_batch_arguments, _show_batch),
+    "align": ("Cut aligned 112 x 112 faces out of photos.", _align_arguments, _align),
+    "convert": ("Convert data: .rec, .bin, label file, folder.", _convert_arguments, _convert),
+    "doctor": ("Examine data and config before training.", _doctor_arguments, _doctor),
+    "make-bin": ("Make a verification set (.bin) of your own pairs.", _make_bin_arguments, _make_bin),
+}

@@ -1,0 +1,51 @@
+"""One function over many items in processes, in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Optional, TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_processes(function: Callable[[Item], Made], items: Sequence[Item], num_processes: int) -> Iterator[Made]:
+    """Yield ``function(item)`` of each item in order; every process has its own copy of the function's object.
+
+    Raises:
+        ValueError: what the function raises; a process that is killed.
+    """
+    if num_processes <= 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
+    chunk = max(1, min(64, len(items) // (4 * num_processes)))
+    with ProcessPoolExecutor(num_processes, context, initializer=_set, initargs=(function,)) as pool:
+        try:
+            yield from pool.map(_call, items, chunksize=chunk)
+        except BrokenProcessPool as error:
+            raise ValueError(
+                f"A process ended while it worked ({error}); out of memory? Use fewer processes."
+            ) from error
+
+
+_function: Optional[Callable] = None  # of this process; set once, when it starts
+
+
+def _set(function: Callable) -> None:
+    global _function
+    _function = function
+
+
+def _call(item: Any) -> Any:
+    assert _function is not None
+    return _function(item)

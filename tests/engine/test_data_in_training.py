@@ -1,0 +1,110 @@
+"""Laws of whole runs on every kind of training data, and with bad images in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+
+import numpy as np
+import psutil
+import pytest
+
+from ppfacerec.config import load_config
+from ppfacerec.data.convert import convert
+from ppfacerec.engine import Engine
+from ppfacerec.engine.trainer import Trainer
+from ppfacerec.engine.weights import read_weights
+
+DATASET = "DataLoader.Train.dataset"
+
+
+def train(path, *overrides):
+    config, notes = load_config(path, ["Global.eval_during_train=False", *overrides])
+    Engine(config, notes).train()
+    return read_weights(f"{config.Global.output_dir}/latest")
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_a_record_file_trains_to_the_same_weights_as_its_label_file(tiny_net_config, tiny_data, tmp_path):
+    convert(str(tiny_data / "label.txt"), str(tmp_path / "rec" / "train.rec"))
+    plain = train(tiny_net_config())
+    ops = load_config(tiny_net_config())[0].DataLoader.Train.transform_ops
+    record = {"name": "RecordIODataset", "root": str(tmp_path / "rec"),
+              "transform_ops": [{op.name: dict(op.kwargs)} for op in ops]}  # fmt: skip
+    assert_same(plain, train(tiny_net_config(**{DATASET: record, "Arch.Head.class_num": None})))
+
+
+def test_class_num_is_taken_from_the_data(tiny_net_config, tmp_path, log_lines):
+    train(tiny_net_config(**{"Arch.Head.class_num": None}))
+    assert "Arch.Head.class_num is not given: the 5 of the data are taken." in log_lines.text
+
+
+def test_relabel_writes_its_map_beside_the_checkpoint(tiny_net_config, tiny_data, tmp_path):
+    lines = [line.split("\t") for line in (tiny_data / "label.txt").read_text().splitlines()]
+    (tmp_path / "gaps.txt").write_text("".join(f"{name}\t{7 * int(label) + 3}\n" for name, label in lines))
+    gaps = f"{DATASET}.cls_label_path={tmp_path}/gaps.txt"
+    plain = train(tiny_net_config())
+    assert_same(plain, train(tiny_net_config(), gaps, f"{DATASET}.relabel=True"))
+    assert (tmp_path / "output" / "label_map.txt").read_text() == "0\t3\n1\t10\n2\t17\n3\t24\n4\t31\n"
+
+
+@pytest.fixture
+def damaged(tiny_data, tmp_path):
+    """tiny_data with an empty, a truncated and a missing image, and one that is none; first and last are good."""
+    root = tmp_path / "damaged"
+    shutil.copytree(tiny_data, root)
+    images = sorted((root / "images").iterdir())
+    images[3].write_bytes(b"")
+    images[7].write_bytes(images[7].read_bytes()[:500])
+    images[8].write_bytes(b"no image")
+    images[12].unlink()
+    return [f"{DATASET}.image_root={root}", "DataLoader.Train.loader.on_bad_image=skip"]
+
+
+def test_a_run_with_bad_images_lists_them_and_does_not_depend_on_the_workers(tiny_net_config, damaged, tmp_path):
+    alone = train(tiny_net_config(), *damaged)
+    listed = (tmp_path / "output" / "bad_images.txt").read_text().splitlines()
+    assert len(listed) == 4
+    for number, reason in ((4, "0 bytes"), (8, "the JPEG is cut off"), (9, "8 bytes"), (13, "cannot read")):
+        assert any(f"line {number} (" in line and reason in line for line in listed)
+    assert_same(alone, train(tiny_net_config(), *damaged, "DataLoader.Train.loader.num_workers=2"))
+    assert len((tmp_path / "output" / "bad_images.txt").read_text().splitlines()) == 4
+
+
+def test_too_many_bad_images_end_a_run(tiny_net_config, damaged):
+    with pytest.raises(
+        ValueError, match=r"More than max_bad_images \(2\) training images cannot be used\. They are listed in"
+    ):
+        train(tiny_net_config(), *damaged, "DataLoader.Train.loader.max_bad_images=2")
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_run_leaves_no_worker(tiny_net_config, persistent):
+    before = set(psutil.Process().children(recursive=True))
+    train(
+        tiny_net_config(),
+        "DataLoader.Train.loader.num_workers=2",
+        f"DataLoader.Train.loader.persistent_workers={persistent}",
+    )
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_a_killed_worker_ends_the_run(tiny_net_config, monkeypatch):
+    forward_backward = Trainer._forward_backward
+
+    def killing(self, *arguments):
+        for pid in self.loader._pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        return forward_backward(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_forward_backward", killing)
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(ValueError, match=r"Data worker \d of 2 \(process \d+\) was ended by SIGKILL"):
+        train(tiny_net_config(), "DataLoader.Train.loader.num_workers=2")
+    assert set(psutil.Process().children(recursive=True)) <= before
