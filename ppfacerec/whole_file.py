@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Union
+from typing import BinaryIO, TextIO, Union
 
 
 @contextmanager
@@ -23,3 +24,13 @@ def written_whole(path: Union[str, os.PathLike[str]]) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def text_written_whole(path: Union[str, os.PathLike[str]]) -> Iterator[TextIO]:
+    """The same for text, in UTF-8."""
+    with written_whole(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()  # the file is closed by whoever opened it

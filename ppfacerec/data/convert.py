@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
@@ -18,6 +15,7 @@ from ppfacerec.data.pair_bin import read_bin
 from ppfacerec.data.record_dataset import RecordIODataset
 from ppfacerec.data.record_writer import RecordWriter
 from ppfacerec.log import logger, progress_bar
+from ppfacerec.whole_file import text_written_whole
 
 _SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
@@ -68,7 +66,7 @@ def record_to_folder(source: str, target: str) -> list[Path]:
         name = f"images/{dataset.labels[index]:06d}/{index:08d}{_suffix(image, dataset.where(index))}"
         _write_once(folder / name, image)
         lines.append(f"{name}\t{dataset.labels[index]}\n")
-    with _written_whole(label_file) as file:
+    with text_written_whole(label_file) as file:
         file.writelines(lines)
     return [label_file]
 
@@ -80,7 +78,7 @@ def bin_to_folder(source: str, target: str) -> list[Path]:
     for number, image in enumerate(progress_bar(pairs.images, len(pairs.images), "Images", "image")):
         names.append(f"images/{number:06d}{_suffix(image, pairs.where(number))}")
         _write_once(folder / names[-1], image)
-    with _written_whole(folder / "pairs.txt") as file:
+    with text_written_whole(folder / "pairs.txt") as file:
         for (left, right), same in zip(pairs.index.reshape(-1, 2), pairs.is_same):
             file.write(f"{names[left]}\t{names[right]}\t{int(same)}\n")
     return [folder / "pairs.txt"]
@@ -93,9 +91,9 @@ def folder_to_label_file(source: str, target: str) -> list[Path]:
     for index in range(len(dataset)):
         if any(character in dataset.name(index) for character in "\t\r\n"):
             raise ValueError(f"{dataset.where(index)!r}: a name with a tab or line break cannot stand in a label file.")
-    with _written_whole(Path(target)) as file:
+    with text_written_whole(Path(target)) as file:
         file.writelines(f"{dataset.name(i)}\t{dataset.labels[i]}\n" for i in range(len(dataset)))
-    with _written_whole(names_file) as file:
+    with text_written_whole(names_file) as file:
         file.writelines(f"{label}\t{name}\n" for label, name in enumerate(dataset.identities))
     if dataset.num_skipped:
         logger.info("%d files that are no images, or folders without one, were left out.", dataset.num_skipped)
@@ -129,16 +127,3 @@ def _write_once(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)
-
-
-@contextmanager
-def _written_whole(path: Path) -> Iterator[TextIO]:
-    """Open a text file that appears under its name when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -78,12 +78,7 @@ class WorkerPool:
             with _signals_held(), warnings.catch_warnings():
                 # Python 3.12 warns: other threads may hold locks. The workers run none of their code.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                # A signal that comes before the worker has said that it ignores it waits until then.
-                before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
-                try:
-                    process.start()
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                process.start()
             theirs.close()
             self._processes.append(process)
         # Also at the interpreter's end, before multiprocessing waits for its children.
@@ -188,11 +183,11 @@ def _shared_array(shape: Sequence[int]) -> np.ndarray:
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Hold back what would end a worker before it can say that it ignores it; here it arrives afterwards."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine: Sequence[Connection]) -> None:
