@@ -165,7 +165,7 @@ def test_landmarks_of_yunet_are_used_in_their_order(photos, monkeypatch):
         def create(model, config, size):
             return FaceDetectorYN()
 
-        def setInputSize(self, size):  # noqa: N802 (OpenCV's name)
+        def setInputSize(self, size):
             self.size = size
 
         def detect(self, image):
