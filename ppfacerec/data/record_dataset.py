@@ -8,7 +8,7 @@ from typing import Optional
 import numpy as np
 
 from ppfacerec.data.datasets import check_class_num
-from ppfacerec.data.record_io import Record, RecordFile
+from ppfacerec.data.record_io import EXACT_NUMBERS, Record, RecordFile
 from ppfacerec.log import logger, progress_bar
 
 
@@ -88,13 +88,23 @@ class RecordIODataset:
                 raise ValueError(
                     f"{self._file.where(position)}: expected an identity's first and last image, found none."
                 )
-            begin, end = np.searchsorted(keys, record.labels[:2])
+            ends = np.asarray(record.labels[:2]).astype(np.int64)  # floats would make searchsorted copy all keys
+            begin, end = np.searchsorted(keys, ends)
             labels[begin:end] = self._file.keys[position] - images_end
         if (labels < 0).any():
             orphan = self._positions[int(np.argmax(labels < 0))]
             raise ValueError(f"{self._file.where(orphan)} belongs to no identity, by the identity records of the file.")
+        self._correct_rounded(labels, keys)
         first = self._file.read(int(self._positions[0]))
         return labels if first.labels[0] == labels[0] else self._labels_of_records()
+
+    def _correct_rounded(self, labels: np.ndarray, keys: np.ndarray) -> None:
+        """Read the two images at each border that a float32 cannot tell exactly: it may be one off (Glint360K)."""
+        borders = np.flatnonzero(np.diff(labels)) + 1
+        for border in borders[keys[borders] >= EXACT_NUMBERS]:
+            for k in (border - 1, border):
+                position = int(self._positions[k])
+                labels[k] = self._class(self._file.read(position), position)
 
     def _labels_of_records(self) -> np.ndarray:
         """Label of each image from its own record: the whole file is read."""

@@ -17,6 +17,7 @@ from typing import NamedTuple, NoReturn, Optional, Union
 import numpy as np
 
 MAGIC = struct.pack("<I", 0xCED7230A)
+EXACT_NUMBERS = 1 << 24  # those in headers are float32
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _HEADER = struct.Struct("<IfQQ")
 

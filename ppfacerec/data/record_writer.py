@@ -7,9 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Optional, Union
 
-from ppfacerec.data.record_io import frame, pack
-
-_LARGEST = 1 << 24  # numbers in headers are float32, exact up to here
+from ppfacerec.data.record_io import EXACT_NUMBERS, frame, pack
 
 
 class RecordWriter:
@@ -65,11 +63,11 @@ class RecordWriter:
         num_images, num_identities = len(self._offsets) - 1, len(self._firsts)
         if not num_images:
             raise ValueError(f"{self._folder / self._name}.rec would have no image.")
-        if num_images + 1 + num_identities > _LARGEST:
+        if num_images + 1 + num_identities > EXACT_NUMBERS:
             raise ValueError(
                 f"{num_images} images and {num_identities} identities are more than a record file's header can count "
-                f"exactly ({_LARGEST}, float32). Keep the folder with its label.txt, or write several sets and join "
-                "them with ConcatDataset."
+                f"exactly ({EXACT_NUMBERS}, float32). Keep the folder with its label.txt, or write several sets and "
+                "join them with ConcatDataset."
             )
         for first, end in zip(self._firsts, [*self._firsts[1:], num_images + 1]):
             self._append(pack((float(first), float(end)), b"", len(self._offsets)))

@@ -120,6 +120,16 @@ def test_an_image_whose_label_disagrees_is_named(tmp_path):
     )
 
 
+@pytest.mark.parametrize("border", [3, 4, 5])
+def test_borders_that_float32_rounds_are_put_right(tmp_path, monkeypatch, border):
+    """From 2^24 on (Glint360K has more images) an identity's first and last image may be told one off."""
+    images = [((float(key > 3),), b"x") for key in range(1, 7)]  # 1 to 3 are of class 0, 4 to 6 of class 1
+    identities = [((1.0, float(border)), b""), ((float(border), 7.0), b"")]
+    write_raw(tmp_path, [((7.0, 9.0), b""), *images, *identities])
+    monkeypatch.setattr("ppfacerec.data.record_dataset.EXACT_NUMBERS", 2)
+    assert RecordIODataset(str(tmp_path)).labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
 def damage(path, at, content):
     data = bytearray(path.read_bytes())
     data[at : at + len(content)] = content
