@@ -78,7 +78,10 @@ class Registry:
         return inspect.signature(self.get(name))
 
     def build(self, spec: Spec, **context: Any) -> Any:
-        """Call the component with the YAML's arguments and those of `context` that its signature has a name for."""
+        """Call the component with the YAML's arguments and those of `context` that its signature has a name for.
+
+        A null of the YAML counts as left out where `context` has a value.
+        """
         parameters = self.signature(spec.name).parameters
-        passed = {k: v for k, v in context.items() if k in parameters and k not in spec.kwargs}
-        return self.get(spec.name)(**spec.kwargs, **passed)
+        passed = {k: v for k, v in context.items() if k in parameters and spec.kwargs.get(k) is None}
+        return self.get(spec.name)(**{**spec.kwargs, **passed})

@@ -23,7 +23,7 @@ def check_spec(
     Args:
         given: parameters that the engine passes and the YAML must not.
         extra: keys beside the constructor's that the engine reads itself.
-        optional: parameters that the engine passes where the YAML leaves them out.
+        optional: parameters that the engine passes where the YAML leaves them out or has null.
     """
     if spec.name not in registry:
         known = registry.names()
@@ -41,6 +41,8 @@ def check_spec(
                 f"{spec.path}.{name}: {spec.name} has no argument '{name}'{near_match(name, known)}"
                 f" It takes: {', '.join(known) or 'none'}."
             )
+        elif name in optional and value is None:
+            continue
         elif name in hints and not matches(value, hints[name]):
             problems.append(
                 f"{spec.path}.{name}: expected {describe(hints[name])}, found {value!r} ({type(value).__name__})."

@@ -41,8 +41,9 @@ def test_a_record_file_trains_to_the_same_weights_as_its_label_file(tiny_net_con
 
 
 def test_class_num_is_taken_from_the_data(tiny_net_config, tmp_path, log_lines):
-    train(tiny_net_config(**{"Arch.Head.class_num": None}))
+    plain = train(tiny_net_config(**{"Arch.Head.class_num": None}))  # without the key
     assert "Arch.Head.class_num is not given: the 5 of the data are taken." in log_lines.text
+    assert_same(plain, train(tiny_net_config(), "Arch.Head.class_num=null"))
 
 
 def test_relabel_writes_its_map_beside_the_checkpoint(tiny_net_config, tiny_data, tmp_path):
