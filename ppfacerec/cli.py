@@ -16,6 +16,7 @@ from ppfacerec.commands import data, export, infer, weights
 from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was asked to stop and has saved; start it again to go on
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -75,8 +76,8 @@ def _train(arguments: argparse.Namespace) -> int:
             Engine(config, notes).train()
         except TrainingStopped:
             latest = Path(config.Global.output_dir) / "latest"
-            log.logger.info("Stopped; go on with -o Global.checkpoints=%s", latest)
-            return EXIT_INTERRUPTED
+            log.logger.info("Stopped; go on with -o Global.checkpoints=%s (or auto)", latest)
+            return EXIT_STOPPED
     return 0
 
 

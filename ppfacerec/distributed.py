@@ -35,11 +35,12 @@ def barrier() -> None:
         dist.barrier()
 
 
-def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0) -> None:
-    """Give every rank the tensors of one."""
-    if world_size() > 1:
-        for tensor in tensors:
-            dist.broadcast(tensor, src=source)
+def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0, bucket_mib: int = 32) -> None:
+    """Give every rank the tensors of one; sent in buckets of one dtype."""
+    for bucket in _buckets(tensors, bucket_mib):
+        flat = paddle.concat([t.reshape([-1]) for t in bucket])
+        dist.broadcast(flat, src=source)
+        _split_into(flat, bucket)
 
 
 def average_tensors(tensors: Iterable[paddle.Tensor], bucket_mib: int = 32) -> None:
@@ -48,25 +49,28 @@ def average_tensors(tensors: Iterable[paddle.Tensor], bucket_mib: int = 32) -> N
     Args:
         bucket_mib: size of one message; few large messages cost less than many small ones.
     """
-    if world_size() == 1:
-        return
+    for bucket in _buckets(tensors, bucket_mib):
+        flat = paddle.concat([t.reshape([-1]) for t in bucket])
+        dist.all_reduce(flat)  # SUM: gloo has no AVG
+        _split_into(flat / world_size(), bucket)
+
+
+def _buckets(tensors: Iterable[paddle.Tensor], bucket_mib: int) -> Iterator[list[paddle.Tensor]]:
+    """Neighbours of one dtype together; nothing where there is one rank only."""
     bucket: list[paddle.Tensor] = []
     size = 0
-    for tensor in tensors:
+    for tensor in tensors if world_size() > 1 else ():
         if bucket and (tensor.dtype != bucket[0].dtype or size > bucket_mib << 18):
-            _average_bucket(bucket)
+            yield bucket
             bucket, size = [], 0
         bucket.append(tensor)
         size += tensor.size
     if bucket:
-        _average_bucket(bucket)
+        yield bucket
 
 
-def _average_bucket(bucket: Sequence[paddle.Tensor]) -> None:
-    flat = paddle.concat([t.reshape([-1]) for t in bucket])
-    dist.all_reduce(flat)  # SUM: gloo has no AVG
-    parts = paddle.split(flat / world_size(), [t.size for t in bucket])
-    for tensor, part in zip(bucket, parts):
+def _split_into(flat: paddle.Tensor, tensors: Sequence[paddle.Tensor]) -> None:
+    for tensor, part in zip(tensors, paddle.split(flat, [t.size for t in tensors])):
         paddle.assign(part.reshape(tensor.shape), tensor)
 
 
@@ -164,11 +168,16 @@ def moments(values: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
 
 def any_rank(flag: bool) -> bool:
     """True on every rank when it is true on one."""
+    return any_ranks([flag])[0]
+
+
+def any_ranks(flags: Sequence[bool]) -> list[bool]:
+    """For each flag: true on every rank when it is true on one. One message."""
     if world_size() == 1:
-        return flag
-    value = paddle.to_tensor([float(flag)])
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value.item() > 0)
+        return list(flags)
+    values = paddle.to_tensor([float(flag) for flag in flags])
+    dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return [value > 0 for value in values.tolist()]
 
 
 @contextmanager
@@ -186,7 +195,7 @@ def failing_together() -> Iterator[None]:
         yield
     except Exception as error:  # whatever it is, the others must hear of it before it goes on
         failure = error
-    texts = _gather_texts("" if failure is None else str(failure) or type(failure).__name__)
+    texts = gather_texts("" if failure is None else str(failure) or type(failure).__name__)
     if failure is not None:
         raise failure
     for number, text in enumerate(texts):
@@ -194,8 +203,10 @@ def failing_together() -> Iterator[None]:
             raise ValueError(f"Rank {number} failed: {text}")
 
 
-def _gather_texts(text: str) -> list[str]:
+def gather_texts(text: str) -> list[str]:
     """The texts of all ranks, on every rank."""
+    if world_size() == 1:
+        return [text]
     data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int32)  # gloo and NCCL both gather int32
     lengths: list[paddle.Tensor] = []
     dist.all_gather(lengths, paddle.to_tensor([len(data)], dtype="int32"))

@@ -138,6 +138,9 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
     for key in ("epochs", "save_interval", "eval_interval", "print_batch_step", "update_freq"):
         if getattr(config.Global, key) < 1:
             yield f"Global.{key}: expected an integer of at least 1, found {getattr(config.Global, key)}."
+    for key in ("save_interval_steps", "save_interval_minutes", "keep_last"):
+        if not 0 <= getattr(config.Global, key) < float("inf"):
+            yield f"Global.{key}: expected 0 (off) or more, found {getattr(config.Global, key)}."
     if tuple(config.Global.image_shape) != (3, 112, 112):
         yield f"Global.image_shape: the backbones take [3, 112, 112], found {list(config.Global.image_shape)}."
     if config.Global.demo_data is not None:
@@ -152,8 +155,11 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
         if problem:
             yield f"Global.pretrained_model: {problem}"
     prefix = config.Global.checkpoints
-    if mode == "train" and prefix and not Path(weights_file(prefix)).is_file():
-        yield f"Global.checkpoints: {weights_file(prefix)} does not exist."
+    if mode == "train" and prefix not in (None, "auto") and not Path(weights_file(prefix)).is_file():
+        yield (
+            f"Global.checkpoints: {weights_file(prefix)} does not exist; 'auto' goes on from the newest complete "
+            "checkpoint in output_dir, if there is one."
+        )
 
 
 def _check_ema(config: Config, mode: Mode) -> Iterator[str]:

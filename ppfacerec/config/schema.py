@@ -29,6 +29,10 @@ class GlobalSection:
     pretrained_model: Optional[str] = None
     load_head: Literal["auto", True, False] = "auto"
     save_interval: int = 1
+    save_interval_steps: int = 0
+    save_interval_minutes: float = 0
+    keep_last: int = 0
+    save_in_background: bool = True
     save_head: Union[bool, Literal["shards"]] = True
     eval_during_train: bool = True
     eval_interval: int = 1

@@ -1,35 +1,41 @@
-"""Checkpoints: complete or absent, under PaddleClas's names.
+"""What a checkpoint holds: taken from a training as a snapshot, written to files, and read again.
 
-A checkpoint `latest` is the three files latest.pdparams (weights), latest.pdopt (optimizer) and latest.pdstates (where
-training was, the average, the best metric), and latest.manifest.json with their sizes and SHA-256. The files are
-written under other names first; the manifest's rename is the moment at which the new checkpoint counts. What a kill
-leaves undone after that moment is finished by whoever opens the checkpoint next. A large head is in further files,
-one a process (head_shards.py), which the manifest describes too.
+The files, and how they are complete or absent, are in checkpoint_files.py; when which is saved is in saver.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import pickle
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
 
+import numpy as np
 import paddle
 
 from ppfacerec import distributed, safe_pickle
+from ppfacerec.engine.checkpoint_files import (
+    commit,
+    discard_new,
+    file_of,
+    finish_interrupted_save,
+    plain_prefix,
+    sha256,
+    write_new,
+    write_new_manifest,
+)
+from ppfacerec.engine.disk_space import check_room, write_error
 from ppfacerec.engine.ema import EMA
-from ppfacerec.engine.head_shards import SUFFIX, ShardReader, shard_files, shard_suffix
+from ppfacerec.engine.head_shards import ShardReader, shard_files, shard_suffix
+from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.optimizer_state import optimizer_tensors, saved_slots
 from ppfacerec.engine.saved_state import saved_arrays
 from ppfacerec.heads import MarginHead
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
-SUFFIXES = (".pdparams", ".pdopt", ".pdstates")
 HeadFiles = Literal["whole", "shards", "none"]
 
 
@@ -52,20 +58,39 @@ class Progress:
     best_epoch: int = 0
 
 
-def save_checkpoint(
-    prefix: Path,
+@dataclass(frozen=True)
+class Snapshot:
+    """Copies in host memory of all that a checkpoint holds, of which files can be made while training goes on.
+
+    Attributes:
+        files: by suffix, what this process's files have.
+        rows: of the head in this process's file of it, by its suffix: first, last and columns.
+        is_spread: every process has a file, whose entries must be gathered before the manifest can be written.
+        run, progress: for the manifest.
+    """
+
+    files: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_spread: bool = False
+    run: str = ""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+    def num_bytes(self) -> int:
+        return sum(_num_bytes(content) for content in self.files.values())
+
+
+def take_snapshot(
     recognizer: FaceRecognizer,
     optimizer: paddle.optimizer.Optimizer,
     states: Mapping[str, Any],
     sparse: Optional[SparseUpdate] = None,
     ema: Optional[EMA] = None,
     head: HeadFiles = "whole",
-) -> None:
-    """Write a checkpoint; at every moment the old or the new one is complete. All processes call it.
+) -> Snapshot:
+    """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
 
     Args:
-        prefix: output_dir / "latest", without suffix.
-        states: plain values and arrays for .pdstates.
+        states: plain values and arrays for .pdstates; "run" and "progress" are for the manifest too.
         sparse: what holds the state of the head's rows, where only sampled ones are updated.
         ema: its averages go into .pdstates.
         head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
@@ -74,39 +99,20 @@ def save_checkpoint(
     weights: dict[str, Any] = dict(recognizer.state_dict())
     optimizers: dict[str, Any] = optimizer_tensors(recognizer, optimizer, sparse)
     averages: dict[str, Any] = dict(ema.tensors()) if ema else {}
-    manifest, main = {}, distributed.rank() == 0
-    if main:
-        finish_interrupted_save(prefix)
+    shard: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     if head != "whole":
-        rows = _take_head(recognizer, weights, optimizers, averages)
+        taken = _take_head(recognizer, weights, optimizers, averages)
     if head == "shards":
-        distributed.barrier()  # rank 0 has cleared away what an interrupted save left
-        assert isinstance(recognizer.head, MarginHead)
-        manifest = _write_shard(prefix, recognizer.head, rows)
+        shard, rows = _own_shard(recognizer, taken)
     weights, averages = saved_arrays(recognizer, weights), saved_arrays(recognizer, averages)
     optimizers = {name: saved_slots(recognizer, name, slots) for name, slots in optimizers.items()}
-    if not main:
-        return
     everything = {**states, "ema": averages} if ema else dict(states)
-    writers: dict[str, Callable[[Path], None]] = {
-        ".pdparams": lambda path: paddle.save({k: paddle.to_tensor(v) for k, v in weights.items()}, str(path)),
-        ".pdopt": lambda path: _dump(optimizers, path),
-        ".pdstates": lambda path: _dump(everything, path),
-    }
-    for suffix, write in writers.items():
-        manifest[suffix] = _write_new(prefix, suffix, write)
-    path = _new(prefix, ".manifest.json")
-    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    _sync(path)
-    os.replace(path, _file(prefix, ".manifest.json"))  # from here on the new checkpoint counts
-    finish_interrupted_save(prefix)
-
-
-def _write_new(prefix: Path, suffix: str, write: Callable[[Path], None]) -> dict[str, Any]:
-    path = _new(prefix, suffix)
-    write(path)
-    _sync(path)
-    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+    # The table makes paddle.load return tensors; its names of the tensors have no meaning.
+    named = {**weights, "StructuredToParameterName@@": {name: name for name in weights}}
+    main = {".pdparams": named, ".pdopt": optimizers, ".pdstates": everything} if distributed.rank() == 0 else {}
+    is_spread = head == "shards" and isinstance(recognizer.head, MarginHead) and recognizer.head.shard.world_size > 1
+    return Snapshot({**main, **shard}, rows, is_spread, states.get("run", ""), states.get("progress", {}))
 
 
 def _take_head(
@@ -122,25 +128,115 @@ def _take_head(
     return rows
 
 
-def _write_shard(prefix: Path, head: MarginHead, rows: Mapping[str, paddle.Tensor]) -> dict[str, Any]:
-    """Write this process's file; return the manifest's entries of all."""
-    shard, K = head.shard, head.num_sub_centers
-    suffix = shard_suffix(shard.rank, shard.world_size)
-    numbers = [0] * 5
-    if shard.world_size > 1 or distributed.rank() == 0:
-        arrays = {name: tensor.numpy() for name, tensor in rows.items()}
-        entry = _write_new(prefix, suffix, lambda path: _dump(arrays, path))
-        words = bytes.fromhex(entry["sha256"])
-        numbers = [entry["size"], *(int.from_bytes(words[i : i + 8], "big", signed=True) for i in range(0, 32, 8))]
-    entries, first = {}, 0
-    for rank, (size, *parts) in enumerate(distributed.gather_integers(numbers)[: shard.world_size]):
-        last = first + shard.counts[rank] * K
-        digest = b"".join(part.to_bytes(8, "big", signed=True) for part in parts).hex()
-        entries[shard_suffix(rank, shard.world_size)] = {
-            "size": size, "sha256": digest, "rows": [first, last], "columns": head.embedding_size,
-        }  # fmt: skip
-        first = last
-    return entries
+def _own_shard(
+    recognizer: FaceRecognizer, tensors: Mapping[str, paddle.Tensor]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """This process's file of the head by its suffix, and which rows it has."""
+    head = recognizer.head
+    assert isinstance(head, MarginHead)
+    part, K = head.shard, head.num_sub_centers
+    if part.world_size == 1 and distributed.rank() != 0:
+        return {}, {}
+    suffix = shard_suffix(part.rank, part.world_size)
+    place = {"rows": [part.start * K, (part.start + part.size) * K], "columns": head.embedding_size}
+    return {suffix: {name: tensor.numpy() for name, tensor in tensors.items()}}, {suffix: place}
+
+
+def _num_bytes(content: Any) -> int:
+    if isinstance(content, Mapping):
+        return sum(_num_bytes(value) for value in content.values())
+    return content.nbytes if isinstance(content, np.ndarray) else 0
+
+
+def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:
+    """Write this process's new files, which do not count yet; return their entries in the manifest.
+
+    Raises:
+        ValueError: the disk is full, or cannot be written to; nothing of it is left then.
+    """
+    check_room(prefix, snapshot.num_bytes())
+    try:
+        entries = {suffix: write_new(prefix, suffix, content) for suffix, content in snapshot.files.items()}
+    except OSError as error:
+        discard_new(prefix, snapshot.files)
+        raise write_error(prefix, snapshot.num_bytes(), error) from error
+    return {suffix: {**entry, **snapshot.rows.get(suffix, {})} for suffix, entry in entries.items()}
+
+
+def complete(prefix: Path, snapshot: Snapshot, entries: Mapping[str, Any]) -> None:
+    """Make a checkpoint of the new files of all processes, on rank 0.
+
+    Raises:
+        ValueError: the disk is full, or cannot be written to; the checkpoint that was there is as it was then.
+    """
+    manifest = Manifest(dict(entries), time.time(), snapshot.run, snapshot.progress)
+    try:
+        write_new_manifest(prefix, manifest)
+    except OSError as error:
+        discard_new(prefix, entries)
+        raise write_error(prefix, snapshot.num_bytes(), error) from error
+    commit(prefix, manifest)
+
+
+def gather_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of all processes' files, on every process."""
+    parts = distributed.gather_texts(json.dumps(entries))
+    return {suffix: entry for part in parts for suffix, entry in json.loads(part).items()}
+
+
+def save_checkpoint(
+    prefix: Path,
+    recognizer: FaceRecognizer,
+    optimizer: paddle.optimizer.Optimizer,
+    states: Mapping[str, Any],
+    sparse: Optional[SparseUpdate] = None,
+    ema: Optional[EMA] = None,
+    head: HeadFiles = "whole",
+) -> None:
+    """Take a snapshot and write it; at every moment the old or the new checkpoint is complete. All processes call it.
+
+    Args:
+        prefix: output_dir / "latest", without suffix.
+        states, sparse, ema, head: see ``take_snapshot``.
+    """
+    if distributed.rank() == 0:
+        finish_interrupted_save(prefix)
+    distributed.barrier()
+    snapshot = take_snapshot(recognizer, optimizer, states, sparse, ema, head)
+    with distributed.failing_together():
+        entries = write_snapshot(prefix, snapshot)
+    entries = gather_entries(entries)
+    with distributed.failing_together():
+        if distributed.rank() == 0:
+            complete(prefix, snapshot, entries)
+
+
+def check_files(prefix: Path) -> Manifest:
+    """Compare a checkpoint's files with its manifest, and return that.
+
+    Raises:
+        ValueError: a file is missing or is not the one that was saved; the message names it.
+    """
+    try:
+        manifest = Manifest.read(prefix)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{error.filename} is missing, so {prefix} cannot be resumed from: it tells which files belong together. "
+            "To start from the weights alone, give them as Global.pretrained_model."
+        ) from error
+    for suffix, expected in manifest.files.items():
+        path = file_of(prefix, suffix)
+        if not path.is_file():
+            raise ValueError(f"Checkpoint {prefix} is incomplete: {path} is missing. {_ANOTHER}")
+        if path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
+            raise ValueError(
+                f"Checkpoint {prefix} is damaged: {path} is not the file that was saved ({path.stat().st_size} bytes "
+                f"for {expected['size']}, or another content). {_ANOTHER}"
+            )
+    return manifest
+
+
+_ANOTHER = "Resume from another checkpoint; Global.checkpoints: auto takes the newest complete one of output_dir."
 
 
 def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -149,89 +245,12 @@ def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any
     Raises:
         ValueError: a file is missing or is not the one that was saved; the message names it.
     """
-    prefix = _plain(prefix)
-    manifest_path = _file(prefix, ".manifest.json")
-    if not manifest_path.is_file():
-        raise ValueError(
-            f"{manifest_path} is missing, so {prefix} cannot be resumed from: it tells which files belong together. "
-            "To start from the weights alone, give them as Global.pretrained_model."
-        )
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-    for suffix, expected in manifest.items():
-        path = _file(prefix, suffix)
-        if not path.is_file():
-            raise ValueError(f"Checkpoint {prefix} is incomplete: {path} is missing. Resume from another checkpoint.")
-        if path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
-            raise ValueError(
-                f"Checkpoint {prefix} is damaged: {path} is not the file that was saved ({path.stat().st_size} bytes "
-                f"for {expected['size']}, or another content). Resume from another checkpoint."
-            )
-    optimizers, states = safe_pickle.load(_file(prefix, ".pdopt")), safe_pickle.load(_file(prefix, ".pdstates"))
-    for name, array in ShardReader(shard_files(prefix, manifest)).arrays().items():
+    prefix = plain_prefix(prefix)
+    manifest = check_files(prefix)
+    optimizers, states = safe_pickle.load(file_of(prefix, ".pdopt")), safe_pickle.load(file_of(prefix, ".pdstates"))
+    for name, array in ShardReader(shard_files(prefix, manifest.files)).arrays().items():
         if name == "ema":
             states["ema"][HEAD_WEIGHT] = array
         elif name.startswith("optimizer."):
             optimizers.setdefault(HEAD_WEIGHT, {})[name[len("optimizer.") :]] = array
     return optimizers, states
-
-
-def _plain(prefix: Union[str, Path]) -> Path:
-    """output/X/latest, also where a person wrote output/X/latest.pdparams."""
-    text = str(prefix)
-    return Path(text[: -len(".pdparams")] if text.endswith(".pdparams") else text)
-
-
-def _file(prefix: Path, suffix: str) -> Path:
-    return prefix.with_name(prefix.name + suffix)
-
-
-def _new(prefix: Path, suffix: str) -> Path:
-    return prefix.with_name(f"{prefix.name}{suffix}.new")
-
-
-def _dump(value: Any, path: Path) -> None:
-    with open(path, "wb") as file:
-        pickle.dump(value, file, protocol=4)
-
-
-def finish_interrupted_save(prefix: Union[str, Path]) -> None:
-    """Move the files of a save that was killed after its manifest counted; remove those of one killed before."""
-    prefix = _plain(prefix)
-    manifest_path = _file(prefix, ".manifest.json")
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.is_file() else {}
-    for path in _files_of(prefix):
-        suffix = path.name[len(prefix.name) :]
-        if suffix.endswith(f"{SUFFIX}.new") or suffix in [f"{known}.new" for known in SUFFIXES]:
-            final = suffix[: -len(".new")]
-            if final in manifest and _sha256(path) == manifest[final]["sha256"]:
-                os.replace(path, _file(prefix, final))
-            else:
-                path.unlink()
-    for path in _files_of(prefix):  # of an older checkpoint of another number of processes
-        if path.name.endswith(SUFFIX) and path.name[len(prefix.name) :] not in manifest:
-            path.unlink()
-    _new(prefix, ".manifest.json").unlink(missing_ok=True)
-    if prefix.parent.is_dir():
-        _sync(prefix.parent)
-
-
-def _files_of(prefix: Path) -> list[Path]:
-    if not prefix.parent.is_dir():
-        return []
-    return sorted(path for path in prefix.parent.iterdir() if path.name.startswith(f"{prefix.name}."))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -18,13 +18,16 @@ from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
-from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_states
+from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
-from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
+from ppfacerec.engine.resume import Resumable, find_checkpoint, resume
+from ppfacerec.engine.run_facts import RunFacts
+from ppfacerec.engine.run_lock import make_output_dir, only_run
+from ppfacerec.engine.saver import Savable, Saver, save_plan
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
-from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
+from ppfacerec.engine.weights import load_pretrained
 from ppfacerec.heads import HEADS, MarginHead
 from ppfacerec.log import VisualDLLog, log_to_file, logger, table
 from ppfacerec.metrics import METRICS
@@ -51,17 +54,20 @@ class Engine:
         self.output_dir = Path(config.Global.output_dir)
         self._device = choose_device(config.Global.device)
         distributed.init()
-        if distributed.rank() == 0:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-        distributed.barrier()
+        make_output_dir(self.output_dir)
         self._notes = list(notes)
 
     def train(self) -> dict[int, Evaluation]:
         """Train from scratch, from pretrained weights or from a checkpoint; return the evaluations by epoch."""
         refuse_onednn_training()
+        with only_run(self.output_dir):
+            return self._train()
+
+    def _train(self) -> dict[int, Evaluation]:
         self._begin("train")
         self._make_demo_data()
         glob = self.config.Global
+        checkpoint = find_checkpoint(glob.checkpoints, self.output_dir)
         paddle.seed(glob.seed)  # initial weights
         np.random.seed(glob.seed)
         loader = build_train_loader(self.config, self.output_dir)
@@ -74,11 +80,16 @@ class Engine:
         precision = self._precision()
         precision.decorate(recognizer.backbone, optimizer)
         ema = EMA(recognizer, self.config.EMA.decay) if self.config.EMA else None
-        progress = self._resume(recognizer, optimizer, precision, ema, sparse)
+        progress, facts = Progress(), RunFacts.of_run(self.config, recognizer, loader)
+        if checkpoint:
+            resumable = Resumable(recognizer, optimizer, precision, ema, sparse)
+            progress, facts = resume(checkpoint, resumable, facts)
         plan = TrainingPlan(
-            self.output_dir, glob.epochs, glob.save_interval, glob.eval_interval, glob.print_batch_step,
-            glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync, glob.save_head,
+            self.output_dir, glob.epochs, glob.eval_interval, glob.print_batch_step, glob.update_freq, glob.seed,
+            glob.eval_before_train, glob.bn_sync,
         )  # fmt: skip
+        savable = Savable(recognizer, optimizer, precision, sparse, ema, progress, facts.to_states())
+        saver = Saver(save_plan(glob), savable, spare=checkpoint)
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
         evaluator = self._evaluator() if glob.eval_during_train else None
@@ -88,7 +99,7 @@ class Engine:
             save_config(self.config, self.output_dir / "config.yaml")
         losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
         trainer = Trainer(
-            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl,
+            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl, saver,
             sparse,
         )  # fmt: skip
         try:
@@ -201,40 +212,6 @@ class Engine:
             logger.info("AMP is for GPUs: on the CPU everything is computed in float32.")
             return MixedPrecision()
         return MixedPrecision(amp.level, amp.dtype, amp.scale_loss, amp.use_dynamic_loss_scaling)
-
-    def _resume(
-        self,
-        recognizer: FaceRecognizer,
-        optimizer: paddle.optimizer.Optimizer,
-        precision: MixedPrecision,
-        ema: Optional[EMA],
-        sparse: Optional[SparseUpdate],
-    ) -> Progress:
-        """Go on from ``Global.checkpoints``; a fresh progress where there is none."""
-        prefix = self.config.Global.checkpoints
-        if not prefix:
-            return Progress()
-        if distributed.rank() == 0:
-            finish_interrupted_save(prefix)
-        distributed.barrier()
-        weights = read_weights(prefix)
-        problems = match_weights(recognizer, weights).problems("")
-        if problems:
-            raise ValueError(f"{weights_file(prefix)} does not fit the network of the config: {'; '.join(problems)}.")
-        optimizer_state, states = load_states(prefix)
-        set_weights(recognizer, weights)
-        set_optimizer_state(recognizer, optimizer, optimizer_state, sparse)
-        if precision.level is not None and states["scaler"]:
-            precision.scaler.load_state_dict(states["scaler"])
-        if ema:
-            ema.load_state(states.get("ema", weights))
-        progress = Progress(**states["progress"])
-        logger.info(
-            "Resumed from %s: epoch %d, iteration %d, optimizer step %d, best accuracy %s.",
-            prefix, progress.epoch, progress.iteration, progress.global_step,
-            "none yet" if progress.best_accuracy is None else f"{progress.best_accuracy:.5f}",
-        )  # fmt: skip
-        return progress
 
     def _evaluator(self) -> Evaluator:
         glob, section = self.config.Global, self.config.DataLoader.Eval

@@ -33,7 +33,7 @@ def to_saved(recognizer: FaceRecognizer, name: str, tensor: paddle.Tensor) -> np
         return tensor.numpy()
     counts = [count * head.num_sub_centers for count in head.shard.counts]
     rows = tensor.numpy() if head.shard.world_size == 1 else distributed.collect_rows(tensor, counts)
-    return np.ascontiguousarray(rows.T)
+    return rows.T  # a view: files keep its order in memory, and so does whoever reads them
 
 
 def from_saved(recognizer: FaceRecognizer, name: str, array: Any) -> np.ndarray:

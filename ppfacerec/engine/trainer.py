@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, Optional, Union
+from typing import Literal, Optional
 
 import paddle
 
 from ppfacerec import distributed
 from ppfacerec.data.loader import Batch, TrainLoader
-from ppfacerec.engine.checkpoint import HeadFiles, Progress, save_checkpoint
+from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.health import norms_of
+from ppfacerec.engine.saver import Saver
+from ppfacerec.engine.stop_signals import StopSignals
 from ppfacerec.heads import MarginHead
 from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, agree_on_overflow, seed_step, to_network_input
-
-# A head.weight above this is saved in a file a process.
-SHARD_FROM_BYTES = 1 << 30
-# A launcher passes on a signal that its processes got with it: two within so many seconds are one.
-SAME_SIGNAL_SECONDS = 1.0
 
 
 class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
@@ -43,14 +38,12 @@ class TrainingPlan:
 
     output_dir: Path
     epochs: int
-    save_interval: int
     eval_interval: int
     print_batch_step: int
     update_freq: int
     seed: int
     eval_before_train: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
-    save_head: Union[bool, Literal["shards"]] = True
 
 
 class Trainer:
@@ -68,6 +61,7 @@ class Trainer:
         ema: moving average, used for evaluation and best_model, or None.
         progress: where to go on.
         visualdl: where scalars go too.
+        saver: of checkpoints.
         sparse: what updates the head's sampled rows, or None.
     """
 
@@ -84,16 +78,17 @@ class Trainer:
         ema: Optional[EMA],
         progress: Progress,
         visualdl: VisualDLLog,
+        saver: Saver,
         sparse: Optional[SparseUpdate] = None,
     ) -> None:
         self.recognizer, self.losses, self.optimizer, self.schedule = recognizer, losses, optimizer, schedule
         self.loader, self.evaluator, self.precision, self.plan = loader, evaluator, precision, plan
-        self.ema, self.progress, self.visualdl, self.sparse = ema, progress, visualdl, sparse
+        self.ema, self.progress, self.visualdl, self.saver, self.sparse = ema, progress, visualdl, saver, sparse
         self._is_main = distributed.rank() == 0
         self._csv = CsvLog(plan.output_dir / "train.csv" if self._is_main else None)
         self._eval_csv = CsvLog(plan.output_dir / "eval.csv" if self._is_main else None)
         self._trained = [p for p in recognizer.parameters() if not p.stop_gradient]
-        self._stop_requested = False
+        self._signals = StopSignals()
         self._meters: dict[str, Meter] = {}
 
     def train(self) -> dict[int, Evaluation]:
@@ -104,7 +99,7 @@ class Trainer:
             ValueError: the loss is not finite, or a sample is bad.
         """
         evaluations: dict[int, Evaluation] = {}
-        with self._stop_on_signals():
+        with self._signals, self.saver:
             if self.evaluator and self.plan.eval_before_train and self.progress == Progress():
                 evaluations[0] = self._evaluate(0)
             while self.progress.epoch <= self.plan.epochs:
@@ -112,11 +107,10 @@ class Trainer:
                 self._train_epoch(epoch)
                 last = epoch == self.plan.epochs
                 if self.evaluator and (epoch % self.plan.eval_interval == 0 or last):
+                    self.saver.save("latest")  # an evaluation may take longer than one who wants to stop us waits
                     evaluations[epoch] = self._evaluate(epoch)
                 self.progress.epoch, self.progress.iteration = epoch + 1, 0
-                self._save("latest")
-                if epoch % self.plan.save_interval == 0 or last:
-                    self._save(f"epoch_{epoch}")
+                self.saver.after_epoch(epoch, last)
         self.visualdl.close()
         return evaluations
 
@@ -138,8 +132,7 @@ class Trainer:
             self._meter(losses, len(batch.indices), read - began, done - began)
             if iteration % self.plan.print_batch_step == 0 or iteration + 1 == num_batches:
                 self._log(epoch, iteration, num_batches, rate)
-            if steps and distributed.any_rank(self._stop_requested):
-                self._save("latest")
+            if steps and self.saver.after_step(self._signals.requested):
                 raise TrainingStopped
             began = time.perf_counter()
 
@@ -171,6 +164,7 @@ class Trainer:
     def _update(self) -> None:
         trained = [p for p in self._trained if p.grad is not None]
         distributed.average_tensors(p.grad for p in trained if not p.is_distributed)
+        self._equal_statistics()
         if self.precision.level is not None:
             agree_on_overflow(trained)
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
@@ -183,13 +177,12 @@ class Trainer:
 
     def _evaluate(self, epoch: int) -> Evaluation:
         assert self.evaluator is not None
-        self._equal_statistics()
         with self.ema.applied() if self.ema else nullcontext():
             evaluation = self.evaluator.evaluate(self.recognizer.backbone)
             accuracy = evaluation.average_accuracy
             if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
                 self.progress.best_accuracy, self.progress.best_epoch = accuracy, epoch
-                self._save("best_model")
+                self.saver.save("best_model")
         logger.info(
             "[Eval][Epoch %d/%d] average accuracy %.5f, best %.5f (epoch %d)",
             epoch, self.plan.epochs, accuracy, self.progress.best_accuracy, self.progress.best_epoch,
@@ -202,34 +195,16 @@ class Trainer:
         return evaluation
 
     def _equal_statistics(self) -> None:
-        """Make the batch-norm statistics of the ranks equal, each of which has seen other images."""
+        """Make the batch-norm statistics of the ranks equal, each of which has seen other images.
+
+        After every step, so that it makes no difference to the training when it is saved or evaluated.
+        """
         tensors = self.recognizer.backbone.state_dict().values()
         statistics = [t for t in tensors if t.stop_gradient and "float" in str(t.dtype)]
         if self.plan.bn_sync == "average":
             distributed.average_tensors(statistics)
         else:
             distributed.broadcast_tensors(statistics)
-
-    def _save(self, name: str) -> None:
-        self._equal_statistics()
-        states: dict[str, Any] = {"progress": asdict(self.progress), "seed": self.plan.seed}
-        states["scaler"] = {
-            k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in self.precision.scaler.state_dict().items()
-        }
-        save_checkpoint(
-            self.plan.output_dir / name, self.recognizer, self.optimizer, states, self.sparse, self.ema,
-            self._head_files(name),
-        )  # fmt: skip
-        distributed.barrier()
-
-    def _head_files(self, name: str) -> HeadFiles:
-        head = self.recognizer.head
-        if not isinstance(head, MarginHead):
-            return "whole"
-        if name == "best_model" and self.plan.save_head is False:
-            return "none"
-        is_large = 4 * math.prod(head.saved_shape) > SHARD_FROM_BYTES
-        return "shards" if self.plan.save_head == "shards" or is_large else "whole"
 
     def _meter(self, losses: dict[str, float], num_samples: int, reader_cost: float, batch_cost: float) -> None:
         for name, value in losses.items():
@@ -272,25 +247,3 @@ class Trainer:
             f"first: {where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
             "Optimizer.clip_norm not set, a damaged image."
         )
-
-    @contextmanager
-    def _stop_on_signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM ends training after the step, a second one at once."""
-
-        asked = 0.0
-
-        def request(number: int, frame: Optional[FrameType]) -> None:
-            nonlocal asked
-            if self._stop_requested and time.monotonic() - asked > SAME_SIGNAL_SECONDS:
-                raise KeyboardInterrupt
-            if self._stop_requested:
-                return
-            self._stop_requested, asked = True, time.monotonic()
-            logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
-
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
@@ -11,6 +10,7 @@ import paddle
 
 from ppfacerec.config import weights_file
 from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files
+from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
 from ppfacerec.model_info import ModelInfo, known_info
@@ -39,10 +39,10 @@ def read_weights(path: Union[str, Path]) -> dict[str, Any]:
 
 def _sharded_head(path: Path) -> dict[str, ShardedArray]:
     prefix = path.with_suffix("")
-    manifest_path = prefix.with_name(f"{prefix.name}.manifest.json")
-    if not manifest_path.is_file():
+    try:
+        shards = shard_files(prefix, Manifest.read(prefix).files)
+    except FileNotFoundError:
         return {}
-    shards = shard_files(prefix, json.loads(manifest_path.read_text(encoding="utf-8")))
     return {HEAD_WEIGHT: ShardedArray(ShardReader(shards), "weight")} if shards else {}
 
 

@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from ppfacerec import safe_pickle
-from ppfacerec.engine import checkpoint
+from ppfacerec.engine import checkpoint_files
 from ppfacerec.engine.checkpoint import load_states, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import optimizer_state, set_optimizer_state
@@ -161,7 +161,7 @@ def test_a_save_killed_at_any_point_leaves_the_old_or_the_new_checkpoint(tmp_pat
     recognizer, optimizer = build()
     step(recognizer, optimizer, 0)
     prefix = tmp_path / "latest"
-    original, outcomes = getattr(checkpoint.os, operation), []
+    original, outcomes = getattr(checkpoint_files.os, operation), []
     for kill_at in range(50):
         save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at}, head=head)
         old = arrays(recognizer)
@@ -174,13 +174,13 @@ def test_a_save_killed_at_any_point_leaves_the_old_or_the_new_checkpoint(tmp_pat
             return original(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint.os, operation, die)
+            patch.setattr(checkpoint_files.os, operation, die)
             try:
                 save_checkpoint(prefix, recognizer, optimizer, {"number": 2 * kill_at + 1}, head=head)
                 finished = True
             except Killed:
                 finished = False
-        checkpoint.finish_interrupted_save(prefix)
+        checkpoint_files.finish_interrupted_save(prefix)
         _, states = load_states(prefix)
         outcomes.append(states["number"] % 2)
         assert_equal(whole(read_weights(prefix)), arrays(recognizer) if states["number"] % 2 else old)

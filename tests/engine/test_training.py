@@ -10,6 +10,7 @@ import signal
 import numpy as np
 import paddle
 import pytest
+from training_state import assert_same_checkpoint
 
 from ppfacerec.config import load_config
 from ppfacerec.data.pair_bin import write_bin
@@ -27,21 +28,6 @@ def train(path, *overrides):
 def rows(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
-
-
-def assert_same_checkpoint(first, second):
-    """All that training goes on from is equal to the last bit."""
-    for a, b in ((read_weights(first), read_weights(second)), *zip(load_states(first), load_states(second))):
-        assert_same(a, b, "")
-
-
-def assert_same(a, b, where):
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    else:
-        np.testing.assert_array_equal(a, b, err_msg=where)
 
 
 @pytest.mark.slow
@@ -107,7 +93,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tiny_net_config, tmp_path, mon
 
     def stop_in_mid_epoch(trainer):
         original(trainer)
-        trainer._stop_requested = trainer.progress.global_step == 8 // update_freq
+        trainer._signals.requested = trainer.progress.global_step == 8 // update_freq
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_update", stop_in_mid_epoch)
@@ -250,26 +236,10 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
             os.kill(os.getpid(), number)  # as from a launcher that passes on what this process got with it
 
     monkeypatch.setattr(Trainer, "_update", interrupt)
-    assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_INTERRUPTED
+    assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_STOPPED == 75
     _, states = load_states(tmp_path / "output" / "latest")
     assert states["progress"]["global_step"] == 3
     assert f"go on with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
-
-
-def test_a_second_signal_stops_at_once(tiny_net_config, tmp_path, monkeypatch):
-    from ppfacerec import cli
-    from ppfacerec.engine import trainer as module
-
-    original = Trainer._update
-
-    def interrupt(trainer):
-        os.kill(os.getpid(), signal.SIGINT)
-        original(trainer)
-
-    monkeypatch.setattr(module, "SAME_SIGNAL_SECONDS", -1.0)
-    monkeypatch.setattr(Trainer, "_update", lambda trainer: (interrupt(trainer), interrupt(trainer)))
-    assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_INTERRUPTED
-    assert not (tmp_path / "output" / "latest.pdparams").exists()
 
 
 def test_visualdl_gets_the_scalars(tiny_net_config, tmp_path):

@@ -1,0 +1,41 @@
+"""Room for a checkpoint: asked for before it is written, and a clear word where it runs out meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OVERHEAD = 1 << 16  # what surrounds the arrays in the files, and a manifest
+
+
+def check_room(prefix: Path, num_bytes: int) -> None:
+    """Raise a ValueError where the disk of `prefix` has no `num_bytes` left; nothing has been written then."""
+    free = shutil.disk_usage(prefix.parent).free
+    if free < num_bytes + _OVERHEAD:
+        raise ValueError(_no_room(prefix, num_bytes, f"{size_text(free)} are free"))
+
+
+def write_error(prefix: Path, num_bytes: int, error: OSError) -> ValueError:
+    """What to tell about an error in writing `num_bytes`; what was written is removed before."""
+    if error.errno in _FULL:
+        free = size_text(shutil.disk_usage(prefix.parent).free)
+        return ValueError(_no_room(prefix, num_bytes, f"the system gave no more ({error.strerror}; {free} are free)"))
+    return ValueError(
+        f"{prefix} cannot be saved ({error.strerror or error}). The checkpoints in {prefix.parent} are as they were; "
+        "see to the disk, then go on with -o Global.checkpoints=auto."
+    )
+
+
+def size_text(num_bytes: float) -> str:
+    """``"12.3 MiB"``"""
+    return f"{num_bytes / 2**20:,.1f} MiB"
+
+
+def _no_room(prefix: Path, num_bytes: int, found: str) -> str:
+    return (
+        f"{prefix} cannot be saved: it needs {size_text(num_bytes)}, but {found} in {prefix.parent}. The checkpoints "
+        "there are as they were. Free some space, or keep fewer of them (Global.keep_last), then go on with "
+        "-o Global.checkpoints=auto."
+    )

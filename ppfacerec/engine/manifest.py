@@ -1,0 +1,65 @@
+"""The manifest of a checkpoint: which files belong together, their sizes and checksums, and when they were saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+MANIFEST = ".manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint consists of.
+
+    Attributes:
+        files: size and SHA-256 of each file by suffix, and the rows of the head in those that hold a part of it.
+        saved_at: seconds since 1970.
+        run: name of the training, which a resumed run inherits.
+        progress: where training was.
+    """
+
+    files: Mapping[str, Mapping[str, Any]]
+    saved_at: float = 0.0
+    run: str = ""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        content = {"saved_at": self.saved_at, "run": self.run, "progress": self.progress, "files": self.files}
+        return json.dumps({**content, "checksum": _checksum(content)}, indent=2) + "\n"
+
+    @classmethod
+    def read(cls, prefix: Path) -> Manifest:
+        """Read ``prefix.manifest.json``.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged.
+        """
+        path = prefix.with_name(prefix.name + MANIFEST)
+        try:
+            content = json.loads(path.read_bytes().decode("utf-8"))
+            if "files" not in content:  # as it was before it had more than the files
+                return cls(content, path.stat().st_mtime)
+            checksum = content.pop("checksum")
+            manifest = cls(**content)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"Checkpoint {prefix} is damaged: {path} is no manifest ({error}).") from error
+        if checksum != _checksum(content):
+            raise ValueError(f"Checkpoint {prefix} is damaged: {path} is not the file that was saved.")
+        return manifest
+
+    def age_key(self) -> tuple[float, int]:
+        """Larger for what was saved later."""
+        return self.saved_at, self.progress.get("global_step", 0)
+
+    def num_bytes(self) -> int:
+        return sum(entry["size"] for entry in self.files.values())
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

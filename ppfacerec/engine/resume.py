@@ -1,0 +1,149 @@
+"""Going on from a checkpoint: which one, whether it is of this training, and everything back in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import paddle
+
+from ppfacerec import distributed
+from ppfacerec.config import weights_file
+from ppfacerec.engine.checkpoint import Progress, check_files, load_states
+from ppfacerec.engine.checkpoint_files import (
+    broken_names,
+    clean_up,
+    complete_names,
+    finish_interrupted_save,
+    plain_prefix,
+)
+from ppfacerec.engine.ema import EMA
+from ppfacerec.engine.optimizer_state import set_optimizer_state
+from ppfacerec.engine.run_facts import RunFacts, check_same_training, say_changes
+from ppfacerec.engine.run_lock import lock_if_free
+from ppfacerec.engine.weights import match_weights, read_weights, set_weights
+from ppfacerec.log import logger
+from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.runtime import MixedPrecision
+
+AUTO = "auto"
+
+
+def find_checkpoint(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
+    """What ``Global.checkpoints`` stands for, the same on every rank; None starts anew. All ranks call it.
+
+    Args:
+        checkpoints: a checkpoint; "auto", the newest complete one in `output_dir`, or none if there is none; or None.
+        output_dir: which this run has locked.
+
+    Raises:
+        ValueError: "auto", and what is there is all damaged.
+    """
+    found = ""
+    with distributed.failing_together():
+        if distributed.rank() == 0:
+            clean_up(output_dir)
+            found = str(_found(checkpoints, output_dir) or "")
+    found = distributed.gather_texts(found)[0]
+    return Path(found) if found else None
+
+
+def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
+    if checkpoints == AUTO:
+        return newest_complete(output_dir)
+    if checkpoints is None:
+        there = complete_names(output_dir)
+        if there:
+            logger.warning(
+                "%s has checkpoints of an earlier run (the newest: %s), which this one, as it starts anew, will "
+                "overwrite. To go on from there: -o Global.checkpoints=auto", output_dir, next(iter(there)),
+            )  # fmt: skip
+        return None
+    prefix = plain_prefix(checkpoints)
+    with lock_if_free(prefix.parent) as locked:
+        if locked or prefix.parent.resolve() == output_dir.resolve():  # else a run there is perhaps just saving
+            finish_interrupted_save(prefix)
+    newer = _newer_than(prefix)
+    if newer:
+        logger.warning("%s is newer than %s; Global.checkpoints=auto takes the newest.", prefix.parent / newer, prefix)
+    return prefix
+
+
+def _newer_than(prefix: Path) -> Optional[str]:
+    names = list(complete_names(prefix.parent))
+    return names[0] if prefix.name in names and names[0] != prefix.name else None
+
+
+def newest_complete(folder: Path) -> Optional[Path]:
+    """The newest checkpoint whose files are all as they were saved, or None where there is none at all.
+
+    Raises:
+        ValueError: there are some, and every one is damaged.
+    """
+    problems = list(broken_names(folder).values())
+    for name in complete_names(folder):
+        try:
+            check_files(folder / name)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            logger.warning("%s", problem)
+        return folder / name
+    if problems:
+        raise ValueError(
+            f"Global.checkpoints is auto, but {folder} has no complete checkpoint: {' '.join(problems)} To start anew, "
+            "give another output_dir, or remove them."
+        )
+    logger.info("Global.checkpoints is auto, and %s has no checkpoint: starting from the beginning.", folder)
+    return None
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """What gets its state back."""
+
+    recognizer: FaceRecognizer
+    optimizer: paddle.optimizer.Optimizer
+    precision: MixedPrecision
+    ema: Optional[EMA]
+    sparse: Optional[SparseUpdate]
+
+
+def resume(prefix: Path, parts: Resumable, facts: RunFacts) -> tuple[Progress, RunFacts]:
+    """Give every part the state that a checkpoint holds; return where training is, and the facts with the run's name.
+
+    Raises:
+        ValueError: a file is damaged, or the checkpoint is of another training than `facts` tell; the message names
+            every key that differs.
+    """
+    optimizer_state, states = load_states(prefix)
+    saved = RunFacts.of_states(states)
+    if saved:
+        check_same_training(prefix, saved, facts)
+        say_changes(saved, facts)
+    weights = read_weights(prefix)
+    problems = match_weights(parts.recognizer, weights).problems("")
+    if problems:
+        raise ValueError(f"{weights_file(str(prefix))} does not fit the network of the config: {'; '.join(problems)}.")
+    set_weights(parts.recognizer, weights)
+    set_optimizer_state(parts.recognizer, parts.optimizer, optimizer_state, parts.sparse)
+    if parts.precision.level is not None and states["scaler"]:
+        parts.precision.scaler.load_state_dict(states["scaler"])
+    if parts.ema:
+        parts.ema.load_state(states.get("ema", weights))
+    progress = _progress(states, saved, facts)
+    logger.info(
+        "Resumed from %s: epoch %d, iteration %d, optimizer step %d, best accuracy %s.",
+        prefix, progress.epoch, progress.iteration, progress.global_step,
+        "none yet" if progress.best_accuracy is None else f"{progress.best_accuracy:.5f}",
+    )  # fmt: skip
+    return progress, facts.of_same_run(saved) if saved else facts
+
+
+def _progress(states: Mapping[str, Any], saved: Optional[RunFacts], facts: RunFacts) -> Progress:
+    progress = Progress(**states["progress"])
+    return facts.pace.translate(progress, saved.pace) if saved else progress

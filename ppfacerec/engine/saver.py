@@ -1,0 +1,241 @@
+"""When a training saves which checkpoints: in the background, one at a time, and only so many are kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Optional, Union
+
+import paddle
+
+from ppfacerec import distributed
+from ppfacerec.config.schema import GlobalSection
+from ppfacerec.engine.checkpoint import (
+    HeadFiles,
+    Progress,
+    Snapshot,
+    complete,
+    gather_entries,
+    take_snapshot,
+    write_snapshot,
+)
+from ppfacerec.engine.checkpoint_files import NUMBERED, complete_names, discard_new, remove_checkpoint
+from ppfacerec.engine.disk_space import size_text
+from ppfacerec.engine.ema import EMA
+from ppfacerec.heads import MarginHead
+from ppfacerec.log import logger
+from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.runtime import MixedPrecision
+
+# A head.weight above this is saved in a file a process.
+SHARD_FROM_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class SavePlan:
+    """The keys of ``Global`` about saving; see docs/config.md."""
+
+    output_dir: Path
+    save_interval: int = 1
+    save_interval_steps: int = 0
+    save_interval_minutes: float = 0
+    keep_last: int = 0
+    save_in_background: bool = True
+    save_head: Union[bool, Literal["shards"]] = True
+
+
+def save_plan(section: GlobalSection) -> SavePlan:
+    """The plan of a config."""
+    given = {field.name: getattr(section, field.name) for field in fields(SavePlan)}
+    return SavePlan(**{**given, "output_dir": Path(section.output_dir)})
+
+
+@dataclass(frozen=True)
+class Savable:
+    """What a checkpoint is made of; `facts` are plain values that every one holds as they are."""
+
+    recognizer: FaceRecognizer
+    optimizer: paddle.optimizer.Optimizer
+    precision: MixedPrecision
+    sparse: Optional[SparseUpdate]
+    ema: Optional[EMA]
+    progress: Progress
+    facts: Mapping[str, Any]
+
+
+class _Save(NamedTuple):
+    """Checkpoints of these names are being made of one snapshot; the future has the entries of each in the manifest."""
+
+    names: tuple[str, ...]
+    snapshot: Snapshot
+    entries: Future[dict[str, dict[str, Any]]]
+
+
+class Saver:
+    """Saves the checkpoints of a training. A ``with`` around the training ends what is still being written.
+
+    Args:
+        plan: when, where and how.
+        savable: what.
+        spare: a checkpoint that is never removed, as training goes on from it.
+    """
+
+    def __init__(self, plan: SavePlan, savable: Savable, spare: Optional[Path] = None) -> None:
+        self.plan, self._savable, self._spare = plan, savable, spare
+        self._is_main = distributed.rank() == 0
+        self._running: Optional[_Save] = None
+        self._thread = ThreadPoolExecutor(1, "saving")
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        try:
+            if error is None:
+                self.finish()
+            elif self._running:  # the other processes may be gone: nothing that needs them
+                self._finish_alone(self._running)
+        finally:
+            self._thread.shutdown()
+
+    def after_step(self, stop: bool) -> bool:
+        """Save what is due after an optimizer step; where a process is asked to stop, save `latest` and say True."""
+        busy = self._running is not None and not self._running.entries.done()
+        stop, busy, failed, due = distributed.any_ranks([stop, busy, self._has_failed(), self._minutes_are_up()])
+        if failed or not busy:
+            self.finish()
+        steps, done = self.plan.save_interval_steps, self._savable.progress.global_step
+        numbered = [f"step_{done}"] if steps and done % steps == 0 else []
+        if stop:
+            self.save("latest")
+            self.finish()
+        elif numbered or due:
+            self.save(*numbered, *(["latest"] if due else []))
+        return stop
+
+    def after_epoch(self, epoch: int, is_last: bool) -> None:
+        """Save `latest`, and `epoch_N` where it is its turn."""
+        self.save("latest", *([f"epoch_{epoch}"] if epoch % self.plan.save_interval == 0 or is_last else []))
+
+    def save(self, *names: str) -> None:
+        """Save checkpoints of these names, all of the present state, after the save before has ended. All processes
+        call it between two optimizer steps.
+
+        Raises:
+            ValueError: the save before, or this one in the foreground, failed.
+        """
+        self.finish()
+        began = time.perf_counter()
+        snapshot = self._snapshot(names)
+        logger.debug("Snapshot for %s: %.2f s", " and ".join(names), time.perf_counter() - began)
+        self._running = _Save(names, snapshot, self._thread.submit(self._write, names, snapshot))
+        if not self.plan.save_in_background:
+            self.finish()
+        if names != ("best_model",):
+            self._saved_at = time.monotonic()
+
+    def finish(self) -> None:
+        """Wait for the save that is under way, if there is one. All processes call it.
+
+        Raises:
+            ValueError: it failed, here or in another process; the checkpoints before it are as they were.
+        """
+        if self._running is None:
+            return
+        save, self._running = self._running, None
+        try:
+            with distributed.failing_together():
+                entries = save.entries.result()
+            if save.snapshot.is_spread:
+                self._complete_together(save, entries)
+        except BaseException:
+            if save.snapshot.is_spread:
+                self._discard(save)
+            raise
+        distributed.barrier()  # nobody ends, and lets a launcher end the others, while rank 0 is at it
+
+    def _snapshot(self, names: tuple[str, ...]) -> Snapshot:
+        parts = self._savable
+        scaler = parts.precision.scaler.state_dict()
+        states = {
+            **parts.facts,
+            "progress": asdict(parts.progress),
+            "scaler": {k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in scaler.items()},
+        }
+        return take_snapshot(
+            parts.recognizer, parts.optimizer, states, parts.sparse, parts.ema, self._head_files(names)
+        )  # fmt: skip
+
+    def _head_files(self, names: tuple[str, ...]) -> HeadFiles:
+        head = self._savable.recognizer.head
+        if not isinstance(head, MarginHead):
+            return "whole"
+        if names == ("best_model",) and self.plan.save_head is False:
+            return "none"
+        is_large = 4 * math.prod(head.saved_shape) > SHARD_FROM_BYTES
+        return "shards" if self.plan.save_head == "shards" or is_large else "whole"
+
+    def _write(self, names: tuple[str, ...], snapshot: Snapshot) -> dict[str, dict[str, Any]]:
+        """Runs in the thread, and so talks to no other process."""
+        entries = {}
+        for name in names:
+            prefix, began = self.plan.output_dir / name, time.perf_counter()
+            entries[name] = write_snapshot(prefix, snapshot)
+            if self._is_main and not snapshot.is_spread:
+                complete(prefix, snapshot, entries[name])
+                self._say(name, snapshot, time.perf_counter() - began)
+        if not snapshot.is_spread:
+            self._remove_old(snapshot.run)
+        return entries
+
+    def _complete_together(self, save: _Save, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        gathered = [gather_entries(entries[name]) for name in save.names]
+        with distributed.failing_together():
+            for name, of_all in zip(save.names, gathered) if self._is_main else ():
+                complete(self.plan.output_dir / name, save.snapshot, of_all)
+                self._say(name, save.snapshot, None)
+            self._remove_old(save.snapshot.run)
+
+    def _say(self, name: str, snapshot: Snapshot, seconds: Optional[float]) -> None:
+        took = "" if seconds is None else f" in {seconds:.1f} s"
+        logger.info("Saved %s: %s%s", self.plan.output_dir / name, size_text(snapshot.num_bytes()), took)
+
+    def _remove_old(self, run: str) -> None:
+        """Keep the newest `keep_last` of this training's step_N and epoch_N."""
+        if not self.plan.keep_last or not self._is_main:
+            return
+        found = complete_names(self.plan.output_dir).items()
+        own = [name for name, manifest in found if NUMBERED.fullmatch(name) and manifest.run == run]
+        for name in own[self.plan.keep_last :]:
+            if self.plan.output_dir / name != self._spare:
+                remove_checkpoint(self.plan.output_dir / name)
+
+    def _has_failed(self) -> bool:
+        running = self._running
+        return running is not None and running.entries.done() and running.entries.exception() is not None
+
+    def _minutes_are_up(self) -> bool:
+        minutes = self.plan.save_interval_minutes
+        return self._is_main and minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def _finish_alone(self, save: _Save) -> None:
+        """Let the thread end; where other processes are needed to make a checkpoint of it, there will be none."""
+        self._running = None
+        failure = save.entries.exception()
+        if failure is not None:
+            logger.error("%s", failure)
+        if save.snapshot.is_spread:
+            self._discard(save)
+
+    def _discard(self, save: _Save) -> None:
+        for name in save.names:
+            discard_new(self.plan.output_dir / name, save.snapshot.files)
