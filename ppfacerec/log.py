@@ -6,11 +6,13 @@ import csv
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from tqdm import tqdm
+
+from ppfacerec.whole_file import text_written_whole
 
 logger = logging.getLogger("ppfacerec")
 
@@ -98,6 +100,21 @@ class CsvLog:
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def keep(self, is_kept: Callable[[Mapping[str, str]], bool]) -> None:
+        """Drop the rows that a resumed run will write again, and one that a kill has cut off."""
+        if self._path is None or not self._path.is_file():
+            return
+        with open(self._path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if None not in row.values() and is_kept(row)]
+        if not rows:
+            self._path.unlink()
+            return
+        with text_written_whole(self._path) as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 class VisualDLLog:

@@ -102,6 +102,8 @@ class Engine:
             recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl, saver,
             sparse,
         )  # fmt: skip
+        if glob.checkpoints:
+            trainer.forget_later_rows()
         try:
             evaluations = trainer.train()
         finally:

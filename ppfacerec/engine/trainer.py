@@ -91,6 +91,12 @@ class Trainer:
         self._signals = StopSignals()
         self._meters: dict[str, Meter] = {}
 
+    def forget_later_rows(self) -> None:
+        """Drop from the tables what this run, which goes on from before it, will write again."""
+        now = (self.progress.epoch, self.progress.iteration)
+        self._csv.keep(lambda row: (int(row["epoch"]), int(row["iter"])) < now)
+        self._eval_csv.keep(lambda row: int(row["epoch"]) < self.progress.epoch)
+
     def train(self) -> dict[int, Evaluation]:
         """Run to the last epoch; return the evaluations by epoch (0: before training).
 
