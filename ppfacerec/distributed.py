@@ -35,6 +35,7 @@ def barrier() -> None:
         dist.barrier()
 
 
+@paddle.no_grad()
 def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0, bucket_mib: int = 32) -> None:
     """Give every rank the tensors of one; sent in buckets of one dtype."""
     for bucket in _buckets(tensors, bucket_mib):
@@ -43,6 +44,7 @@ def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0, bucket_
         _split_into(flat, bucket)
 
 
+@paddle.no_grad()
 def average_tensors(tensors: Iterable[paddle.Tensor], bucket_mib: int = 32) -> None:
     """Replace each tensor by its mean over the ranks, in place; sent in buckets of one dtype.
 

@@ -95,11 +95,14 @@ class CsvLog:
         if self._path is None:
             return
         is_new = not self._path.exists()
-        with open(self._path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        try:
+            with open(self._path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames=list(row))
+                if is_new:
+                    writer.writeheader()
+                writer.writerow(row)
+        except OSError as error:
+            raise ValueError(f"{self._path} cannot be written ({error.strerror}); see to the disk.") from error
 
     def keep(self, is_kept: Callable[[Mapping[str, str]], bool]) -> None:
         """Drop the rows that a resumed run will write again, and one that a kill has cut off."""
