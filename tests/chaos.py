@@ -31,13 +31,13 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import tiny_plugin  # noqa: F401 (imports Paddle once, for all)
-from training_state import differences, training_state
+import tiny_plugin  # noqa: E402, F401 (imports Paddle once, for all)
+from training_state import differences, training_state  # noqa: E402
 
-from ppfacerec import cli
-from ppfacerec.config import load_config
-from ppfacerec.engine import Engine  # noqa: F401 (as above)
-from ppfacerec.engine.checkpoint_files import NUMBERED
+from ppfacerec import cli  # noqa: E402
+from ppfacerec.config import load_config  # noqa: E402
+from ppfacerec.engine import Engine  # noqa: E402, F401 (as above)
+from ppfacerec.engine.checkpoint_files import NUMBERED  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 FORK = multiprocessing.get_context("fork")

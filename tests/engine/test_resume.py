@@ -1,0 +1,285 @@
+"""Laws of going on: from the newest complete checkpoint, in the same training, and to the same samples."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from training_state import assert_same_checkpoint, training_state
+
+from ppfacerec.config import load_config
+from ppfacerec.engine import Engine
+from ppfacerec.engine.checkpoint import Progress
+from ppfacerec.engine.checkpoint_files import clean_up, complete_names
+from ppfacerec.engine.resume import find_checkpoint, newest_complete
+from ppfacerec.engine.run_facts import Pace, config_changes
+from ppfacerec.engine.run_lock import only_run
+from ppfacerec.engine.trainer import Trainer
+
+PLAIN = ["Global.eval_during_train=False", "Global.epochs=3"]  # 5 steps an epoch
+
+
+def train(path, *overrides):
+    config, notes = load_config(path, overrides)
+    return Engine(config, notes).train()
+
+
+@pytest.fixture
+def trained(tiny_net_config, tmp_path):
+    """The folder of a training of two epochs; its newest checkpoint is `latest`, before it epoch_2, step_8, ..."""
+    train(tiny_net_config(), *PLAIN, "Global.epochs=2", "Global.save_interval_steps=4")
+    return tmp_path / "output"
+
+
+# auto
+
+
+def test_auto_with_nothing_there_starts_from_the_beginning_and_says_so(tiny_net_config, tmp_path, log_lines):
+    train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto")
+    assert f"Global.checkpoints is auto, and {tmp_path}/output has no checkpoint: starting from" in log_lines.text
+    train(tiny_net_config(), *PLAIN, f"Global.output_dir={tmp_path}/plain")
+    assert_same_checkpoint(tmp_path / "output/latest", tmp_path / "plain/latest")
+
+
+def test_the_newest_is_what_was_saved_last_not_what_has_the_most_steps(trained):
+    assert list(complete_names(trained)) == ["epoch_2", "latest", "step_8", "epoch_1", "step_4"]
+    manifest = trained / "step_4.manifest.json"
+    (trained / "epoch_2.pdopt").unlink()  # complete_names reads the manifests only
+    assert newest_complete(trained) == trained / "latest"
+    assert json.loads(manifest.read_text())["progress"]["global_step"] == 4
+
+
+def test_best_model_is_not_gone_on_from(tiny_net_config, tmp_path):
+    train(tiny_net_config(), "Global.epochs=2", "EMA.decay=0.5")
+    assert (tmp_path / "output/best_model.manifest.json").exists()
+    assert "best_model" not in complete_names(tmp_path / "output")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [truncate, flip])
+@pytest.mark.parametrize("suffix", [".pdparams", ".pdopt", ".pdstates", ".manifest.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(trained, log_lines, suffix, harm):
+    victims = [trained / f"{name}{suffix}" for name in ("epoch_2", "latest")]
+    for victim in victims:
+        harm(victim)
+    assert find_checkpoint("auto", trained) == trained / "step_8"
+    for victim in victims:
+        assert f"is damaged: {victim} is" in log_lines.text
+
+
+def test_a_missing_file_is_named_and_the_checkpoint_before_is_used(trained, log_lines):
+    (trained / "epoch_2.pdstates").unlink()
+    assert find_checkpoint("auto", trained) == trained / "latest"
+    assert f"Checkpoint {trained}/epoch_2 is incomplete: {trained}/epoch_2.pdstates is missing." in log_lines.text
+
+
+def test_nothing_but_damaged_ones_is_an_error_and_nothing_is_overwritten(trained, tiny_net_config):
+    for path in trained.glob("*.pdopt"):
+        truncate(path)
+    (trained / "latest.manifest.json").write_text("{")
+    with pytest.raises(
+        ValueError, match=r"Global\.checkpoints is auto, but .*output has no complete checkpoint: "
+    ) as e:
+        train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto")
+    for name in ("latest", "epoch_1", "epoch_2", "step_4", "step_8"):
+        assert f"Checkpoint {trained}/{name} is damaged" in str(e.value)
+    assert str(e.value).endswith("To start anew, give another output_dir, or remove them.")
+
+
+def test_a_manifest_of_before_is_still_read(trained):
+    content = json.loads((trained / "latest.manifest.json").read_text())
+    (trained / "latest.manifest.json").write_text(json.dumps(content["files"]))
+    assert find_checkpoint(f"{trained}/latest", trained) == trained / "latest"
+    assert training_state(trained / "latest")["progress"]["global_step"] == 10
+
+
+# which one, and what lies about
+
+
+def test_starting_anew_over_checkpoints_and_going_on_from_an_old_one_are_said(trained, log_lines):
+    assert find_checkpoint(None, trained) is None
+    assert "has checkpoints of an earlier run (the newest: epoch_2)" in log_lines.text
+    assert find_checkpoint(f"{trained}/step_4.pdparams", trained) == trained / "step_4"
+    assert (
+        f"{trained}/epoch_2 is newer than {trained}/step_4; Global.checkpoints=auto takes the newest" in log_lines.text
+    )
+
+
+def test_what_kills_leave_is_cleaned_up_and_nothing_else(trained):
+    before = sorted(path.name for path in trained.iterdir())
+    strangers = ["epoch_9.pdparams", "epoch_9.pdopt", "notes.new", "my_model.pdparams.new", "latest.pdparams.old"]
+    leftovers = ["step_12.pdparams.new", "step_12.manifest.json.new", ".latest.info.json.123.tmp", "latest.pdopt.new",
+                 "best_model.head_0_of_2.pdhead.new"]  # fmt: skip
+    for name in (*strangers, *leftovers):
+        (trained / name).write_bytes(b"x")
+    (trained / "step_4.manifest.json").rename(trained / "step_4.removed.json")  # killed in a removal
+    (trained / "step_4.pdopt").unlink()
+    clean_up(trained)
+    kept = [name for name in before if not name.startswith("step_4.")]
+    assert sorted(path.name for path in trained.iterdir()) == sorted([*kept, *strangers])
+
+
+def test_a_run_that_is_saving_elsewhere_is_not_disturbed(trained, tmp_path):
+    new = trained / "latest.pdopt.new"
+    new.write_bytes(b"being written")
+    (tmp_path / "other").mkdir()
+    with only_run(trained):
+        assert find_checkpoint(f"{trained}/latest", tmp_path / "other") == trained / "latest"
+        assert new.exists()
+    find_checkpoint(f"{trained}/latest", tmp_path / "other")
+    assert not new.exists()
+
+
+# the same training
+
+
+def test_the_best_metric_survives(tiny_net_config, tmp_path, monkeypatch):
+    train(tiny_net_config(), "Global.epochs=2")
+    best = training_state(tmp_path / "output/latest")["progress"]["best_accuracy"]
+    assert best > 0
+    content = (tmp_path / "output/best_model.pdparams").read_bytes()
+    monkeypatch.setattr("ppfacerec.metrics.evaluation.Evaluation.average_accuracy", best - 0.01)
+    train(tiny_net_config(), "Global.epochs=3", "Global.checkpoints=auto")
+    progress = training_state(tmp_path / "output/latest")["progress"]
+    assert progress["best_accuracy"] == best
+    assert progress["best_epoch"] in (1, 2)
+    assert (tmp_path / "output/best_model.pdparams").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["Arch.Backbone={name: PlainNet}", "Arch.Head.class_num=6"],
+         "Arch.Backbone.name was TinyNet, is PlainNet; Arch.Head.class_num was 5, is 6"),
+        (["Arch.Backbone.num_features=8", "Arch.Head.embedding_size=8"],
+         "Arch.Backbone.num_features was 16, is 8; Arch.Head.embedding_size was 16, is 8"),
+        (["Arch.Head.name=CosMargin"], "Arch.Head.name was ArcMargin, is CosMargin"),
+        (["Arch.Head.num_sub_centers=2"], "Arch.Head.num_sub_centers was 1, is 2"),
+        (["Optimizer={name: Momentum, lr: {name: Constant, learning_rate: 0.1}}"],
+         "Optimizer.name was AdamW, is Momentum"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_another_training_is_refused_with_every_key(trained, tiny_net_config, overrides, changes):
+    with pytest.raises(ValueError) as caught:
+        train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto", *overrides)
+    name = find_checkpoint("auto", trained)
+    assert str(caught.value) == (
+        f"{name} is a checkpoint of another training: {changes}. Change that back to go on; or start a new training from "
+        f"its weights, with -o Global.pretrained_model={name} in place of Global.checkpoints, in another output_dir."
+    )
+
+
+def test_a_data_set_of_another_length_is_refused(trained, tiny_net_config, tiny_data, tmp_path):
+    lines = (tiny_data / "label.txt").read_text().splitlines()
+    (tmp_path / "fewer.txt").write_text("\n".join(lines[:-1]))
+    with pytest.raises(ValueError, match=r"another training: DataLoader\.Train\.dataset \(images\) was 20, is 19\. "):
+        train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto",
+              f"DataLoader.Train.dataset.cls_label_path={tmp_path}/fewer.txt")  # fmt: skip
+
+
+def test_what_may_change_is_shown_as_a_diff(trained, tiny_net_config, log_lines):
+    train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto", "Arch.Backbone.dropout=0.2", "EMA.decay=0.9",
+          "Optimizer.lr.learning_rate=0.001")  # fmt: skip
+    shown = next(r.getMessage() for r in log_lines.records if "Changed in the config" in r.getMessage())
+    assert shown.splitlines() == [
+        "Changed in the config since the checkpoint:",
+        "  Global.epochs: 2 -> 3",
+        "  Global.save_interval_steps: 4 -> 0",
+        "  Optimizer.lr.learning_rate: 0.002 -> 0.001",
+        "  Arch.Backbone.dropout: (not set) -> 0.2",
+        "  EMA.decay: (not set) -> 0.9",
+    ]
+
+
+def test_lists_are_compared_place_by_place():
+    old = {"Loss": {"Train": [{"CELoss": {"weight": 1.0}}]}, "Global": {"plugins": []}}
+    new = {"Loss": {"Train": [{"CELoss": {"weight": 2.0}}, {"Other": {}}]}, "Global": {"plugins": []}}
+    assert config_changes(old, new) == ["Loss.Train.0.CELoss.weight: 1.0 -> 2.0", "Loss.Train.1.Other: (not set) -> {}"]
+
+
+# another total batch
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "before", "after"),
+    [
+        (Pace(4, 1, 5), Pace(4, 1, 5), (2, 3, 8), (2, 3, 8)),
+        (Pace(4, 1, 100), Pace(8, 1, 50), (3, 40, 240), (3, 20, 120)),
+        (Pace(8, 1, 50), Pace(4, 1, 100), (3, 20, 120), (3, 40, 240)),
+        (Pace(4, 1, 100), Pace(8, 1, 50), (1, 7, 7), (1, 3, 3)),  # 4 samples come again
+        (Pace(4, 2, 100), Pace(4, 4, 100), (1, 10, 5), (1, 8, 2)),
+        (Pace(4, 1, 5), Pace(8, 1, 3), (2, 5, 10), (2, 3, 6)),  # at the end of an epoch
+        (Pace(4, 1, 5), Pace(8, 1, 3), (3, 0, 10), (3, 0, 6)),
+    ],
+)
+def test_another_total_batch_goes_on_at_the_same_samples(old, new, before, after):
+    epoch, iteration, step = before
+    moved = new.translate(Progress(epoch, iteration, step, 0.9, 1), old)
+    assert dataclasses.astuple(moved) == (*after, 0.9, 1)
+
+
+def test_samples_and_learning_rate_go_on_on_another_total_batch(tiny_net_config, tmp_path, monkeypatch, log_lines):
+    """As on twice as many ranks: what is seen after the stop is the rest of the same order."""
+    seen, forward = [], Trainer._forward_backward
+    monkeypatch.setattr(
+        Trainer, "_forward_backward",
+        lambda self, batch, *rest: (seen.append((rest[0], *batch.indices)), forward(self, batch, *rest))[1],
+    )  # fmt: skip
+    train(tiny_net_config(), *PLAIN, f"Global.output_dir={tmp_path}/whole", "DataLoader.Train.sampler.batch_size=2")
+    whole, seen[:] = list(seen), []
+    train(tiny_net_config(), *PLAIN, "DataLoader.Train.sampler.batch_size=2", "Global.save_interval_steps=14")
+    seen.clear()
+    train(tiny_net_config(), *PLAIN, f"Global.checkpoints={tmp_path}/output/step_14")  # 10 steps of 2, then 4 of 10
+    order = [index for epoch, *indices in whole for index in indices]
+    assert [index for epoch, *indices in seen for index in indices] == order[28:]
+    assert "iteration 4 of epoch 2 is now 2, optimizer step 14 is 7" in log_lines.text
+    train(tiny_net_config(), *PLAIN, f"Global.output_dir={tmp_path}/four")  # always 4
+    rates = []
+    for name in ("output", "four"):
+        with open(tmp_path / name / "train.csv", newline="") as file:
+            rates.append({row["global_step"]: row["lr"] for row in csv.DictReader(file) if int(row["global_step"]) > 7})
+    assert rates[0].keys() == rates[1].keys()
+    assert list(rates[0].values())[-8:] == list(rates[1].values())
+
+
+# the tables
+
+
+def test_the_tables_of_a_killed_and_resumed_run_are_the_uninterrupted_ones(tiny_net_config, tmp_path):
+    train(tiny_net_config(), "Global.epochs=3", f"Global.output_dir={tmp_path}/whole")
+    train(tiny_net_config(), "Global.epochs=3", "Global.save_interval_steps=4")
+    output = tmp_path / "output"
+    with open(output / "train.csv", "a") as file:
+        file.write("3,4,1")  # the kill came while this line was written
+    train(tiny_net_config(), "Global.epochs=3", f"Global.checkpoints={output}/step_8")
+    for name, columns in (
+        ("train.csv", ("epoch", "iter", "global_step", "lr", "loss")),
+        ("eval.csv", ("epoch", "lfw")),
+    ):
+        tables = []
+        for folder in (tmp_path / "whole", output):
+            with open(folder / name, newline="") as file:
+                tables.append([[row[column] for column in columns] for row in csv.DictReader(file)])
+        assert tables[0] == tables[1]
+
+
+def test_a_run_stopped_before_its_evaluation_evaluates_when_it_goes_on(tiny_net_config, tmp_path):
+    train(tiny_net_config(), "Global.epochs=2", f"Global.output_dir={tmp_path}/whole")
+    train(tiny_net_config(), "Global.epochs=2", "Global.save_interval_steps=5")
+    assert training_state(tmp_path / "output/step_5")["progress"]["iteration"] == 5
+    evaluations = train(tiny_net_config(), "Global.epochs=2", f"Global.checkpoints={tmp_path}/output/step_5")
+    assert sorted(evaluations) == [1, 2]
+    assert_same_checkpoint(tmp_path / "whole/latest", tmp_path / "output/latest")
+    assert np.isfinite(evaluations[1].average_accuracy)
