@@ -139,6 +139,17 @@ def test_quotient_is_a_number(tiny_config):
         (["Global.epochs=True"], "Global.epochs: expected an integer, found True (bool)."),
         (["Global.flip_test=1"], "Global.flip_test: expected true or false, found 1 (int)."),
         (["Global.epochs=0"], "Global.epochs: expected an integer of at least 1, found 0."),
+        (["Global.save_interval_steps=-1"], "Global.save_interval_steps: expected 0 (off) or more, found -1."),
+        (["Global.save_interval_steps=2.5"], "Global.save_interval_steps: expected an integer, found 2.5 (float)."),
+        (["Global.save_interval_minutes=-0.5"], "Global.save_interval_minutes: expected 0 (off) or more, found -0.5."),
+        (["Global.save_interval_minutes=.inf"], "Global.save_interval_minutes: expected 0 (off) or more, found inf."),
+        (["Global.save_interval_minutes=.nan"], "Global.save_interval_minutes: expected 0 (off) or more, found nan."),
+        (["Global.keep_last=-2"], "Global.keep_last: expected 0 (off) or more, found -2."),
+        (["Global.keep_last=all"], "Global.keep_last: expected an integer, found 'all' (str)."),
+        (["Global.save_in_background=1"], "Global.save_in_background: expected true or false, found 1 (int)."),
+        (["Global.checkpoints=no/such"], "Global.checkpoints: no/such.pdparams does not exist; 'auto' goes on from the "
+                                         "newest complete checkpoint in output_dir, if there is one."),
+        (["Global.checkpoints=True"], "Global.checkpoints: expected a text or null, found True (bool)."),
         (["Global.device=tpu"], "Global.device: expected one of 'auto', 'cpu', 'gpu', found 'tpu' (str)."),
         (
             ["Global.image_shape=[3, 224, 224]"],
