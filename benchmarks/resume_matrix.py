@@ -55,7 +55,7 @@ OPTIONS: list[tuple[str, int, list[str]]] = [
     ("clip_norm, piecewise rate", 1, ["Optimizer.clip_norm=1",
                                       "Optimizer.lr={name: Piecewise, decay_epochs: [1], values: [0.01, 0.001]}"]),
     ("saving in the foreground", 1, ["Global.save_in_background=False"]),
-    ("everything together", 1, [AUGMENT, WORKERS, ACCUMULATE, EMA, EVALUATE, SAMPLED, MOMENTUM]),
+    ("everything together, 1 process", 1, [AUGMENT, WORKERS, ACCUMULATE, EMA, EVALUATE, SAMPLED, MOMENTUM]),
     ("2 processes", 2, [EVALUATE]),
     ("2 processes, bn_sync broadcast", 2, ["Global.bn_sync=broadcast"]),
     ("2 processes, head spread and in shards", 2, SHARDS),

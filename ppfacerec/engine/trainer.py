@@ -88,6 +88,8 @@ class Trainer:
         self._csv = CsvLog(plan.output_dir / "train.csv" if self._is_main else None)
         self._eval_csv = CsvLog(plan.output_dir / "eval.csv" if self._is_main else None)
         self._trained = [p for p in recognizer.parameters() if not p.stop_gradient]
+        tensors = recognizer.backbone.state_dict().values()
+        self._statistics = [t for t in tensors if t.stop_gradient and "float" in str(t.dtype)]
         self._signals = StopSignals()
         self._meters: dict[str, Meter] = {}
 
@@ -205,12 +207,10 @@ class Trainer:
 
         After every step, so that it makes no difference to the training when it is saved or evaluated.
         """
-        tensors = self.recognizer.backbone.state_dict().values()
-        statistics = [t for t in tensors if t.stop_gradient and "float" in str(t.dtype)]
         if self.plan.bn_sync == "average":
-            distributed.average_tensors(statistics)
+            distributed.average_tensors(self._statistics)
         else:
-            distributed.broadcast_tensors(statistics)
+            distributed.broadcast_tensors(self._statistics)
 
     def _meter(self, losses: dict[str, float], num_samples: int, reader_cost: float, batch_cost: float) -> None:
         for name, value in losses.items():
