@@ -22,6 +22,7 @@ from ppfacerec.backbones import IResNet50, MobileFaceNet
 from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.saver import Savable, SavePlan, Saver
 from ppfacerec.heads import ArcMargin
+from ppfacerec.log import logger
 from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder unless given")
     options = parser.parse_args()
+    logger.setLevel("WARNING")
     choose_device("cpu")
     paddle.seed(0)
     networks = [
@@ -105,10 +107,8 @@ def main() -> None:
             training = build()
             found = {key: statistics.median(values) for key, values in pauses(training, folder, options.rounds).items()}
             size = sum(path.stat().st_size for path in (folder / "True").glob("latest.*")) / 2**20
-            print(
-                f"| {label} | {size:,.0f} | {found[False]:.2f} | {found[True]:.2f} | {found[False] / found[True]:.1f} |",
-                flush=True,
-            )
+            front, back = found[False], found[True]
+            print(f"| {label} | {size:,.0f} | {front:.2f} | {back:.2f} | {front / back:.1f} |", flush=True)
             if label.startswith("Mobile"):
                 alone, beside = slow_down(training, folder, options.rounds)
         print(

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
+from ppfacerec.log import logger
+
+_START = ".failed_"
 _WAIT = 3.0  # seconds for another process's message to show up in a network file system
 
 
@@ -51,6 +54,14 @@ def first_failure_first(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def remove_old_notes(folder: Path) -> None:
+    """Remove what earlier runs have left, as when all processes fail together and none asks for the others' words."""
+    notes = _Notes(folder)
+    for path in folder.glob(f"{_START}*"):
+        if not notes.is_own(path):
+            path.unlink(missing_ok=True)
+
+
 def _is_connection(error: BaseException) -> bool:
     text = str(error).lower()
     return any(word in text for word in ("gloo", "nccl", "connection", "socket", "tcpstore", "peer"))
@@ -61,15 +72,24 @@ class _Notes:
 
     def __init__(self, folder: Path) -> None:
         run = hashlib.sha256(os.environ.get("PADDLE_TRAINER_ENDPOINTS", "").encode()).hexdigest()[:12]
-        self._folder, self._start = folder, f".failed_{run}_rank_"
+        self._folder, self._start = folder, f"{_START}{run}_rank_"
         self._rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
 
     def clear(self) -> None:
-        (self._folder / f"{self._start}{self._rank}").unlink(missing_ok=True)
+        path = self._folder / f"{self._start}{self._rank}"
+        if path.exists():  # on a read-only disk also removing nothing is an error
+            path.unlink()
+
+    def is_own(self, path: Path) -> bool:
+        """Whether the file is of a process of this run."""
+        return path.name.startswith(self._start)
 
     def leave(self, message: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / f"{self._start}{self._rank}").write_text(message, encoding="utf-8")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / f"{self._start}{self._rank}").write_text(message, encoding="utf-8")
+        except OSError as error:  # the folder may be what has failed; the message is shown here in any case
+            logger.warning("The other processes cannot be told: %s", error)
 
     def of_another(self) -> Optional[str]:
         """The oldest message of another process; rank 0 takes it away."""

@@ -109,12 +109,13 @@ def test_a_disk_full_for_one_process_ends_all_and_keeps_the_checkpoint_before(ti
         tiny_net_config(), output, *SHARDS, "Global.plugins=[tiny_plugin, full]", "Global.save_interval_steps=2",
         expect=1,
     )  # fmt: skip
-    assert f"{output}/step_4 cannot be saved: it needs 0.0 MiB, but the system gave no more" in said
+    assert f"{output}/step_4 cannot be saved: it needs 0." in said
+    assert "but the system gave no more (No space left on device; " in said
     assert names(output) == ["step_2"]
     assert not list(output.glob("*.new"))
-    assert not list(output.glob(".failed*"))
     said = train(tiny_net_config(), output, *SHARDS, "Global.checkpoints=auto")
     assert f"Resumed from {output}/step_2" in said
+    assert not list(output.glob(".*"))
 
 
 def test_all_processes_take_the_same_checkpoint_where_the_newest_is_damaged(tiny_net_config, tmp_path):

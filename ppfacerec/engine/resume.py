@@ -24,6 +24,7 @@ from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.run_facts import RunFacts, check_same_training, say_changes
 from ppfacerec.engine.run_lock import lock_if_free
 from ppfacerec.engine.weights import match_weights, read_weights, set_weights
+from ppfacerec.failures import remove_old_notes
 from ppfacerec.log import logger
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
@@ -46,6 +47,7 @@ def find_checkpoint(checkpoints: Optional[str], output_dir: Path) -> Optional[Pa
     with distributed.failing_together():
         if distributed.rank() == 0:
             clean_up(output_dir)
+            remove_old_notes(output_dir)
             found = str(_found(checkpoints, output_dir) or "")
     found = distributed.gather_texts(found)[0]
     return Path(found) if found else None

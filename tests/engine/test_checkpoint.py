@@ -84,6 +84,20 @@ def test_training_goes_on_bit_identically_after_loading(tmp_path, name, head):
     assert_equal(arrays(recognizer), arrays(again))
 
 
+@pytest.mark.parametrize("name", ["AdamW", "Momentum"])
+def test_optimizer_state_that_was_loaded_is_there_before_the_first_step(tmp_path, name):
+    """Paddle 2.6's own state_dict forgets it until then."""
+    recognizer, optimizer = build(name)
+    step(recognizer, optimizer, 0)
+    before = optimizer_state(recognizer, optimizer)
+    again, other_optimizer = build(name, seed=1)
+    set_optimizer_state(again, other_optimizer, before)
+    after = optimizer_state(again, other_optimizer)
+    assert before.keys() == after.keys()
+    for key in before:
+        assert_equal(before[key], after[key])
+
+
 def test_head_in_shards_has_all_of_it_and_the_other_files_none(tmp_path):
     recognizer, optimizer = build()
     ema = EMA(recognizer, 0.9)
