@@ -10,6 +10,7 @@ import paddle
 
 from ppfacerec.engine.saved_state import from_saved, to_saved
 from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.optim.state import state_of
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
 
@@ -35,10 +36,7 @@ def optimizer_tensors(
     """``optimizer_state`` before it is made ready for a file: this process's tensors."""
     structured = {tensor.name: name for name, tensor in _trained(recognizer).items()}
     state: dict[str, dict[str, paddle.Tensor]] = {}
-    # What was loaded and no step has used yet: Paddle 2.6 leaves it out of its state_dict, and a run that is saved
-    # before its first step would lose it.
-    waiting = getattr(optimizer, "_accumulators_holder", {})
-    for key, value in {**waiting, **_flat(optimizer.state_dict())}.items():
+    for key, value in _flat(state_of(optimizer)).items():
         owner = max((name for name in structured if key.startswith(f"{name}_")), key=len)
         name, slot = structured[owner], key[len(owner) + 1 :]
         if sparse is not None and name == HEAD_WEIGHT:

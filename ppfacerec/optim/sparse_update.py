@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import paddle
 
 from ppfacerec.heads.sampling import ActiveRows
+from ppfacerec.optim.state import state_of
 
 
 class SparseUpdate:
@@ -50,6 +51,6 @@ class SparseUpdate:
         start = f"{parameter.name}_"
         return {
             name[len(start) :]: tensor
-            for name, tensor in self._optimizer.state_dict().items()
+            for name, tensor in state_of(self._optimizer).items()
             if name.startswith(start) and tensor.shape == parameter.shape
         }
