@@ -1,6 +1,6 @@
-"""What a checkpoint holds: taken from a training as a snapshot, written to files, and read again.
+"""From a snapshot of a training to the files of a checkpoint, and from them to the states again.
 
-The files, and how they are complete or absent, are in checkpoint_files.py; when which is saved is in saver.py.
+How files are complete or absent is in checkpoint_files.py; when which is saved, in saver.py.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Optional, Union
 
-import numpy as np
 import paddle
 
 from ppfacerec import distributed, safe_pickle
@@ -28,15 +27,11 @@ from ppfacerec.engine.checkpoint_files import (
 )
 from ppfacerec.engine.disk_space import check_room, write_error
 from ppfacerec.engine.ema import EMA
-from ppfacerec.engine.head_shards import ShardReader, shard_files, shard_suffix
+from ppfacerec.engine.head_shards import ShardReader, shard_files
 from ppfacerec.engine.manifest import Manifest
-from ppfacerec.engine.optimizer_state import optimizer_tensors, saved_slots
-from ppfacerec.engine.saved_state import saved_arrays
-from ppfacerec.heads import MarginHead
+from ppfacerec.engine.snapshot import HeadFiles, Snapshot, take_snapshot
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
-
-HeadFiles = Literal["whole", "shards", "none"]
 
 
 @dataclass
@@ -56,96 +51,6 @@ class Progress:
     global_step: int = 0
     best_accuracy: Optional[float] = None
     best_epoch: int = 0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Copies in host memory of all that a checkpoint holds, of which files can be made while training goes on.
-
-    Attributes:
-        files: by suffix, what this process's files have.
-        rows: of the head in this process's file of it, by its suffix: first, last and columns.
-        is_spread: every process has a file, whose entries must be gathered before the manifest can be written.
-        run, progress: for the manifest.
-    """
-
-    files: Mapping[str, Mapping[str, Any]]
-    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    is_spread: bool = False
-    run: str = ""
-    progress: Mapping[str, Any] = field(default_factory=dict)
-
-    def num_bytes(self) -> int:
-        return sum(_num_bytes(content) for content in self.files.values())
-
-
-def take_snapshot(
-    recognizer: FaceRecognizer,
-    optimizer: paddle.optimizer.Optimizer,
-    states: Mapping[str, Any],
-    sparse: Optional[SparseUpdate] = None,
-    ema: Optional[EMA] = None,
-    head: HeadFiles = "whole",
-) -> Snapshot:
-    """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
-
-    Args:
-        states: plain values and arrays for .pdstates; "run" and "progress" are for the manifest too.
-        sparse: what holds the state of the head's rows, where only sampled ones are updated.
-        ema: its averages go into .pdstates.
-        head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
-            file of its own; "none": left out.
-    """
-    weights: dict[str, Any] = dict(recognizer.state_dict())
-    optimizers: dict[str, Any] = optimizer_tensors(recognizer, optimizer, sparse)
-    averages: dict[str, Any] = dict(ema.tensors()) if ema else {}
-    shard: dict[str, Any] = {}
-    rows: dict[str, Any] = {}
-    if head != "whole":
-        taken = _take_head(recognizer, weights, optimizers, averages)
-    if head == "shards":
-        shard, rows = _own_shard(recognizer, taken)
-    weights, averages = saved_arrays(recognizer, weights), saved_arrays(recognizer, averages)
-    optimizers = {name: saved_slots(recognizer, name, slots) for name, slots in optimizers.items()}
-    everything = {**states, "ema": averages} if ema else dict(states)
-    # The table makes paddle.load return tensors; its names of the tensors have no meaning.
-    named = {**weights, "StructuredToParameterName@@": {name: name for name in weights}}
-    main = {".pdparams": named, ".pdopt": optimizers, ".pdstates": everything} if distributed.rank() == 0 else {}
-    is_spread = head == "shards" and isinstance(recognizer.head, MarginHead) and recognizer.head.shard.world_size > 1
-    return Snapshot({**main, **shard}, rows, is_spread, states.get("run", ""), states.get("progress", {}))
-
-
-def _take_head(
-    recognizer: FaceRecognizer, weights: dict[str, Any], optimizers: dict[str, Any], averages: dict[str, Any]
-) -> dict[str, paddle.Tensor]:
-    """Remove all that has a row for each class, and return it."""
-    shape = weights[HEAD_WEIGHT].shape
-    slots = optimizers.get(HEAD_WEIGHT, {})
-    rows = {"weight": weights.pop(HEAD_WEIGHT)}
-    if averages:
-        rows["ema"] = averages.pop(HEAD_WEIGHT)
-    rows |= {f"optimizer.{slot}": slots.pop(slot) for slot in list(slots) if slots[slot].shape == shape}
-    return rows
-
-
-def _own_shard(
-    recognizer: FaceRecognizer, tensors: Mapping[str, paddle.Tensor]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """This process's file of the head by its suffix, and which rows it has."""
-    head = recognizer.head
-    assert isinstance(head, MarginHead)
-    part, K = head.shard, head.num_sub_centers
-    if part.world_size == 1 and distributed.rank() != 0:
-        return {}, {}
-    suffix = shard_suffix(part.rank, part.world_size)
-    place = {"rows": [part.start * K, (part.start + part.size) * K], "columns": head.embedding_size}
-    return {suffix: {name: tensor.numpy() for name, tensor in tensors.items()}}, {suffix: place}
-
-
-def _num_bytes(content: Any) -> int:
-    if isinstance(content, Mapping):
-        return sum(_num_bytes(value) for value in content.values())
-    return content.nbytes if isinstance(content, np.ndarray) else 0
 
 
 def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:

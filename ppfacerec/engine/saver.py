@@ -15,18 +15,11 @@ import paddle
 
 from ppfacerec import distributed
 from ppfacerec.config.schema import GlobalSection
-from ppfacerec.engine.checkpoint import (
-    HeadFiles,
-    Progress,
-    Snapshot,
-    complete,
-    gather_entries,
-    take_snapshot,
-    write_snapshot,
-)
+from ppfacerec.engine.checkpoint import Progress, complete, gather_entries, write_snapshot
 from ppfacerec.engine.checkpoint_files import NUMBERED, complete_names, discard_new, remove_checkpoint
 from ppfacerec.engine.disk_space import size_text
 from ppfacerec.engine.ema import EMA
+from ppfacerec.engine.snapshot import HeadFiles, Snapshot, take_snapshot
 from ppfacerec.heads import MarginHead
 from ppfacerec.log import logger
 from ppfacerec.optim.sparse_update import SparseUpdate

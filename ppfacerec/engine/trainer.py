@@ -119,6 +119,9 @@ class Trainer:
                     evaluations[epoch] = self._evaluate(epoch)
                 self.progress.epoch, self.progress.iteration = epoch + 1, 0
                 self.saver.after_epoch(epoch, last)
+                if not last and distributed.any_rank(self._signals.requested):  # in the evaluation
+                    self.saver.finish()
+                    raise TrainingStopped
         self.visualdl.close()
         return evaluations
 

@@ -14,6 +14,7 @@ from ppfacerec.config import load_config
 from ppfacerec.engine import Engine
 from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.checkpoint_files import clean_up, complete_names
+from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.resume import find_checkpoint, newest_complete
 from ppfacerec.engine.run_facts import Pace, config_changes
 from ppfacerec.engine.run_lock import only_run
@@ -103,6 +104,28 @@ def test_a_manifest_of_before_is_still_read(trained):
     (trained / "latest.manifest.json").write_text(json.dumps(content["files"]))
     assert find_checkpoint(f"{trained}/latest", trained) == trained / "latest"
     assert training_state(trained / "latest")["progress"]["global_step"] == 10
+
+
+HASH = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", "3", '"files"', '{"files": 3}', '{"files": {}}', "{" * 10**5, "[" * 10**5,
+        {"files": {"/../../secret": {"size": 1, "sha256": HASH}}, "checksum": ""},
+        {".pdopt/../x": {"size": 1, "sha256": HASH}},
+        {".pdopt": {"size": "1", "sha256": HASH}},
+        {".pdopt": {"size": 1}},
+        {".head_0_of_1.pdhead": {"size": 1, "sha256": HASH, "rows": [0, "1"], "columns": 1}},
+        {".head_0_of_1.pdhead": {"size": 1, "sha256": HASH}},
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_called_damaged(tmp_path, content):
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "latest.manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=r"Checkpoint .*latest is damaged: .*latest\.manifest\.json is no manifest \("):
+        Manifest.read(tmp_path / "latest")
 
 
 # which one, and what lies about

@@ -242,6 +242,20 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
     assert f"go on with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
 
 
+def test_a_signal_in_an_evaluation_stops_after_it(tiny_net_config, tmp_path, monkeypatch):
+    evaluate = Trainer._evaluate
+    monkeypatch.setattr(
+        Trainer, "_evaluate", lambda self, epoch: (os.kill(os.getpid(), signal.SIGTERM), evaluate(self, epoch))[1]
+    )
+    with pytest.raises(TrainingStopped):
+        train(tiny_net_config())
+    _, states = load_states(tmp_path / "output" / "latest")
+    assert (states["progress"]["epoch"], states["progress"]["iteration"]) == (2, 0)
+    assert states["progress"]["best_epoch"] == 1
+    train(tiny_net_config(), "Global.checkpoints=auto")  # the last epoch is finished all the same
+    assert load_states(tmp_path / "output" / "latest")[1]["progress"]["epoch"] == 3
+
+
 def test_visualdl_gets_the_scalars(tiny_net_config, tmp_path):
     pytest.importorskip("visualdl")
     train(tiny_net_config(), "Global.use_visualdl=True")
