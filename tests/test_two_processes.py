@@ -164,7 +164,7 @@ original = Trainer._equal_statistics
 def record(trainer):
     for moment in ("before", "after"):
         path = f"{moment}{os.environ['PADDLE_TRAINER_ID']}.npy"
-        if not os.path.exists(path):  # of the first save
+        if not os.path.exists(path):  # of the first step
             np.save(path, trainer.recognizer.backbone.features[1]._mean.numpy())
         if moment == "before":
             original(trainer)
@@ -174,7 +174,7 @@ Trainer._equal_statistics = record
 
 
 @pytest.mark.parametrize("bn_sync", ["average", "broadcast"])
-def test_batch_norm_statistics_are_made_equal_before_saving(tiny_net_config, tmp_path, bn_sync):
+def test_batch_norm_statistics_are_made_equal_after_every_step(tiny_net_config, tmp_path, bn_sync):
     (tmp_path / "recording.py").write_text(RECORDING)
     train(
         2, tiny_net_config(), tmp_path / "run", "Global.plugins=[tiny_plugin, recording]", "Global.epochs=2",

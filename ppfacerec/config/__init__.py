@@ -13,6 +13,7 @@ from ppfacerec.config.check import Mode, check_config, import_plugins, weights_f
 from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
+from ppfacerec.whole_file import text_written_whole
 
 __all__ = ["Config", "ConfigError", "config_beside", "load_config", "parse_yaml", "save_config", "weights_file"]
 
@@ -49,7 +50,8 @@ def load_config(
 def save_config(config: Config, path: Union[str, Path]) -> None:
     """Write the resolved config, defaults included; ``load_config`` reads the same config back."""
     text = yaml.safe_dump(config.to_tree(), sort_keys=False, allow_unicode=True, default_flow_style=None)
-    Path(path).write_text(f"# The resolved config of this run, written by ppfacerec.\n{text}", encoding="utf-8")
+    with text_written_whole(path) as file:
+        file.write(f"# The resolved config of this run, written by ppfacerec.\n{text}")
 
 
 def config_beside(overrides: Sequence[str]) -> Path:

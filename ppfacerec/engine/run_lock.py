@@ -33,7 +33,10 @@ def only_run(folder: Path) -> Iterator[None]:
     descriptor: Optional[int] = None
     with distributed.failing_together():
         if distributed.rank() == 0:
-            descriptor = _lock(folder)
+            try:
+                descriptor = _lock(folder)
+            except OSError as error:
+                raise _cannot_write(folder, error) from error
     try:
         yield
     finally:
@@ -72,10 +75,14 @@ def make_output_dir(folder: Path) -> None:
                 probe.touch()
                 probe.unlink()
             except OSError as error:
-                raise ValueError(
-                    f"Global.output_dir: {folder} cannot be written to ({error.strerror}). Give another folder, or see "
-                    "to its permissions and the disk."
-                ) from error
+                raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"Global.output_dir: {folder} cannot be written to ({error.strerror}). Give another folder, or see to its "
+        "permissions and the disk."
+    )
 
 
 def _lock(folder: Path) -> int:
@@ -90,8 +97,7 @@ def _lock(folder: Path) -> int:
             logger.warning("%s cannot be locked (%s): a second run there would not be noticed.", path, error.strerror)
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if descriptor is not None:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+            _sign(descriptor)
             return descriptor
         owner = _owner(path)
         if not _is_gone(owner) or time.monotonic() > until:
@@ -101,6 +107,16 @@ def _lock(folder: Path) -> int:
                 f"(kill {pid}), or give another output_dir."
             )
         time.sleep(0.1)
+
+
+def _sign(descriptor: int) -> None:
+    """Say in the locked file whose it is."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def _open_locked(path: Path) -> Optional[int]:

@@ -13,6 +13,7 @@ import numpy as np
 from ppfacerec.log import table
 from ppfacerec.metrics.roc import FARS
 from ppfacerec.metrics.verification import VerificationResult
+from ppfacerec.whole_file import text_written_whole
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Evaluation:
         }
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+        with text_written_whole(path) as file:
+            file.write(json.dumps(self.to_json(), indent=2) + "\n")
 
     def table(self) -> str:
         rows = [

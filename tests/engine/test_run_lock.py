@@ -119,6 +119,19 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):
         make_output_dir(Path("/sys/kernel"))  # also for root
 
 
+def test_a_disk_without_room_for_the_lock_is_told(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_lock.os, "write", full)
+    refused = pytest.raises(ValueError, match=r"output_dir: .* cannot be written to \(No space left on device\)\. Give")
+    with refused, only_run(tmp_path):
+        pass
+    monkeypatch.undo()
+    with only_run(tmp_path):  # nothing holds it
+        pass
+
+
 def test_a_training_locks_its_folder(tiny_net_config, tmp_path, monkeypatch):
     found = []
     begin = Engine._begin
