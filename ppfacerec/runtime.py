@@ -114,6 +114,12 @@ class MixedPrecision:
         """For messages: the present scale, or "off"."""
         return "off" if self.level is None else str(self.scaler.state_dict()["scale"])
 
+    @property
+    def skipped_step(self) -> bool:
+        """Whether the scaler left out the last optimizer step, as a gradient was not finite; the same on all ranks."""
+        # Paddle has no public word for it; the attribute is in 2.6 and 3.x.
+        return self.level is not None and bool(self.scaler._found_inf.item())
+
     def autocast(self) -> AbstractContextManager[None]:
         if self.level is None:
             return nullcontext()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
 from ppfacerec.config.components import check_spec
 from ppfacerec.config.paths import missing, missing_sets
-from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
+from ppfacerec.config.schema import Config, DataLoaderSection, DataSection, GlobalSection
 from ppfacerec.config.types import thaw
 from ppfacerec.registry import Registry, Spec
 
@@ -138,6 +139,7 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
     for key in ("epochs", "save_interval", "eval_interval", "print_batch_step", "update_freq"):
         if getattr(config.Global, key) < 1:
             yield f"Global.{key}: expected an integer of at least 1, found {getattr(config.Global, key)}."
+    yield from _check_health(config.Global)
     if tuple(config.Global.image_shape) != (3, 112, 112):
         yield f"Global.image_shape: the backbones take [3, 112, 112], found {list(config.Global.image_shape)}."
     if config.Global.demo_data is not None:
@@ -154,6 +156,14 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
     prefix = config.Global.checkpoints
     if mode == "train" and prefix and not Path(weights_file(prefix)).is_file():
         yield f"Global.checkpoints: {weights_file(prefix)} does not exist."
+
+
+def _check_health(section: GlobalSection) -> Iterator[str]:
+    if section.max_bad_steps is not None and section.max_bad_steps < 1:
+        yield f"Global.max_bad_steps: expected an integer of at least 1 or null, found {section.max_bad_steps}."
+    minutes = section.watchdog_minutes
+    if minutes is not None and not 0 < minutes < math.inf:
+        yield f"Global.watchdog_minutes: expected a positive number or null (no watchdog), found {minutes}."
 
 
 def _check_ema(config: Config, mode: Mode) -> Iterator[str]:

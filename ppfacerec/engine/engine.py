@@ -78,6 +78,7 @@ class Engine:
         plan = TrainingPlan(
             self.output_dir, glob.epochs, glob.save_interval, glob.eval_interval, glob.print_batch_step,
             glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync, glob.save_head,
+            glob.max_bad_steps, glob.watchdog_minutes,
         )  # fmt: skip
         is_main = distributed.rank() == 0
         visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)

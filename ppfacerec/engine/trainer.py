@@ -19,7 +19,8 @@ from ppfacerec.data.loader import Batch, TrainLoader
 from ppfacerec.engine.checkpoint import HeadFiles, Progress, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
-from ppfacerec.engine.health import norms_of
+from ppfacerec.engine.health import Health, Length
+from ppfacerec.engine.watchdog import Watchdog
 from ppfacerec.heads import MarginHead
 from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
@@ -51,6 +52,8 @@ class TrainingPlan:
     eval_before_train: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
     save_head: Union[bool, Literal["shards"]] = True
+    max_bad_steps: Optional[int] = None
+    watchdog_minutes: Optional[float] = None
 
 
 class Trainer:
@@ -95,6 +98,14 @@ class Trainer:
         self._trained = [p for p in recognizer.parameters() if not p.stop_gradient]
         self._stop_requested = False
         self._meters: dict[str, Meter] = {}
+        steps = plan.epochs * -(-len(loader) // plan.update_freq)
+        length = Length(plan.epochs * len(loader), steps)
+        self.health = Health(recognizer, precision, schedule, length, plan.output_dir, plan.max_bad_steps)
+        self.watchdog = Watchdog(
+            plan.watchdog_minutes, plan.output_dir, lambda line: self.health.record("stalled", line)
+        )
+        if evaluator:
+            evaluator.on_batch = self.watchdog.beat
 
     def train(self) -> dict[int, Evaluation]:
         """Run to the last epoch; return the evaluations by epoch (0: before training).
@@ -104,7 +115,8 @@ class Trainer:
             ValueError: the loss is not finite, or a sample is bad.
         """
         evaluations: dict[int, Evaluation] = {}
-        with self._stop_on_signals():
+        self.health.begin(self.progress.global_step)
+        with self._stop_on_signals(), self.watchdog:
             if self.evaluator and self.plan.eval_before_train and self.progress == Progress():
                 evaluations[0] = self._evaluate(0)
             while self.progress.epoch <= self.plan.epochs:
@@ -134,10 +146,12 @@ class Trainer:
             if steps:
                 self._update()
             self.progress.iteration = iteration + 1
+            self.watchdog.beat()
             done = time.perf_counter()
             self._meter(losses, len(batch.indices), read - began, done - began)
             if iteration % self.plan.print_batch_step == 0 or iteration + 1 == num_batches:
                 self._log(epoch, iteration, num_batches, rate)
+                self.health.check()
             if steps and distributed.any_rank(self._stop_requested):
                 self._save("latest")
                 raise TrainingStopped
@@ -154,7 +168,9 @@ class Trainer:
         losses = self.losses(self.recognizer.scores(embedding, batch.labels), batch.labels)
         values = {name: value.item() for name, value in losses.items()}
         if not math.isfinite(values["loss"]):
-            raise ValueError(self._not_finite(batch, embedding, values, (epoch, iteration)))
+            files = [self.loader.dataset.where(int(i)) for i in batch.indices]
+            self.health.loss_not_finite(values, embedding, files, (epoch, iteration))
+        self.health.forward(values, embedding, self.optimizer.get_lr())
         self.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
         return values
 
@@ -173,9 +189,11 @@ class Trainer:
         distributed.average_tensors(p.grad for p in trained if not p.is_distributed)
         if self.precision.level is not None:
             agree_on_overflow(trained)
+        self.health.before_step()
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
+        self.health.after_step()
         self.optimizer.clear_grad(set_to_zero=False)  # zeros would be memory, and an addition in the next step
         self.progress.global_step += 1
         if self.ema:
@@ -221,6 +239,7 @@ class Trainer:
             self._head_files(name),
         )  # fmt: skip
         distributed.barrier()
+        self.watchdog.beat()
 
     def _head_files(self, name: str) -> HeadFiles:
         head = self.recognizer.head
@@ -259,19 +278,6 @@ class Trainer:
         self._csv.write(row)
         self.visualdl.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
                               self.progress.global_step)  # fmt: skip
-
-    def _not_finite(self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], at: tuple[int, int]) -> str:
-        """Say all that helps to find out why; the batch's files go to a list of their own."""
-        where = [self.loader.dataset.where(int(i)) for i in batch.indices]
-        files = self.plan.output_dir / f"not_finite_rank{distributed.rank()}.txt"
-        files.write_text("\n".join(where) + "\n", encoding="utf-8")
-        return (
-            f"The loss is not finite in epoch {at[0]}, iteration {at[1]} (optimizer step {self.progress.global_step}): "
-            f"{losses}. Learning rate {self.optimizer.get_lr():.3g}, {norms_of(self.recognizer, embedding)}, "
-            f"loss scale {self.precision.loss_scale}. The {len(where)} files of the batch are listed in {files}, "
-            f"first: {where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
-            "Optimizer.clip_norm not set, a damaged image."
-        )
 
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:
