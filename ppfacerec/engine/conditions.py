@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
+from statistics import median
 from typing import Optional
 
 _MIN_WINDOW = 200  # batches, below which noise decides
@@ -19,6 +21,8 @@ _SOME_CHECKS, _SOME_BATCHES = 3, 50  # for which an embedding must look collapse
 _COLLAPSED_COSINE = 0.99
 _COLLAPSED_DIMENSIONS = 1.2
 _SATURATED_LOSS = 1e-6  # float32 cannot tell such a probability from 1
+_NO_GRADIENT = 1e-12
+_GROWTH, _GROWTH_STEPS = 3.0, 500  # a healthy run's median weight grows by some per cent
 _COOL_DOWN = 1000  # optimizer steps between two reports of a condition that comes and goes
 
 
@@ -98,12 +102,38 @@ class Collapsed:
         )
 
 
+class Growing:
+    """The weights grow severalfold within few steps: each step is larger than what it steps from.
+
+    Behind a weight there is mostly a batch norm, which hides its size, so the loss need not show it. But the larger the
+    weights, the less a step changes them, and what a network started with is lost at once.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, list[float]]] = deque()
+
+    def __call__(self, step: int, norms: Sequence[float], rate: float) -> Optional[str]:
+        """Take in the norms of some weights, always the same, after `step` optimizer steps."""
+        while self._seen and step - self._seen[0][0] > _GROWTH_STEPS:
+            self._seen.popleft()
+        self._seen.append((step, list(norms)))
+        first, before = self._seen[0]
+        factors = [now / then for now, then in zip(norms, before) if then > 0]
+        if not factors or median(factors) < _GROWTH:
+            return None
+        return (
+            f"The backbone's weights have grown {median(factors):.3g}-fold within {step - first} optimizer steps, with "
+            f"learning rate {rate:.3g}. Likely: it is far too high, and what the network started with is lost, though "
+            "the loss may fall, slowly, as batch norms hide the size of weights. Start again with a tenth."
+        )
+
+
 def saturated(loss: float, gradient_norm: Optional[float]) -> Optional[str]:
     """No gradient is left: every target's probability is 1 to float precision, or every cosine is at its end.
 
     Args:
         loss: mean cross-entropy since the last check.
-        gradient_norm: of all parameters together; None: not known.
+        gradient_norm: of the backbone's parameters together; None: not known.
     """
     if loss < _SATURATED_LOSS:
         return (
@@ -111,11 +141,11 @@ def saturated(loss: float, gradient_norm: Optional[float]) -> Optional[str]:
             "Nothing more is learned. Likely: the training set is too easy for the head (one class, or very few "
             "images); try a larger margin (a larger scale is no help), or stop: it is learned by heart."
         )
-    if gradient_norm == 0:
+    if gradient_norm is not None and gradient_norm < _NO_GRADIENT:
         return (
-            f"The logits are saturated: the loss is {loss:.4g}, but all gradients are 0. Likely: cosines at exactly 1 "
-            "or -1, where the head has no slope, or embeddings of 0 behind an activation that is 0 for all images; go "
-            "back to a checkpoint from before and try a tenth of the learning rate."
+            f"The logits are saturated: the loss is {loss:.4g}, but the backbone's gradients are 0. Likely: cosines at "
+            "exactly 1 or -1, where the head has no slope, or an activation that is 0 for all images; go back to a "
+            "checkpoint from before and try a tenth of the learning rate."
         )
     return None
 

@@ -13,12 +13,13 @@ import numpy as np
 import paddle
 
 from ppfacerec import distributed
-from ppfacerec.engine.conditions import Alarm, Collapsed, LossStuck, saturated, too_many_skipped, zero_rate
+from ppfacerec.engine.conditions import Alarm, Collapsed, Growing, LossStuck, saturated, too_many_skipped, zero_rate
 from ppfacerec.heads import MarginHead
 from ppfacerec.log import CsvLog, logger
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision
 
+_SAMPLED_WEIGHTS = 16  # of the backbone, whose norms are followed
 _SAMPLED_STEPS = 1000  # of a schedule, where a learning rate of 0 is looked for
 
 
@@ -62,6 +63,9 @@ class Health:
         head = recognizer.head
         chance = math.log(max(1.0, head.class_num * head.sample_rate)) if isinstance(head, MarginHead) else math.inf
         self._stuck, self._collapsed = LossStuck(length.num_batches, chance), Collapsed()
+        matrices = [p for p in recognizer.backbone.parameters() if p.ndim > 1 and not p.stop_gradient]
+        self._sampled = matrices[:: max(1, len(matrices) // _SAMPLED_WEIGHTS)]
+        self._growing = Growing()
         self._alarms: dict[str, Alarm] = defaultdict(Alarm)
         self._highest_rate = max(map(schedule, _spread(length.num_steps)), default=0.0)
         self._step, self._batches, self._rate = 0, 0, 0.0
@@ -73,6 +77,7 @@ class Health:
     def begin(self, step: int) -> None:
         """Look ahead from this optimizer step."""
         self._step = step
+        self._growing(step, _norms(self._sampled), 0.0)  # what the steps start from
         for at in _spread(self._length.num_steps, step):
             if self._schedule(at) == 0 and at > 0:
                 first = at
@@ -133,8 +138,9 @@ class Health:
             if bad:  # a sum of finite numbers may overflow
                 self._end("gradient_not_finite", self._bad_gradients(bad, len(gradients)))
         if self._wants_norm:
-            squares = [paddle.sum(g.astype("float32") ** 2).reshape([]) for g in gradients.values()]
-            self._gradient_norm, self._wants_norm = math.sqrt(paddle.stack(squares).sum().item()), False
+            backbone = [g for name, g in gradients.items() if name.startswith("backbone.")]
+            self._gradient_norm = math.sqrt(sum(x**2 for x in _norms(backbone))) if backbone else None
+            self._wants_norm = False
 
     def after_step(self) -> None:
         """Count the steps that the loss scaler has skipped.
@@ -159,6 +165,7 @@ class Health:
             self._tell("embeddings_collapsed", self._collapsed(self._batches, cosine, dimensions, norm))
         self._tell("logits_saturated", saturated(self._loss_sum / self._loss_count, self._gradient_norm))
         self._tell("loss_stuck", self._stuck(self._rate))
+        self._tell("weights_explode", self._growing(self._step, _norms(self._sampled), self._rate))
         self._loss_sum, self._loss_count, self._wants_norm = 0.0, 0, True
 
     def record(self, condition: str, message: str) -> None:
@@ -186,6 +193,12 @@ class Health:
             "longer warm-up), Optimizer.clip_norm not set, a layer or loss of a plugin whose slope is infinite (sqrt "
             "or norm of 0)."
         )
+
+
+def _norms(tensors: Sequence[paddle.Tensor]) -> list[float]:
+    """L2 norm of each."""
+    squares = [paddle.sum(t.detach().astype("float32") ** 2).reshape([]) for t in tensors]
+    return paddle.sqrt(paddle.stack(squares)).tolist() if squares else []
 
 
 def _spread(stop: int, start: int = 0) -> range:
