@@ -25,10 +25,25 @@ _SAMPLED_STEPS = 1000  # of a schedule, where a learning rate of 0 is looked for
 
 @dataclass(frozen=True)
 class Length:
-    """How long a training is, in all its epochs: batches, and the optimizer steps that they make."""
+    """How long a training is.
 
-    num_batches: int
-    num_steps: int
+    Args:
+        epochs: of the whole training.
+        batches: in an epoch.
+        update_freq: batches in an optimizer step; the last one of an epoch may have fewer.
+    """
+
+    epochs: int
+    batches: int
+    update_freq: int = 1
+
+    @property
+    def num_batches(self) -> int:
+        return self.epochs * self.batches
+
+    @property
+    def num_steps(self) -> int:
+        return self.epochs * -(-self.batches // self.update_freq)
 
 
 class Health:

@@ -98,12 +98,9 @@ class Trainer:
         self._trained = [p for p in recognizer.parameters() if not p.stop_gradient]
         self._stop_requested = False
         self._meters: dict[str, Meter] = {}
-        steps = plan.epochs * -(-len(loader) // plan.update_freq)
-        length = Length(plan.epochs * len(loader), steps)
+        length = Length(plan.epochs, len(loader), plan.update_freq)
         self.health = Health(recognizer, precision, schedule, length, plan.output_dir, plan.max_bad_steps)
-        self.watchdog = Watchdog(
-            plan.watchdog_minutes, plan.output_dir, lambda line: self.health.record("stalled", line)
-        )
+        self.watchdog = Watchdog(plan.watchdog_minutes, plan.output_dir, self.health.record)
         if evaluator:
             evaluator.on_batch = self.watchdog.beat
 

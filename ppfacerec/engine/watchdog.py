@@ -56,10 +56,10 @@ class Watchdog:
     Args:
         minutes: longest time between two beats; None: there is no watchdog.
         folder: where the report goes, ``stalled_rank<n>.txt``.
-        on_stall: gets the first line of the report, for other records.
+        on_stall: gets the word "stalled" and the first line of the report, for other records.
     """
 
-    def __init__(self, minutes: Optional[float], folder: Path, on_stall: Callable[[str], None] = lambda line: None):
+    def __init__(self, minutes: Optional[float], folder: Path, on_stall: Callable[[str, str], None]) -> None:
         self._limit = None if minutes is None else 60 * minutes
         self._folder, self._on_stall = folder, on_stall
         self._last, self._beats = time.monotonic(), 0
@@ -112,7 +112,7 @@ class Watchdog:
         report = "\n\n".join([first, *map(self._worker, children), f"Threads of this process:\n{self._own()}"])
         path = self._folder / f"stalled_rank{distributed.rank()}.txt"
         for action in (
-            lambda: _write(path, report), lambda: logger.error("%s", report), lambda: self._on_stall(first),
+            lambda: _write(path, report), lambda: logger.error("%s", report), lambda: self._on_stall("stalled", first),
         ):  # fmt: skip
             thread = threading.Thread(target=action, daemon=True)
             thread.start()

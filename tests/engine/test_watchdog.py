@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import ROOT
+from launching import ROOT, launch
 
 from ppfacerec.engine.watchdog import STALLED, Watchdog
 
@@ -121,9 +121,13 @@ def test_code_that_keeps_pythons_lock_cannot_hold_the_run(tiny_net_config, tmp_p
     assert "in sleep_with_the_lock" in output
 
 
+def nothing(condition: str, message: str) -> None:
+    pass
+
+
 def test_a_run_that_goes_on_is_let_alone_and_leaves_nothing(tmp_path):
     before = signal.getsignal(signal.SIGUSR2)
-    with Watchdog(0.005, tmp_path) as watchdog:  # 0.3 seconds
+    with Watchdog(0.005, tmp_path, nothing) as watchdog:  # 0.3 seconds
         for _ in range(10):
             time.sleep(0.1)
             watchdog.beat()
@@ -132,7 +136,7 @@ def test_a_run_that_goes_on_is_let_alone_and_leaves_nothing(tmp_path):
 
 
 def test_without_minutes_there_is_no_watchdog(tmp_path):
-    with Watchdog(None, tmp_path) as watchdog:
+    with Watchdog(None, tmp_path, nothing) as watchdog:
         watchdog.beat()
         time.sleep(0.1)
 
@@ -142,5 +146,26 @@ def test_a_machine_that_slept_is_no_stall(tmp_path, monkeypatch):
     from ppfacerec.engine import watchdog as module
 
     monkeypatch.setattr(module, "_ASLEEP", -1.0)  # every look counts as late
-    with Watchdog(0.002, tmp_path):
+    with Watchdog(0.002, tmp_path, nothing):
         time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_says_where_it_stands(tiny_net_config, tmp_path, monkeypatch):
+    """The second one's data worker sleeps; the first one waits for the second."""
+    (tmp_path / "sleeping.py").write_text(
+        PLUGIN.replace("index == 7", "index and os.environ['PADDLE_TRAINER_ID'] == '1'")
+    )
+    monkeypatch.setenv("SLEEPS", "reading")
+    output = launch(
+        2, str(ROOT / "tools" / "train.py"), "-c", str(tiny_net_config()), "-o",
+        "Global.plugins=[tiny_plugin, sleeping]", "Global.watchdog_minutes=0.1", "Global.eval_during_train=False",
+        "DataLoader.Train.dataset.name=Sleeping", "DataLoader.Train.loader.num_workers=1",
+        log_dir=tmp_path / "log", expect=1,
+    )  # fmt: skip
+    first, second = ((tmp_path / "output" / f"stalled_rank{rank}.txt").read_text() for rank in (0, 1))
+    assert "It waits for another process, which says in its own report where it stands." in first
+    assert "It waits for training or evaluation data." in second
+    assert "in sleep_for_ever" in second
+    assert "in sleep_for_ever" not in first
+    assert "Nothing was finished for" in output
