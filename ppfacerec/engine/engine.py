@@ -22,6 +22,7 @@ from ppfacerec.engine.checkpoint import Progress, finish_interrupted_save, load_
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.optimizer_state import set_optimizer_state
+from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
 from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
@@ -74,7 +75,11 @@ class Engine:
         precision = self._precision()
         precision.decorate(recognizer.backbone, optimizer)
         ema = EMA(recognizer, self.config.EMA.decay) if self.config.EMA else None
-        progress = self._resume(recognizer, optimizer, precision, ema, sparse)
+        if glob.checkpoints and is_paddleclas(glob.checkpoints):
+            steps = -(-len(loader) // glob.update_freq)
+            progress = resume_paddleclas(glob.checkpoints, recognizer, optimizer, steps, ema, sparse)
+        else:
+            progress = self._resume(recognizer, optimizer, precision, ema, sparse)
         plan = TrainingPlan(
             self.output_dir, glob.epochs, glob.save_interval, glob.eval_interval, glob.print_batch_step,
             glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync, glob.save_head,

@@ -113,7 +113,7 @@ class Trainer:
         """
         evaluations: dict[int, Evaluation] = {}
         self.health.begin(self.progress.global_step)
-        with self._stop_on_signals(), self.watchdog:
+        with self.watchdog, self._stop_on_signals():
             if self.evaluator and self.plan.eval_before_train and self.progress == Progress():
                 evaluations[0] = self._evaluate(0)
             while self.progress.epoch <= self.plan.epochs:
@@ -236,7 +236,6 @@ class Trainer:
             self._head_files(name),
         )  # fmt: skip
         distributed.barrier()
-        self.watchdog.beat()
 
     def _head_files(self, name: str) -> HeadFiles:
         head = self.recognizer.head

@@ -67,7 +67,7 @@ class Watchdog:
         self._stacks: Optional[IO[bytes]] = None
 
     def beat(self) -> None:
-        """Something was finished: a batch of training or evaluation, or a checkpoint."""
+        """A batch of training or evaluation is finished."""
         self._last = time.monotonic()
         self._beats += 1
 
@@ -75,7 +75,7 @@ class Watchdog:
         if self._limit is not None:
             self._stacks = tempfile.TemporaryFile(buffering=0)  # has no name, so that nothing is left over
             faulthandler.register(STACKS, self._stacks, all_threads=True)
-            self.beat()
+            self._last = time.monotonic()
             self._arm(self._limit)
             self._thread = threading.Thread(target=self._watch, args=(self._limit,), name="watchdog", daemon=True)
             self._thread.start()
@@ -126,8 +126,8 @@ class Watchdog:
 
     def _first_line(self, seconds: float) -> str:
         return (
-            f"Nothing was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats - 1} "
-            f"batches and checkpoints: the run ends with status {STALLED}. {_what_it_waits_for()} Go on from the last "
+            f"No batch was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats} of "
+            f"training and evaluation: the run ends with status {STALLED}. {_what_it_waits_for()} Go on from the last "
             "checkpoint once the cause is gone."
         )
 

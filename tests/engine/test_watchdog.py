@@ -168,4 +168,4 @@ def test_each_of_two_processes_says_where_it_stands(tiny_net_config, tmp_path, m
     assert "It waits for training or evaluation data." in second
     assert "in sleep_for_ever" in second
     assert "in sleep_for_ever" not in first
-    assert "Nothing was finished for" in output
+    assert "No batch was finished for" in output
