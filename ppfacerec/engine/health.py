@@ -78,7 +78,8 @@ class Health:
         head = recognizer.head
         chance = math.log(max(1.0, head.class_num * head.sample_rate)) if isinstance(head, MarginHead) else math.inf
         self._stuck, self._collapsed = LossStuck(length.num_batches, chance), Collapsed()
-        matrices = [p for p in recognizer.backbone.parameters() if p.ndim > 1 and not p.stop_gradient]
+        self._trained = [(name, p) for name, p in recognizer.named_parameters() if not p.stop_gradient]
+        matrices = [p for name, p in self._trained if p.ndim > 1 and name.startswith("backbone.")]
         self._sampled = matrices[:: max(1, len(matrices) // _SAMPLED_WEIGHTS)]
         self._growing = Growing()
         self._alarms: dict[str, Alarm] = defaultdict(Alarm)
@@ -144,7 +145,7 @@ class Health:
         Raises:
             ValueError: one is not finite, and no loss scaler skips the step.
         """
-        gradients = {n: p.grad for n, p in self._recognizer.named_parameters() if p.grad is not None}
+        gradients = {name: p.grad for name, p in self._trained if p.grad is not None}
         if self._precision.level is not None or not gradients:
             return
         total = paddle.stack([paddle.sum(g).astype("float32").reshape([]) for g in gradients.values()]).sum()
