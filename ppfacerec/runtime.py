@@ -112,7 +112,7 @@ class MixedPrecision:
     @property
     def loss_scale(self) -> str:
         """For messages: the present scale, or "off"."""
-        return "off" if self.level is None else str(self.scaler.state_dict()["scale"])
+        return "off" if self.level is None else f"{np.asarray(self.scaler.state_dict()['scale']).item():g}"
 
     @property
     def skipped_step(self) -> bool:

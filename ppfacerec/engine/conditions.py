@@ -19,7 +19,7 @@ _LEAST_GAIN = 0.01  # by which the mean loss falls in a tenth of a run that lear
 _TINY_RATE = 0.01  # of the highest learning rate: with less, a loss that stands still is as planned
 _SOME_CHECKS, _SOME_BATCHES = 3, 50  # for which an embedding must look collapsed
 _COLLAPSED_COSINE = 0.99
-_COLLAPSED_DIMENSIONS = 1.2
+_COLLAPSED_DIMENSIONS = 1.1
 _SATURATED_LOSS = 1e-6  # float32 cannot tell such a probability from 1
 _NO_GRADIENT = 1e-12
 _GROWTH, _GROWTH_STEPS = 3.0, 500  # a healthy run's median weight grows by some per cent
@@ -173,8 +173,8 @@ def too_many_skipped(count: int, limit: Optional[int], loss_scale: str) -> Optio
         return None
     return (
         f"{count} optimizer steps in a row were skipped (Global.max_bad_steps: {limit}): their gradients were not "
-        f"finite in mixed precision, though the loss scale went down to {loss_scale}. The weights are as they were "
-        "before. Likely: a network or learning rate that float16 has no range for; try AMP.dtype: bfloat16, AMP.level: "
+        f"finite in mixed precision, and the loss scale is {loss_scale} now. The weights are as they were before. "
+        "Likely: a network or learning rate that float16 has no range for; try AMP.dtype: bfloat16, AMP.level: "
         "O1, a tenth of the learning rate, or Optimizer.clip_norm."
     )
 
