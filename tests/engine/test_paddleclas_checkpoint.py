@@ -12,10 +12,12 @@ import paddle
 import paddleclas_writer
 import pytest
 import tiny_plugin
+from launching import ROOT, launch
 
 from ppfacerec import safe_pickle
 from ppfacerec.config import load_config
 from ppfacerec.engine import Engine
+from ppfacerec.engine.checkpoint import load_states
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import optimizer_state
 from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
@@ -299,3 +301,44 @@ def test_our_own_checkpoint_without_its_manifest_is_not_taken_for_paddleclas(tin
     assert not is_paddleclas(latest)
     (tmp_path / "output" / "latest.pdstates").unlink()
     assert not is_paddleclas(latest)
+
+
+def test_a_head_that_samples_its_classes_gets_the_state_of_all(adamw):
+    from ppfacerec.optim.sparse_update import SparseUpdate
+
+    paddle.seed(0)
+    head = ArcMargin(16, paddleclas_writer.CLASSES, sample_rate=0.4)
+    head.reserve(paddleclas_writer.BATCH)
+    recognizer = FaceRecognizer(tiny_plugin.TinyNet(dropout=0.0), head)
+    optimizer = OPTIMIZERS.get("AdamW")(groups=parameter_groups([recognizer], 0.05, True))
+    sparse = SparseUpdate(head.active, optimizer)
+    resume_paddleclas(adamw, recognizer, optimizer, 7, sparse=sparse)
+    images, labels = map(paddle.to_tensor, paddleclas_writer.batch(3))
+    CELoss()(recognizer.scores(recognizer(images), labels), labels).backward()
+    before = {slot: tensor.numpy().T for slot, tensor in sparse.slots.items()}  # of all classes
+    with sparse.rows_of_step():
+        optimizer.step()
+    saved = safe_pickle.load(f"{adamw}.pdopt")
+    for slot in ("moment1_0", "moment2_0"):
+        np.testing.assert_array_equal(before[slot], saved[f"arc_margin_0.w_0_{slot}"])
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_the_classes_go_on_from_it(tiny_net_config, tmp_path, adamw):
+    """With a rate of 0 nothing moves, so that what they save is what they read."""
+    path = tiny_net_config(**{"Arch.Backbone": {"name": "TinyNet", "dropout": 0.0}})
+    output = launch(
+        2, str(ROOT / "tools" / "train.py"), "-c", str(path), "-o", f"Global.checkpoints={adamw}", "Global.epochs=4",
+        "Global.eval_during_train=False", "Arch.Head.class_parallel=True", "DataLoader.Train.sampler.batch_size=2",
+        "Optimizer.lr={name: Piecewise, decay_epochs: [1], values: [0.01, 0.0]}", log_dir=tmp_path / "log",
+    )  # fmt: skip
+    assert "of all 12 trained parameters" in output
+    assert "Health, learning_rate_zero" in output
+    saved, read = read_weights(tmp_path / "output" / "latest"), read_weights(adamw)
+    for name in read:
+        if not name.endswith(("_mean", "_variance")):
+            np.testing.assert_array_equal(saved[name], read[name], err_msg=name)
+    optimizers, _ = load_states(tmp_path / "output" / "latest")
+    power = safe_pickle.load(f"{adamw}.pdopt")["arc_margin_0.w_0_beta1_pow_acc_0"]
+    np.testing.assert_allclose(optimizers["head.weight"]["beta1_pow_acc_0"], power * 0.9**5, rtol=1e-5)
+    assert optimizers["head.weight"]["moment1_0"].shape == (16, 5)
