@@ -112,7 +112,13 @@ class MixedPrecision:
     @property
     def loss_scale(self) -> str:
         """For messages: the present scale, or "off"."""
-        return "off" if self.level is None else str(self.scaler.state_dict()["scale"])
+        return "off" if self.level is None else f"{np.asarray(self.scaler.state_dict()['scale']).item():g}"
+
+    @property
+    def skipped_step(self) -> bool:
+        """Whether the scaler left out the last optimizer step, as a gradient was not finite; the same on all ranks."""
+        # Paddle has no public word for it; the attribute is in 2.6 and 3.x.
+        return self.level is not None and bool(self.scaler._found_inf.item())
 
     def autocast(self) -> AbstractContextManager[None]:
         if self.level is None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
 from ppfacerec.config.components import check_spec
 from ppfacerec.config.paths import missing, missing_sets
-from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
+from ppfacerec.config.schema import Config, DataLoaderSection, DataSection, GlobalSection
 from ppfacerec.config.types import thaw
 from ppfacerec.registry import Registry, Spec
 
@@ -141,6 +142,7 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
     for key in ("save_interval_steps", "save_interval_minutes", "keep_last"):
         if not 0 <= getattr(config.Global, key) < float("inf"):
             yield f"Global.{key}: expected 0 (off) or more, found {getattr(config.Global, key)}."
+    yield from _check_health(config.Global)
     if tuple(config.Global.image_shape) != (3, 112, 112):
         yield f"Global.image_shape: the backbones take [3, 112, 112], found {list(config.Global.image_shape)}."
     if config.Global.demo_data is not None:
@@ -160,6 +162,14 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
             f"Global.checkpoints: {weights_file(prefix)} does not exist; 'auto' goes on from the newest complete "
             "checkpoint in output_dir, if there is one."
         )
+
+
+def _check_health(section: GlobalSection) -> Iterator[str]:
+    if section.max_bad_steps is not None and section.max_bad_steps < 1:
+        yield f"Global.max_bad_steps: expected an integer of at least 1 or null, found {section.max_bad_steps}."
+    minutes = section.watchdog_minutes
+    if minutes is not None and not 0 < minutes < math.inf:
+        yield f"Global.watchdog_minutes: expected a positive number or null (no watchdog), found {minutes}."
 
 
 def _check_ema(config: Config, mode: Mode) -> Iterator[str]:

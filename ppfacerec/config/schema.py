@@ -41,6 +41,8 @@ class GlobalSection:
     report: bool = False
     print_batch_step: int = 20
     update_freq: int = 1
+    max_bad_steps: Optional[int] = 50
+    watchdog_minutes: Optional[float] = 30
     use_sync_bn: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False

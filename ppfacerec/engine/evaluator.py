@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -50,6 +51,7 @@ class Evaluator:
         backend: Literal["auto", "eager", "onednn"] = "auto",
     ) -> None:
         self.dataset = dataset
+        self.on_batch: Callable[[], None] = lambda: None  # called after each batch
         self._pipeline, self._metric, self._batch_size = pipeline, metric, batch_size
         self._flip_test, self._feature_normalize, self._backend = flip_test, feature_normalize, backend
 
@@ -129,6 +131,7 @@ class Evaluator:
         both = np.concatenate([images, images[:, :, ::-1]]) if self._flip_test else images
         embeddings = runner(to_network_input(paddle.to_tensor(both), self._pipeline.normalize))
         flipped = embeddings[len(images) :] if self._flip_test else np.zeros_like(embeddings)
+        self.on_batch()
         return sum_flip(embeddings[: len(images)], flipped, self._feature_normalize)
 
 

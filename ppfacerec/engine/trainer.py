@@ -17,9 +17,10 @@ from ppfacerec.data.loader import Batch, TrainLoader
 from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
-from ppfacerec.engine.health import norms_of
+from ppfacerec.engine.health import Health, Length
 from ppfacerec.engine.saver import Saver
 from ppfacerec.engine.stop_signals import StopSignals
+from ppfacerec.engine.watchdog import Watchdog
 from ppfacerec.heads import MarginHead
 from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
@@ -44,6 +45,8 @@ class TrainingPlan:
     seed: int
     eval_before_train: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
+    max_bad_steps: Optional[int] = None
+    watchdog_minutes: Optional[float] = None
 
 
 class Trainer:
@@ -92,6 +95,11 @@ class Trainer:
         self._statistics = [t for t in tensors if t.stop_gradient and "float" in str(t.dtype)]
         self._signals = StopSignals()
         self._meters: dict[str, Meter] = {}
+        length = Length(plan.epochs, len(loader), plan.update_freq)
+        self.health = Health(recognizer, precision, schedule, length, plan.output_dir, plan.max_bad_steps)
+        self.watchdog = Watchdog(plan.watchdog_minutes, plan.output_dir, self.health.record)
+        if evaluator:
+            evaluator.on_batch = self.watchdog.beat
 
     def forget_later_rows(self) -> None:
         """Drop from the tables what this run, which goes on from before it, will write again."""
@@ -107,7 +115,8 @@ class Trainer:
             ValueError: the loss is not finite, or a sample is bad.
         """
         evaluations: dict[int, Evaluation] = {}
-        with self._signals, self.saver:
+        self.health.begin(self.progress.global_step)
+        with self.watchdog, self._signals, self.saver:
             if self.evaluator and self.plan.eval_before_train and self.progress == Progress():
                 evaluations[0] = self._evaluate(0)
             while self.progress.epoch <= self.plan.epochs:
@@ -139,10 +148,12 @@ class Trainer:
             if steps:
                 self._update()
             self.progress.iteration = iteration + 1
+            self.watchdog.beat()
             done = time.perf_counter()
             self._meter(losses, len(batch.indices), read - began, done - began)
             if iteration % self.plan.print_batch_step == 0 or iteration + 1 == num_batches:
                 self._log(epoch, iteration, num_batches, rate)
+                self.health.check()
             if steps and self.saver.after_step(self._signals.requested):
                 raise TrainingStopped
             began = time.perf_counter()
@@ -158,7 +169,9 @@ class Trainer:
         losses = self.losses(self.recognizer.scores(embedding, batch.labels), batch.labels)
         values = {name: value.item() for name, value in losses.items()}
         if not math.isfinite(values["loss"]):
-            raise ValueError(self._not_finite(batch, embedding, values, (epoch, iteration)))
+            files = [self.loader.dataset.where(int(i)) for i in batch.indices]
+            self.health.loss_not_finite(values, embedding, files, (epoch, iteration))
+        self.health.forward(values, embedding, self.optimizer.get_lr())
         self.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
         return values
 
@@ -178,9 +191,11 @@ class Trainer:
         self._equal_statistics()
         if self.precision.level is not None:
             agree_on_overflow(trained)
+        self.health.before_step()
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
+        self.health.after_step()
         self.optimizer.clear_grad(set_to_zero=False)  # zeros would be memory, and an addition in the next step
         self.progress.global_step += 1
         if self.ema:
@@ -244,15 +259,3 @@ class Trainer:
         self.visualdl.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
                               self.progress.global_step)  # fmt: skip
 
-    def _not_finite(self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], at: tuple[int, int]) -> str:
-        """Say all that helps to find out why; the batch's files go to a list of their own."""
-        where = [self.loader.dataset.where(int(i)) for i in batch.indices]
-        files = self.plan.output_dir / f"not_finite_rank{distributed.rank()}.txt"
-        files.write_text("\n".join(where) + "\n", encoding="utf-8")
-        return (
-            f"The loss is not finite in epoch {at[0]}, iteration {at[1]} (optimizer step {self.progress.global_step}): "
-            f"{losses}. Learning rate {self.optimizer.get_lr():.3g}, {norms_of(self.recognizer, embedding)}, "
-            f"loss scale {self.precision.loss_scale}. The {len(where)} files of the batch are listed in {files}, "
-            f"first: {where[0]}. Usual causes: a learning rate too high (try a tenth, or a longer warm-up), "
-            "Optimizer.clip_norm not set, a damaged image."
-        )

@@ -75,6 +75,22 @@ def test_quotient_is_a_number(tiny_config):
             "AMP, EMA.",
         ),
         (
+            ["Global.max_bad_steps=0"],
+            "Global.max_bad_steps: expected an integer of at least 1 or null, found 0.",
+        ),
+        (
+            ["Global.watchdog_minutes=0"],
+            "Global.watchdog_minutes: expected a positive number or null (no watchdog), found 0.",
+        ),
+        (
+            ["Global.watchdog_minutes=.inf"],
+            "Global.watchdog_minutes: expected a positive number or null (no watchdog), found inf.",
+        ),
+        (
+            ["Global.watchdog_minutes=soon"],
+            "Global.watchdog_minutes: expected a number or null, found 'soon' (str).",
+        ),
+        (
             ["AMP.scale_los=2"],
             "AMP.scale_los: unknown key. Did you mean 'scale_loss'? Known here: scale_loss, use_dynamic_loss_scaling, "
             "level, dtype.",
