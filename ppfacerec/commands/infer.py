@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppfacerec.log import logger, table
+from ppfacerec.printable import printable
 
 if TYPE_CHECKING:
     from ppfacerec.apply.face_model import FaceModel
@@ -70,7 +71,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 def _compare(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
 
-    print(load(parsed.model).compare(parsed.first, parsed.second, parsed.far, parsed.threshold))
+    print(printable(load(parsed.model).compare(parsed.first, parsed.second, parsed.far, parsed.threshold)))
     return 0
 
 
@@ -122,7 +123,7 @@ def _search(parsed: argparse.Namespace) -> int:
         answer = matches[0].name if matches[0].cosine > cosine else UNKNOWN
         rows.append([str(file), answer, ", ".join(f"{m.name} {m.cosine:.3f}" for m in matches)])
     print(table(["image", "person", f"nearest {parsed.top}"], rows))
-    print(f"\n{words}")
+    print(f"\n{printable(words)}")
     return 0
 
 
@@ -166,7 +167,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *zip(files, labels.tolist())])
         with written_whole(parsed.out) as file:
-            file.write(text.getvalue().encode())
+            file.write(text.getvalue().encode(errors="surrogateescape"))  # names as the file system has them
         logger.info("Written: %s", parsed.out)
     sizes = np.bincount(labels)
     rows = [[str(k), str(size), str(files[int(np.argmax(labels == k))])] for k, size in enumerate(sizes)]

@@ -268,7 +268,7 @@ def _read_pair_list(folder: Path) -> Any:
     from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
 
     text = (folder / "pairs.txt").read_bytes()
-    pairs = (read_lfw_pairs if text[:4].strip().isdigit() else read_pair_list)(str(folder / "pairs.txt"), str(folder))
+    pairs = (read_lfw_pairs if text.split()[:1] and text.split(b"\n")[0].split()[0].isdigit() else read_pair_list)(str(folder / "pairs.txt"), str(folder))
     return [(pairs.where(i), pairs.read(i)) for i in range(pairs.num_images)]
 
 
