@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NoReturn, Optional, Union
 import numpy as np
 
 from ppfacerec.apply.face_model import FaceModel
+from ppfacerec.npz_file import read_npz
 from ppfacerec.weights_io.verify import spread_images
 from ppfacerec.whole_file import written_whole
 
@@ -169,19 +169,23 @@ def read_index(path: Union[str, Path]) -> PeopleIndex:
         ValueError: it is missing, damaged, or no index.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
-            missing = [key for key in _KEYS if key not in content]
-            if missing:
-                raise ValueError(f"it has no {', '.join(missing)}")
-            embeddings, names, files, probe, nearest_others = (content[key] for key in _KEYS[:5])
-            model = str(json.loads(str(content["model"]))["name"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        arrays, _ = read_npz(path, _KEYS)
+        missing = [key for key in _KEYS if key not in arrays]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        embeddings, names, files, probe, nearest_others = (arrays[key] for key in _KEYS[:5])
+        model = str(json.loads(str(arrays["model"]))["name"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         _fail(path, str(error))
-    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or names.dtype.kind != "U" or files.dtype.kind != "U":
-        _fail(path, "its embeddings are no matrix, or its names no texts")
-    if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not np.isfinite(embeddings).all():
-        _fail(path, "its probe does not fit, or its embeddings are not finite")
-    return PeopleIndex(embeddings, names, files, probe, model, nearest_others)
+    if embeddings.ndim != 2 or any(array.dtype.kind != "f" for array in (embeddings, probe, nearest_others)):
+        _fail(path, "its embeddings are no matrix of numbers")
+    if any(array.dtype.kind != "U" or array.shape != embeddings.shape[:1] for array in (names, files)):
+        _fail(path, f"it has not a name and a file for each of {len(embeddings)} embeddings")
+    if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not embeddings.size:
+        _fail(path, "its probe does not fit, or it has nobody")
+    if not all(np.isfinite(array).all() for array in (embeddings, probe, nearest_others)):
+        _fail(path, "its embeddings are not finite")
+    return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others)
 
 
 def _fail(path: Union[str, Path], what: str) -> NoReturn:

@@ -39,6 +39,11 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _images_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, or .txt lists of aligned faces")
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="lists may name paths that are absolute or lead out of their folder",
+    )
 
 
 def _threshold_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +60,7 @@ def _embed(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
     from ppfacerec.whole_file import written_whole
 
-    files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size)
+    files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size, parsed.allow_outside)
     with written_whole(parsed.out) as file:
         np.savez(file, embeddings=embeddings, files=np.array([str(f) for f in files]))
     logger.info("Written: %s, %d embeddings of %d numbers", parsed.out, *embeddings.shape)
@@ -116,7 +121,7 @@ def _search(parsed: argparse.Namespace) -> int:
     model, index = load(parsed.model), read_index(parsed.index)
     index.check_model(model)
     cosine, words = _search_threshold(parsed, model, index)
-    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size)
+    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size, parsed.allow_outside)
     rows = []
     for file, embedding in zip(files, embeddings):
         matches = index.search(embedding, parsed.top)
@@ -161,7 +166,7 @@ def _cluster(parsed: argparse.Namespace) -> int:
 
     model = load(parsed.model)
     threshold = parsed.threshold if parsed.threshold is not None else model.threshold(parsed.far).cosine
-    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size)
+    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size, parsed.allow_outside)
     labels = cluster(embeddings, threshold)
     if parsed.out:
         text = io.StringIO()
@@ -175,10 +180,12 @@ def _cluster(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _embed_files(model: FaceModel, images: list[str], batch_size: int) -> tuple[list[Path], np.ndarray]:
+def _embed_files(
+    model: FaceModel, images: list[str], batch_size: int, allow_outside: bool = False
+) -> tuple[list[Path], np.ndarray]:
     from ppfacerec.apply.image_files import find_images
 
-    files, embeddings, bad = model.embed_files(find_images(images), batch_size)
+    files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
     for line in bad:
         logger.warning("Left out: %s", line)
     if not files:

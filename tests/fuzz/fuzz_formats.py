@@ -193,7 +193,12 @@ def _read_bin(folder: Path) -> Any:
 
 def _pickles() -> list[Files]:
     shared = np.arange(6.0).reshape(2, 3)
-    value = {"a": [1, 2.5, None, True, "e\u0301"], "b": (shared, {"again": shared}), 7: np.float32(1), "d": OrderedDict(x=1)}
+    value = {
+        "a": [1, 2.5, None, True, "e\u0301"],
+        "b": (shared, {"again": shared}),
+        7: np.float32(1),
+        "d": OrderedDict(x=1),
+    }
     return [{"x.pkl": pickle.dumps(value, protocol)} for protocol in range(6)]
 
 
@@ -267,13 +272,18 @@ def _pair_lists() -> list[Files]:
 def _read_pair_list(folder: Path) -> Any:
     from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
 
-    text = (folder / "pairs.txt").read_bytes()
-    pairs = (read_lfw_pairs if text.split()[:1] and text.split(b"\n")[0].split()[0].isdigit() else read_pair_list)(str(folder / "pairs.txt"), str(folder))
+    first = (folder / "pairs.txt").read_bytes().split()[:1]
+    read = read_lfw_pairs if first and first[0].isdigit() else read_pair_list
+    pairs = read(str(folder / "pairs.txt"), str(folder))
     return [(pairs.where(i), pairs.read(i)) for i in range(pairs.num_images)]
 
 
 def _landmarks() -> list[Files]:
-    return [{"points.txt": b"a/1.jpg 38.2 51.6 73.5 51.5 56.0 71.7 41.5 92.3 70.7 92.2\nb.jpg\t1\t2\t3\t4\t5\t6\t7\t8\t9\t10\n"}]
+    return [
+        {
+            "points.txt": b"a/1.jpg 38.2 51.6 73.5 51.5 56.0 71.7 41.5 92.3 70.7 92.2\nb.jpg\t1\t2\t3\t4\t5\t6\t7\t8\t9\t10\n"
+        }
+    ]
 
 
 def _read_landmarks(folder: Path) -> Any:
@@ -321,7 +331,7 @@ def _configs() -> list[Files]:
 
     text = (_ROOT / "configs" / "quickstart.yaml").read_text(encoding="utf-8")
     text = "\n".join(line for line in text.splitlines() if not re.match(r"\s*#", line))
-    merged = b"a: &a {name: x, list: [1, 2, 3]}\nb: &b [*a, *a, *a]\nc: {<<: *a, 4e-3: 1.0/255.0, t: 2001-01-01}\nd: *b\n"
+    merged = b"a: &a {name: x, list: [1, 2, 3]}\nb: &b [*a, *a, *a]\nc: {4e-3: 1.0/255.0, t: 2001-01-01}\ne: !!omap [{k: *a}]\nd: *b\n"
     return [{"config.yaml": text.encode()}, {"config.yaml": merged}]
 
 
@@ -413,7 +423,8 @@ FORMATS = {
     ".pth zip": Format(_torch(False), _read_weights(".pth"), {"w.pth": archive_of(PICKLE)}),
     ".pth legacy": Format(_torch(True), _read_weights(".pth"), {"w.pth": _PICKLED}),
     ".safetensors": Format(
-        _safetensors, _read_weights(".safetensors"),
+        _safetensors,
+        _read_weights(".safetensors"),
         {"w.safetensors": lambda rng, data: (_ANY if rng.random() < 0.3 else _safetensors_header)(rng, data)},
     ),
     ".pdopt": Format(_checkpoint, _read_checkpoint, {"latest.pdopt": _PICKLED}, _with_checksums),

@@ -18,6 +18,17 @@ TEXT_NUMBERS = [
     b"18446744073709551616", b"9" * 400, b"9" * 5000, b"1/0", b"2001-99-99", b"0x7f", b"true", b"null", b"[]", b"{}",
 ]  # fmt: skip
 PATHS = [b"../../etc/passwd", b"/etc/passwd", b"..", b".", b"a\0b", b"a/../../b.jpg", b"/etc/x.jpg", b"n" * 5000]
+YAML_WORDS = [
+    b"<<: *a",
+    b"&a",
+    b"*a",
+    b"!!omap",
+    b"!!python/object/apply:os.system [x]",
+    b"!!binary",
+    b"? ",
+    b"---",
+    b"|",
+]
 ODD_TEXT = [b"\x1b[31m", "\u202e".encode(), b"\r\n", b"\t", b"\xff\xfe", b"\0", b"\xed\xa0\x80", b"'\"", b"%s{0}"]
 
 
@@ -77,7 +88,7 @@ def set_word(rng: Random, data: bytes) -> bytes:
     if not found:
         return insert_odd_text(rng, data)
     match = rng.choice(found)
-    others = [*PATHS, *ODD_TEXT, *TEXT_NUMBERS, rng.choice(found)[0], b""]
+    others = [*PATHS, *ODD_TEXT, *TEXT_NUMBERS, *YAML_WORDS, rng.choice(found)[0], b""]
     return data[: match.start()] + rng.choice(others) + data[match.end() :]
 
 
@@ -124,7 +135,9 @@ _CALLS = [
     b"cnumpy._core.numeric\n_frombuffer\n", b"cnumpy.core.multiarray\nscalar\n", b"ctorch\nFloatStorage\n",
     b"cargparse\nNamespace\n", b"cbuiltins\nset\n",
 ]  # fmt: skip
-_SHORT = [bytes([opcode]) for opcode in b"()]}.0123N}tReabsduloib^QP\x81\x82\x85\x86\x87\x88\x89\x8f\x90\x92\x93\x94\x95"]
+_SHORT = [
+    bytes([opcode]) for opcode in b"()]}.0123N}tReabsduloib^QP\x81\x82\x85\x86\x87\x88\x89\x8f\x90\x92\x93\x94\x95"
+]
 
 
 def _opcode(rng: Random) -> bytes:
