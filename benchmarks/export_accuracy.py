@@ -1,4 +1,4 @@
-"""Is an exported model as accurate as the weights it was made from? Every form on real .bin files, insightface's protocol.
+"""Is an exported model as accurate as the weights it was made from? On real .bin files, by insightface's protocol.
 
 python benchmarks/export_accuracy.py --weights mobilefacenet.pdparams --bins lfw.bin cfp_fp.bin
 

@@ -108,6 +108,8 @@ def _read_npz(path: str) -> dict[str, np.ndarray]:
     """The arrays of the file that we know."""
     try:
         arrays, there = read_npz(path, ("embeddings", "is_same", "identities"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error}). {EXPECTED}") from error
     except ValueError as error:
         raise ValueError(f"{path}: no .npz of numbers ({error}). {EXPECTED}") from error
     missing = [key for key in ("embeddings", "is_same") if key not in arrays]

@@ -7,6 +7,7 @@ error through.
 from __future__ import annotations
 
 import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -18,11 +19,11 @@ import numpy as np
 
 from ppfacerec.safe_pickle.reader import open_file
 
-_KINDS = "biufUS"  # numbers, booleans, texts
+_KINDS = "biufcUS"  # numbers, booleans, texts
 _FREE = 64 << 20  # bytes that a compressed file may unfold to whatever its own size, and times its size beyond that
 _FACTOR = 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; LZMA takes gigabytes for its dictionary if told so
-# What NumPy and zipfile raise for damaged files: SyntaxError and TokenError are the header's, which is a Python literal.
+# What NumPy and zipfile raise for damaged files; SyntaxError and TokenError are the header's, a Python literal.
 _DAMAGED = (
     ValueError, TypeError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError, MemoryError, SyntaxError,
     RecursionError, OverflowError, AttributeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -33,20 +34,21 @@ def read_npz(path: Union[str, Path], keys: Collection[str]) -> tuple[dict[str, n
     """Return those of the arrays `keys` that are there, and the names of all arrays.
 
     Raises:
-        ValueError: it is missing, no .npz, damaged, unfolds to too much, or an array is of something else than
+        OSError: it is missing or not readable.
+        ValueError: it is no .npz, damaged, unfolds to too much, or an array is of something else than
             numbers, booleans or texts; the message is a part of a sentence, without the file's name.
     """
-    try:
-        with open_file(str(path)) as file:
-            size = file.seek(0, 2)
+    with open_file(path) as file:
+        if file.read(6) == b"\x93NUMPY":
+            raise ValueError("one array, as np.save writes it")
+        try:
             with zipfile.ZipFile(file) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
-                members = {name: archive.getinfo(f"{name}.npy") for name in keys if f"{name}.npy" in archive.namelist()}
-                _check_sizes(members, size)
+                members = {name: archive.getinfo(f"{name}.npy") for name in keys if name in names}
+                _check_sizes(members, os.fstat(file.fileno()).st_size)
                 return {name: _array(archive, info) for name, info in members.items()}, names
-    except _DAMAGED as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(reason) from error
+        except _DAMAGED as error:
+            raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _check_sizes(members: dict[str, zipfile.ZipInfo], size: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Control characters (a terminal obeys them), lone surrogates (they cannot be written), what hides or reorders text: soft
-# hyphen, zero-width space, marks and overrides of the writing direction ("gpj.exe" reads as "exe.jpg"), line and
-# paragraph separators, tags. The zero-width joiners are left: Persian and Indic names and emoji need them.
+# Control characters (a terminal obeys them), lone surrogates (they cannot be written), what hides or reorders text:
+# soft hyphen, zero-width space, marks and overrides of the writing direction ("gpj.exe" shows as "exe.jpg"),
+# separators of lines and paragraphs, tags. The zero-width joiners are left: Persian and Indic names need them.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"

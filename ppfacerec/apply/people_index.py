@@ -175,7 +175,7 @@ def read_index(path: Union[str, Path]) -> PeopleIndex:
             raise ValueError(f"it has no {', '.join(missing)}")
         embeddings, names, files, probe, nearest_others = (arrays[key] for key in _KEYS[:5])
         model = str(json.loads(str(arrays["model"]))["name"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         _fail(path, str(error))
     if embeddings.ndim != 2 or any(array.dtype.kind != "f" for array in (embeddings, probe, nearest_others)):
         _fail(path, "its embeddings are no matrix of numbers")
