@@ -88,7 +88,9 @@ def _check_layout(path: Union[str, Path], header: Mapping[str, Any], size: int) 
 def _place(path: Union[str, Path], name: str, entry: Any) -> tuple[int, int, int]:
     """Where a tensor begins and ends, and how many bytes its shape needs."""
     fields: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
-    offsets, shape, dtype = (fields.get(key) or [] for key in ("data_offsets", "shape", "dtype"))
+    offsets: Any = fields.get("data_offsets")
+    shape: Any = fields.get("shape")
+    dtype = fields.get("dtype")
     if not _are_sizes(offsets) or len(offsets) != 2 or not _are_sizes(shape) or not isinstance(dtype, str):
         _fail(path, f"the entry of '{name}' in its header is not {{dtype, shape, data_offsets}}")
     if dtype not in _DTYPES:
