@@ -242,7 +242,7 @@ def test_no_list_leads_out_of_its_folder(tmp_path, name):
     with pytest.raises(ValueError, match=r"pairs\.txt, line 1: '.*' leaves the image folder"):
         read_pair_list(str(tmp_path / "pairs.txt"), str(tmp_path))
     (tmp_path / "lfw.txt").write_text("1\n../../etc\t1\t2\na\t1\tb\t1\n")
-    with pytest.raises(ValueError, match=r"lfw\.txt, line 2: '\.\./\.\./etc/.*' leaves the image folder"):
+    with pytest.raises(ValueError, match=r"lfw\.txt, line 2: '.*etc_0001\.jpg' leaves the image folder"):
         read_lfw_pairs(str(tmp_path / "lfw.txt"), str(tmp_path))
 
 

@@ -85,7 +85,7 @@ def read_any(path: Union[str, Path]) -> Weights:
         backbone = from_fresresnet({name.removeprefix("backbone."): array for name, array in backbone.items()})
     arch = identify(backbone)
     source = _source_of(arch, pytorch, has_wrapper=any(name.startswith("backbone.") for name in state))
-    return Weights(path, _floats(backbone), _floats(rest), file_format, source, arch)
+    return Weights(path, as_floats(backbone), as_floats(rest), file_format, source, arch)
 
 
 def raw_state(path: Union[str, Path]) -> dict[str, np.ndarray]:
@@ -121,7 +121,7 @@ def _source_of(arch: Optional[Spec], pytorch: bool, has_wrapper: bool) -> Option
     return "paddleclas" if has_wrapper or arch.name in ("MobileFaceNet", "ResNet50") else "plsc"
 
 
-def _floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def as_floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """float32, in one piece; integers stay what they are, but for bfloat16, which Paddle saves as uint16."""
     result = {}
     for name, array in state.items():
