@@ -237,7 +237,7 @@ def _is_size(value: Any) -> bool:
 
 def _are_numbers(values: Any, count: int) -> bool:
     is_list = isinstance(values, (list, tuple)) and len(values) == count
-    return is_list and all(type(v) in (int, float) and -1e30 < v < 1e30 for v in values)  # NaN is not between them
+    return is_list and all(type(v) in (int, float) and -1e15 < v < 1e15 for v in values)  # NaN is not between them
 
 
 def _are_thresholds(value: Any) -> bool:

@@ -97,16 +97,31 @@ class PeopleIndex:
         Raises:
             ValueError: the embedding has another length than the index's.
         """
-        if embedding.shape != self.embeddings.shape[1:]:
-            raise ValueError(
-                f"The embedding has {embedding.shape[-1]} numbers, the index's have {self.embeddings.shape[1]}."
-            )
+        self.check_length(embedding)
         cosines = self.embeddings @ embedding.astype(np.float32)
         by_person = np.maximum.reduceat(cosines, self._starts)
         top = min(top, len(by_person))
         best = np.argpartition(-by_person, top - 1)[:top]
         best = best[np.argsort(-by_person[best], kind="stable")]
         return [self._match(int(person), cosines) for person in best]
+
+    def search_among(self, rows: np.ndarray, embedding: np.ndarray, top: int = 5) -> list[Match]:
+        """Return the nearest people by the images `rows` alone; else as `search`."""
+        self.check_length(embedding)
+        rows = np.sort(rows)
+        cosines = self.embeddings[rows] @ embedding.astype(np.float32)
+        nearest: dict[str, Match] = {}
+        for at in np.argsort(-cosines, kind="stable"):
+            name = str(self.names[rows[at]])
+            nearest.setdefault(name, Match(name, float(cosines[at]), str(self.files[rows[at]])))
+        return list(nearest.values())[:top]
+
+    def check_length(self, embedding: np.ndarray) -> None:
+        """Refuse an embedding of another length than the index's."""
+        if embedding.shape != self.embeddings.shape[1:]:
+            raise ValueError(
+                f"The embedding has {embedding.shape[-1]} numbers, the index's have {self.embeddings.shape[1]}."
+            )
 
     def _nearest_others(self) -> np.ndarray:
         """(M,) float32; empty where there is only one person."""

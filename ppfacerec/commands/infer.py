@@ -13,6 +13,7 @@ from ppfacerec.log import logger, table
 from ppfacerec.printable import printable
 
 if TYPE_CHECKING:
+    from ppfacerec.apply.approximate import ApproximatePeople
     from ppfacerec.apply.face_model import FaceModel
     from ppfacerec.apply.people_index import PeopleIndex
 
@@ -102,6 +103,10 @@ def _enroll(parsed: argparse.Namespace) -> int:
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
     _images_argument(parser)
     parser.add_argument("--index", required=True, metavar="PEOPLE.npz")
+    parser.add_argument(
+        "--ann", action="store_true",
+        help="search approximately, for thousands of photos among millions; needs pip install 'ppfacerec[ann]'",
+    )  # fmt: skip
     parser.add_argument("--top", type=int, default=5, metavar="N", help="people shown; 5 unless told")
     parser.add_argument(
         "--strangers", type=float, default=1e-2, metavar="RATE",
@@ -121,15 +126,27 @@ def _search(parsed: argparse.Namespace) -> int:
     model, index = load(parsed.model), read_index(parsed.index)
     index.check_model(model)
     cosine, words = _search_threshold(parsed, model, index)
+    people = _approximate(index, parsed.top) if parsed.ann else index
     files, embeddings = _embed_files(model, parsed.images, parsed.batch_size, parsed.allow_outside)
     rows = []
     for file, embedding in zip(files, embeddings):
-        matches = index.search(embedding, parsed.top)
+        matches = people.search(embedding, parsed.top)
         answer = matches[0].name if matches[0].cosine > cosine else UNKNOWN
         rows.append([str(file), answer, ", ".join(f"{m.name} {m.cosine:.3f}" for m in matches)])
     print(table(["image", "person", f"nearest {parsed.top}"], rows))
     print(f"\n{printable(words)}")
     return 0
+
+
+def _approximate(index: PeopleIndex, top: int) -> ApproximatePeople:
+    from ppfacerec.apply.approximate import ApproximatePeople
+
+    people = ApproximatePeople(index)
+    logger.info(
+        "Approximate search: %.1f %% of the %d nearest people of exact search are found (measured on enrolled images).",
+        100 * people.recall(top), top,
+    )  # fmt: skip
+    return people
 
 
 def _search_threshold(parsed: argparse.Namespace, model: FaceModel, index: PeopleIndex) -> tuple[float, str]:
