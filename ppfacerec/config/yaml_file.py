@@ -48,6 +48,8 @@ class _StrictLoader(_PlainLoader):
         self.problems: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):  # `!!map [1]`: PyYAML says what is wrong
+            return super().construct_mapping(node, deep)
         self.flatten_mapping(node)
         first_line: dict[Any, int] = {}
         for key_node, _ in node.value:

@@ -369,6 +369,7 @@ TOO_MUCH = {
     ),
     "month": ("a: 2001-13-01", "a value cannot be read: month must be in 1..12"),
     "control": ("a: \x1b[2J", "not valid YAML: unacceptable character #x001b: special characters are not allowed"),
+    "map": ("a: !!map [1]", "not valid YAML: line 1, column 4: expected a mapping node, but found sequence."),
     "object": (
         "a: !!python/object/apply:os.system [touch hacked]",
         "not valid YAML: line 1, column 4: could not determine a constructor for the tag "
