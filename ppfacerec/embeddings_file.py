@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,12 @@ import numpy as np
 from ppfacerec.log import logger
 from ppfacerec.metrics import VerificationResult, evaluate, normalize
 from ppfacerec.metrics.evaluation import Evaluation
+from ppfacerec.npz_file import read_npz
 
 EXPECTED = (
     "Expected what np.savez(path, embeddings=..., is_same=...) writes: embeddings (2N, D), rows 2i and 2i + 1 being "
     "pair i, and is_same (N,) of True and False."
 )
-# What NumPy and zipfile raise for damaged files.
-_DAMAGED = (ValueError, EOFError, KeyError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +107,11 @@ def read_embeddings(path: str) -> EmbeddingsFile:
 def _read_npz(path: str) -> dict[str, np.ndarray]:
     """The arrays of the file that we know."""
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            raise ValueError(f"one array of shape {list(content.shape)}")
-        with content as archive:
-            there = list(archive.files)
-            arrays = {key: archive[key] for key in ("embeddings", "is_same", "identities") if key in there}
+        arrays, there = read_npz(path, ("embeddings", "is_same", "identities"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error}). {EXPECTED}") from error
-    except _DAMAGED as error:
-        raise ValueError(f"{path}: no .npz of numbers ({error or type(error).__name__}). {EXPECTED}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: no .npz of numbers ({error}). {EXPECTED}") from error
     missing = [key for key in ("embeddings", "is_same") if key not in arrays]
     if missing:
         raise ValueError(f"{path}: has no {' and no '.join(missing)}, only {', '.join(there) or 'nothing'}. {EXPECTED}")

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from tqdm import tqdm
 
+from ppfacerec.printable import printable
 from ppfacerec.whole_file import text_written_whole
 
 logger = logging.getLogger("ppfacerec")
@@ -21,10 +22,20 @@ def setup_logging(rank: int = 0) -> None:
     """Send the log to the terminal: everything from rank 0, warnings from the others with their rank."""
     who = "ppfacerec" if rank == 0 else f"ppfacerec rank {rank}"
     handler = _TerminalHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter(f"[%(asctime)s] {who} %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
+    handler.setFormatter(_Formatter(f"[%(asctime)s] {who} %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
     logger.handlers = [handler]
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.propagate = False
+
+
+class _Formatter(logging.Formatter):
+    """Shows names and labels that come from files without obeying them.
+
+    A line break in one of them begins a line of the same message, which must not look like a message of its own.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n\t").replace("\n[", "\n [")
 
 
 class _TerminalHandler(logging.StreamHandler):
@@ -52,7 +63,7 @@ def progress_bar(iterable: Iterable[Any], total: int, what: str, unit: str = "it
 def log_to_file(path: Path) -> None:
     """Write the log's lines to a file as well, appended to what an earlier run wrote there."""
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logger.handlers[0].formatter if logger.handlers else None)
+    handler.setFormatter(logger.handlers[0].formatter if logger.handlers else _Formatter())
     logger.addHandler(handler)
 
 
@@ -149,7 +160,8 @@ class VisualDLLog:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Plain-text table: first column flush left, the others flush right."""
+    """Plain-text table: first column flush left, the others flush right; cells may come from files."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     line = "  ".join("-" * w for w in widths)
     shown = [

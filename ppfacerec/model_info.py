@@ -104,13 +104,21 @@ def from_tree(tree: Any, where: str) -> ModelInfo:
         if name not in fields:
             raise ValueError(f"{where}: unknown key '{name}'{near_match(str(name), fields)}")
     values = dict(tree)
-    _expect(where, "backbone", values.get("backbone"), _is_backbone, "a mapping with the network's name")
-    _expect(where, "embedding_size", values.get("embedding_size"), lambda v: type(v) is int and v > 0, "a positive int")
+    _expect(
+        where,
+        "backbone",
+        values.get("backbone"),
+        _is_backbone,
+        "a mapping with the network's name and sizes below 65,536",
+    )
+    _expect(where, "embedding_size", values.get("embedding_size"), lambda v: _is_size(v), "a positive int")
     _expect(where, "colors", values.get("colors", "RGB"), lambda v: v in ("RGB", "BGR"), "RGB or BGR")
     for name, length in (("mean", 3), ("std", 3), ("image_size", 2)):
         if name in values:
             _expect(where, name, values[name], lambda v, n=length: _are_numbers(v, n), f"{length} numbers")
             values[name] = tuple(values[name])
+    _expect(where, "std", values.get("std", (1.0,)), all, "numbers other than 0")
+    _expect(where, "image_size", values.get("image_size", ()), lambda v: all(map(_is_size, v)), "height and width")
     _expect(where, "scale", values.get("scale", 1.0), lambda v: _are_numbers([v], 1), "a number")
     for name in ("flip_test", "feature_normalize"):
         _expect(where, name, values.get(name, True), lambda v: isinstance(v, bool), "true or false")
@@ -218,12 +226,18 @@ def _expect(where: str, name: str, value: Any, is_right: Any, expected: str) -> 
 
 
 def _is_backbone(value: Any) -> bool:
-    return isinstance(value, Mapping) and isinstance(value.get("name"), str)
+    """A name and arguments; a number of channels in the millions would take all memory before weights are compared."""
+    is_named = isinstance(value, Mapping) and isinstance(value.get("name"), str)
+    return is_named and all(_is_size(abs(v)) for v in value.values() if type(v) is int and v)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value < 1 << 16
 
 
 def _are_numbers(values: Any, count: int) -> bool:
     is_list = isinstance(values, (list, tuple)) and len(values) == count
-    return is_list and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    return is_list and all(type(v) in (int, float) and -1e15 < v < 1e15 for v in values)  # NaN is not between them
 
 
 def _are_thresholds(value: Any) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +87,8 @@ MISTAKES = [
     ({"embeddings": GOOD}, f": has no is_same, only embeddings. {EXPECTED}"),
     ({"x": GOOD, "labels": SAME}, f": has no embeddings and no is_same, only x, labels. {EXPECTED}"),
     ({}, f": has no embeddings and no is_same, only nothing. {EXPECTED}"),
-    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": no .npz of numbers (Object arrays cannot be loaded when allow_pickle=False)."),
-    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": no .npz of numbers (Object arrays cannot be loaded when allow_pickle=False)."),
+    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": no .npz of numbers ('embeddings' is an array of object, not of numbers, booleans or texts)."),
+    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": no .npz of numbers ('is_same' is an array of object, not of numbers, booleans or texts)."),
     ({"embeddings": GOOD[0], "is_same": SAME}, ": embeddings has shape [8] and dtype float32, expected real numbers of shape [2N, D]; rows 2i and 2i + 1 are pair i."),
     ({"embeddings": GOOD.astype(str), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype <U"),
     ({"embeddings": GOOD.astype(complex), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype complex128"),
@@ -113,7 +116,7 @@ def test_files_that_are_no_npz_are_named(tmp_path):
     ):
         read_embeddings(str(tmp_path / "none.npz"))
     np.save(tmp_path / "one.npy", GOOD)
-    with pytest.raises(ValueError, match=r"one\.npy: no \.npz of numbers \(one array of shape \[80, 8\]\)"):
+    with pytest.raises(ValueError, match=r"one\.npy: no \.npz of numbers \(one array, as np\.save writes it\)"):
         read_embeddings(str(tmp_path / "one.npy"))
     for content in (b"", b"text", b"PK\x03\x04", b"\x80\x04N."):
         (tmp_path / "x.npz").write_bytes(content)
@@ -136,6 +139,36 @@ def test_damaged_npz_gives_numbers_or_a_value_error(tmp_path):
             messages.append(str(error))
     assert 0 < len(messages) < 600
     assert all(message.startswith(str(path)) for message in messages)
+
+
+def with_header(shape: str, dtype: str = "<f4") -> bytes:
+    """An archive whose embeddings have this header and 8 bytes."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("embeddings.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header.encode() + bytes(8))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (with_header("(1099511627776, 1)"), "'embeddings' of shape [1099511627776, 1], float32, has 8 bytes, not 4398046511104"),
+        (with_header("(2, -1)"), "has 8 bytes, not -8"),
+        (with_header("(2, 1)", "O"), "'embeddings' is an array of object, not of numbers, booleans or texts"),
+        (with_header("__import__('os')"), "no .npz of numbers ("),
+    ],
+)  # fmt: skip
+def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path, content, message):
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_embeddings(str(tmp_path / "x.npz"))
+
+
+def test_an_archive_that_unfolds_to_gigabytes_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", embeddings=np.zeros((10, 2 * 10**6), np.float32), is_same=SAME)
+    with pytest.raises(ValueError, match=r"it would unfold to 80,000,\d{3} bytes, far more than its \d\d,\d{3}\)"):
+        read_embeddings(str(tmp_path / "x.npz"))
 
 
 def test_other_options_beside_embeddings_are_refused(tmp_path, capsys):

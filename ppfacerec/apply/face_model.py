@@ -7,20 +7,19 @@ print(model.compare("a.jpg", "b.jpg"))
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
+from ppfacerec.apply.exported import DESCRIPTION, read_description, read_metadata
 from ppfacerec.apply.image_files import Image, names_of, read_image
 from ppfacerec.log import progress_bar
 from ppfacerec.metrics import sum_flip
-from ppfacerec.model_info import ModelInfo, from_tree
+from ppfacerec.model_info import ModelInfo
 
 # uint8 RGB (N, 112, 112, 3) -> embeddings (N, D), as the network gives them
 Runner = Callable[[np.ndarray], np.ndarray]
@@ -173,7 +172,7 @@ def load(name: Union[str, Path], device: Any = "auto") -> FaceModel:
         ValueError: it is missing, damaged, or nothing tells how its images are prepared.
     """
     path = Path(name)
-    if path.name == "inference.yml" or (path / "inference.yml").is_file():
+    if path.name == DESCRIPTION or (path / DESCRIPTION).is_file():
         return _exported(path if path.is_dir() else path.parent)
     if path.suffix == ".onnx":
         return _onnx(path)
@@ -203,15 +202,9 @@ def _exported(folder: Path) -> FaceModel:
     from ppfacerec.export.onnx_format import run_onnx
     from ppfacerec.export.paddle_format import run_paddle
 
-    path = folder / "inference.yml"
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        files, dtype, model = tree["files"], tree["input"]["dtype"], tree["model"]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected what `ppfacerec export` writes (files, input, model): {error}.") from error
-    info = from_tree(model, f"{path}: model")
-    run = run_paddle(folder, onednn=True) if "paddle" in files else run_onnx(folder / files["onnx"][0])
-    return FaceModel(_prepared(run, info, dtype == "uint8"), info, str(folder))
+    exported = read_description(folder)
+    run = run_onnx(exported.onnx) if exported.onnx else run_paddle(folder, onednn=True)
+    return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(folder))
 
 
 def _onnx(path: Path) -> FaceModel:
@@ -223,7 +216,7 @@ def _onnx(path: Path) -> FaceModel:
             f"{path} does not say how its images are prepared (it was not exported by ppfacerec). Convert the weights "
             "that it was made from, or run it with onnxruntime yourself."
         )
-    info = from_tree(json.loads(metadata["ppfacerec"]), f"{path}: metadata")
+    info = read_metadata(path, metadata["ppfacerec"])
     return FaceModel(_prepared(run_onnx(path), info, is_uint8), info, str(path))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Union
 
 import numpy as np
 
+from ppfacerec.data.datasets import read_file
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.label_file import IMAGE_SUFFIXES
 
@@ -15,11 +16,15 @@ LIST_SUFFIX = ".txt"
 Image = Union[str, Path, bytes, np.ndarray]
 
 
-def find_images(paths: Sequence[Union[str, Path]]) -> list[Path]:
+def find_images(paths: Sequence[Union[str, Path]], allow_outside: bool = False) -> list[Path]:
     """Return files in order: a folder's images in it and below, a .txt's lines (relative to it; a tab ends the path).
 
+    Args:
+        paths: what a person names.
+        allow_outside: a list may name absolute paths, and paths that lead out of its folder with ``..``.
+
     Raises:
-        ValueError: a path does not exist, or there is no image in what was named.
+        ValueError: a path does not exist, a list leads out of its folder, or there is no image in what was named.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -30,7 +35,7 @@ def find_images(paths: Sequence[Union[str, Path]]) -> list[Path]:
                 f"{path} does not exist; expected an image, a folder of images, or a .txt that lists them."
             )
         else:
-            images = list(_listed(path)) if path.suffix == LIST_SUFFIX else [path]
+            images = list(_listed(path, allow_outside)) if path.suffix == LIST_SUFFIX else [path]
         if not images:
             raise ValueError(f"{path}: no image in it ({', '.join(IMAGE_SUFFIXES)}).")
         found += images
@@ -51,9 +56,9 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     """
     if isinstance(image, (str, Path)):
         try:
-            image = Path(image).read_bytes()
-        except OSError as error:
-            raise ValueError(f"{where} cannot be read ({error.strerror}).") from error
+            image = read_file(str(image))
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise ValueError(f"{where} cannot be read ({getattr(error, 'strerror', error)}).") from error
     if isinstance(image, (bytes, bytearray)):
         image = decode_rgb(bytes(image), where)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -72,8 +77,14 @@ def names_of(images: Iterable[Image]) -> list[str]:
     return [str(x) if isinstance(x, (str, Path)) else f"image {i}" for i, x in enumerate(images)]
 
 
-def _listed(path: Path) -> Iterable[Path]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+def _listed(path: Path, allow_outside: bool) -> Iterator[Path]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         name = line.split("\t")[0].strip()
+        is_outside = Path(name).is_absolute() or ".." in Path(name).parts
+        if is_outside and not allow_outside:
+            raise ValueError(
+                f"{path}, line {number}: {name[:80]!r} leads out of the list's folder. Write paths relative to it, or "
+                "give --allow-outside if you trust the list."
+            )
         if name:
             yield path.parent / name

@@ -9,6 +9,7 @@ from paddle import nn
 
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, load_config, weights_file
+from ppfacerec.config.components import check_spec
 from ppfacerec.log import logger
 from ppfacerec.model_info import ModelInfo, info_of_config, info_of_weights, info_path, known_info
 from ppfacerec.registry import Spec
@@ -57,6 +58,9 @@ def _config_beside(path: str) -> Optional[Config]:
 
 
 def _filled(spec: Spec, weights: Weights) -> nn.Layer:
+    problems = check_spec(BACKBONES, spec)
+    if problems:
+        raise ValueError(f"{weights.path}: what tells its network cannot be built: {' '.join(problems)}")
     backbone = BACKBONES.build(spec)
     report = match_weights(backbone, weights.backbone)
     if report.problems(""):

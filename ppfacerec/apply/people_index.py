@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NoReturn, Optional, Union
 import numpy as np
 
 from ppfacerec.apply.face_model import FaceModel
+from ppfacerec.npz_file import read_npz
 from ppfacerec.weights_io.verify import spread_images
 from ppfacerec.whole_file import written_whole
 
@@ -97,16 +97,31 @@ class PeopleIndex:
         Raises:
             ValueError: the embedding has another length than the index's.
         """
-        if embedding.shape != self.embeddings.shape[1:]:
-            raise ValueError(
-                f"The embedding has {embedding.shape[-1]} numbers, the index's have {self.embeddings.shape[1]}."
-            )
+        self.check_length(embedding)
         cosines = self.embeddings @ embedding.astype(np.float32)
         by_person = np.maximum.reduceat(cosines, self._starts)
         top = min(top, len(by_person))
         best = np.argpartition(-by_person, top - 1)[:top]
         best = best[np.argsort(-by_person[best], kind="stable")]
         return [self._match(int(person), cosines) for person in best]
+
+    def search_among(self, rows: np.ndarray, embedding: np.ndarray, top: int = 5) -> list[Match]:
+        """Return the nearest people by the images `rows` alone; else as `search`."""
+        self.check_length(embedding)
+        rows = np.sort(rows)
+        cosines = self.embeddings[rows] @ embedding.astype(np.float32)
+        nearest: dict[str, Match] = {}
+        for at in np.argsort(-cosines, kind="stable"):
+            name = str(self.names[rows[at]])
+            nearest.setdefault(name, Match(name, float(cosines[at]), str(self.files[rows[at]])))
+        return list(nearest.values())[:top]
+
+    def check_length(self, embedding: np.ndarray) -> None:
+        """Refuse an embedding of another length than the index's."""
+        if embedding.shape != self.embeddings.shape[1:]:
+            raise ValueError(
+                f"The embedding has {embedding.shape[-1]} numbers, the index's have {self.embeddings.shape[1]}."
+            )
 
     def _nearest_others(self) -> np.ndarray:
         """(M,) float32; empty where there is only one person."""
@@ -169,19 +184,23 @@ def read_index(path: Union[str, Path]) -> PeopleIndex:
         ValueError: it is missing, damaged, or no index.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
-            missing = [key for key in _KEYS if key not in content]
-            if missing:
-                raise ValueError(f"it has no {', '.join(missing)}")
-            embeddings, names, files, probe, nearest_others = (content[key] for key in _KEYS[:5])
-            model = str(json.loads(str(content["model"]))["name"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        arrays, _ = read_npz(path, _KEYS)
+        missing = [key for key in _KEYS if key not in arrays]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        embeddings, names, files, probe, nearest_others = (arrays[key] for key in _KEYS[:5])
+        model = str(json.loads(str(arrays["model"]))["name"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         _fail(path, str(error))
-    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or names.dtype.kind != "U" or files.dtype.kind != "U":
-        _fail(path, "its embeddings are no matrix, or its names no texts")
-    if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not np.isfinite(embeddings).all():
-        _fail(path, "its probe does not fit, or its embeddings are not finite")
-    return PeopleIndex(embeddings, names, files, probe, model, nearest_others)
+    if embeddings.ndim != 2 or any(array.dtype.kind != "f" for array in (embeddings, probe, nearest_others)):
+        _fail(path, "its embeddings are no matrix of numbers")
+    if any(array.dtype.kind != "U" or array.shape != embeddings.shape[:1] for array in (names, files)):
+        _fail(path, f"it has not a name and a file for each of {len(embeddings)} embeddings")
+    if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not embeddings.size:
+        _fail(path, "its probe does not fit, or it has nobody")
+    if not all(np.isfinite(array).all() for array in (embeddings, probe, nearest_others)):
+        _fail(path, "its embeddings are not finite")
+    return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others)
 
 
 def _fail(path: Union[str, Path], what: str) -> NoReturn:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ppfacerec.log import logger, progress_bar
+from ppfacerec.printable import printable
 
 
 def _show_batch_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +100,8 @@ def _align(arguments: argparse.Namespace) -> int:
     without = [photo for photo in progress_bar(found, total, "Photos", "photo") if photo.problem]
     listed = Path(arguments.out) / "not_found.txt"
     listed.parent.mkdir(parents=True, exist_ok=True)
-    listed.write_text("".join(f"{photo.name}\t{photo.problem}\n" for photo in without), encoding="utf-8")
+    lines = [f"{printable(photo.name)}\t{printable(photo.problem)}\n" for photo in without]
+    listed.write_text("".join(lines), encoding="utf-8")
     logger.info("%d of %d photos aligned in %s.", total - len(without), total, arguments.out)
     if without:
         logger.warning("%d photos without a face are listed in %s, first: %s (%s).",

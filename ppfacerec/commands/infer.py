@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ppfacerec.log import logger, table
+from ppfacerec.printable import printable
 
 if TYPE_CHECKING:
+    from ppfacerec.apply.approximate import ApproximatePeople
     from ppfacerec.apply.face_model import FaceModel
     from ppfacerec.apply.people_index import PeopleIndex
 
@@ -38,6 +40,11 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _images_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, or .txt lists of aligned faces")
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="lists may name paths that are absolute or lead out of their folder",
+    )
 
 
 def _threshold_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +61,7 @@ def _embed(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
     from ppfacerec.whole_file import written_whole
 
-    files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size)
+    files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size, parsed.allow_outside)
     with written_whole(parsed.out) as file:
         np.savez(file, embeddings=embeddings, files=np.array([str(f) for f in files]))
     logger.info("Written: %s, %d embeddings of %d numbers", parsed.out, *embeddings.shape)
@@ -70,7 +77,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 def _compare(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
 
-    print(load(parsed.model).compare(parsed.first, parsed.second, parsed.far, parsed.threshold))
+    print(printable(load(parsed.model).compare(parsed.first, parsed.second, parsed.far, parsed.threshold)))
     return 0
 
 
@@ -96,6 +103,10 @@ def _enroll(parsed: argparse.Namespace) -> int:
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
     _images_argument(parser)
     parser.add_argument("--index", required=True, metavar="PEOPLE.npz")
+    parser.add_argument(
+        "--ann", action="store_true",
+        help="search approximately, for thousands of photos among millions; needs pip install 'ppfacerec[ann]'",
+    )  # fmt: skip
     parser.add_argument("--top", type=int, default=5, metavar="N", help="people shown; 5 unless told")
     parser.add_argument(
         "--strangers", type=float, default=1e-2, metavar="RATE",
@@ -115,15 +126,27 @@ def _search(parsed: argparse.Namespace) -> int:
     model, index = load(parsed.model), read_index(parsed.index)
     index.check_model(model)
     cosine, words = _search_threshold(parsed, model, index)
-    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size)
+    people = _approximate(index, parsed.top) if parsed.ann else index
+    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size, parsed.allow_outside)
     rows = []
     for file, embedding in zip(files, embeddings):
-        matches = index.search(embedding, parsed.top)
+        matches = people.search(embedding, parsed.top)
         answer = matches[0].name if matches[0].cosine > cosine else UNKNOWN
         rows.append([str(file), answer, ", ".join(f"{m.name} {m.cosine:.3f}" for m in matches)])
     print(table(["image", "person", f"nearest {parsed.top}"], rows))
-    print(f"\n{words}")
+    print(f"\n{printable(words)}")
     return 0
+
+
+def _approximate(index: PeopleIndex, top: int) -> ApproximatePeople:
+    from ppfacerec.apply.approximate import ApproximatePeople
+
+    people = ApproximatePeople(index)
+    logger.info(
+        "Approximate search: %.1f %% of the %d nearest people of exact search are found (measured on enrolled images).",
+        100 * people.recall(top), top,
+    )  # fmt: skip
+    return people
 
 
 def _search_threshold(parsed: argparse.Namespace, model: FaceModel, index: PeopleIndex) -> tuple[float, str]:
@@ -160,13 +183,13 @@ def _cluster(parsed: argparse.Namespace) -> int:
 
     model = load(parsed.model)
     threshold = parsed.threshold if parsed.threshold is not None else model.threshold(parsed.far).cosine
-    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size)
+    files, embeddings = _embed_files(model, parsed.images, parsed.batch_size, parsed.allow_outside)
     labels = cluster(embeddings, threshold)
     if parsed.out:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *zip(files, labels.tolist())])
         with written_whole(parsed.out) as file:
-            file.write(text.getvalue().encode())
+            file.write(text.getvalue().encode(errors="surrogateescape"))  # names as the file system has them
         logger.info("Written: %s", parsed.out)
     sizes = np.bincount(labels)
     rows = [[str(k), str(size), str(files[int(np.argmax(labels == k))])] for k, size in enumerate(sizes)]
@@ -174,10 +197,12 @@ def _cluster(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _embed_files(model: FaceModel, images: list[str], batch_size: int) -> tuple[list[Path], np.ndarray]:
+def _embed_files(
+    model: FaceModel, images: list[str], batch_size: int, allow_outside: bool = False
+) -> tuple[list[Path], np.ndarray]:
     from ppfacerec.apply.image_files import find_images
 
-    files, embeddings, bad = model.embed_files(find_images(images), batch_size)
+    files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
     for line in bad:
         logger.warning("Left out: %s", line)
     if not files:

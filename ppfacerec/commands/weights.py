@@ -15,7 +15,10 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose weights they are; found out unless told",
     )  # fmt: skip
     parser.add_argument("--verify", action="store_true", help="run one batch through our network and the source")
-    parser.add_argument("--reference", metavar="FILE.onnx", help="run this as the source, with onnxruntime")
+    parser.add_argument(
+        "--reference", metavar="MODEL",
+        help="run this as the source as well: an .onnx file, or a folder with inference.pdmodel or inference.json",
+    )  # fmt: skip
     parser.add_argument(
         "--allow-mismatch", action="store_true", help="write what matched, and initial values for the rest"
     )

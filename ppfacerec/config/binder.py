@@ -29,7 +29,7 @@ class Binder:
         return config
 
     def section(self, cls: Any, tree: Any, path: str) -> Any:
-        """Bind a mapping to a section; what is missing is reported and None, so that the rest can be checked too."""
+        """Bind a mapping to a section; what is missing is reported and empty, so that the rest can be checked too."""
         if not isinstance(tree, Mapping):
             self.problems.append(f"{path}: expected a mapping, found {tree!r}.")
             return None
@@ -48,7 +48,7 @@ class Binder:
                 values[name] = self.value(hints[name], tree[name], _join(path, _PLACES.get(name, name)))
             elif required:
                 self.problems.append(f"{_join(path, name)}: missing; {_EXPECTED[name]}.")
-                values[name] = None
+                values[name] = () if hints[name] is Specs else None
         return cls(**values)
 
     def value(self, hint: Any, value: Any, path: str) -> Any:
@@ -112,8 +112,8 @@ class Binder:
     def _lift_transforms(self, tree: Mapping[str, Any], path: str) -> dict[str, Any]:
         """`transform_ops` stands inside `dataset` in PaddleClas's grammar; here it is a part of its own."""
         dataset = tree.get("dataset")
-        if not isinstance(dataset, Mapping):
-            return dict(tree)
+        if not isinstance(dataset, Mapping):  # reported by itself
+            return {**tree, "transform_ops": ["DecodeImage"]}
         if "transform_ops" not in dataset:
             self.problems.append(f"{path}.dataset.transform_ops: missing; at least DecodeImage and NormalizeImage.")
         rest = {k: v for k, v in dataset.items() if k != "transform_ops"}

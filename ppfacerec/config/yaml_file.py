@@ -10,13 +10,15 @@ import copy
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 import yaml
 
 from ppfacerec.config.errors import ConfigError
 from ppfacerec.registry import near_match
 
+MAX_LENGTH = 1 << 18  # characters; the longest shipped config has 4 KiB, and PyYAML reads some 100 KiB a second
+MAX_DEPTH = 500  # of brackets; brackets in comments and texts count too, so it is far from what a config needs
 MAX_VALUES = 100_000  # a few lines of aliases of aliases ("a billion laughs") unfold to more memory than there is
 
 _FLOAT = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$")
@@ -24,7 +26,21 @@ _NUMBER = r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
 _QUOTIENT = re.compile(rf"^({_NUMBER})\s*/\s*({_NUMBER})$")
 
 
-class _StrictLoader(yaml.SafeLoader):
+Loader = TypeVar("Loader", bound="_PlainLoader")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader without merge keys: merged mappings of merged mappings grow without bound while they are read."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "the merge key '<<' is not read; write the keys out", key_node.start_mark
+                )
+
+
+class _StrictLoader(_PlainLoader):
     """SafeLoader that collects repeated keys in `problems` and knows exponents and quotients."""
 
     def __init__(self, text: str) -> None:
@@ -32,6 +48,9 @@ class _StrictLoader(yaml.SafeLoader):
         self.problems: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):  # `!!map [1]`: PyYAML says what is wrong
+            return super().construct_mapping(node, deep)
+        self.flatten_mapping(node)
         first_line: dict[Any, int] = {}
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -70,26 +89,52 @@ def parse_yaml(text: str, source: str) -> tuple[Any, list[str]]:
     """Parse one YAML document; return it and its problems: repeated keys and divisions by zero, with the line.
 
     Raises:
-        ConfigError: the text is no YAML, or would unfold without end.
+        ConfigError: the text is no YAML, too long, or would unfold without end.
     """
-    loader = _StrictLoader(text)
+    loader, value = _load(_StrictLoader, text, source)
+    return value, loader.problems
+
+
+def parse_plain_yaml(text: str, source: str) -> Any:
+    """Parse YAML that a program wrote, as ``yaml.safe_load`` would, within the same limits; errors as `parse_yaml`."""
+    return _load(_PlainLoader, text, source)[1]
+
+
+def _load(kind: type[Loader], text: str, source: str) -> tuple[Loader, Any]:
+    if len(text) > MAX_LENGTH:
+        raise ConfigError([f"{len(text):,} characters of YAML; no config needs more than {MAX_LENGTH:,}."], source)
+    if _bracket_depth(text) > MAX_DEPTH:  # PyYAML's time grows with the square of it
+        raise ConfigError([f"brackets are nested more than {MAX_DEPTH} deep."], source)
+    loader = None
     try:
+        loader = kind(text)
         value = loader.get_single_data()
         size = _unfolded_size(value, {})
     except yaml.YAMLError as error:
         raise ConfigError([f"not valid YAML: {_one_line(error)}"], source) from error
     except RecursionError as error:
         raise ConfigError(["nested too deeply, or an alias contains itself."], source) from error
+    except (ValueError, OverflowError) as error:  # a number of thousands of digits, a 13th month
+        raise ConfigError([f"a value cannot be read: {_first_line(str(error))}."], source) from error
     finally:
-        loader.dispose()
+        if loader:
+            loader.dispose()
     if size > MAX_VALUES:
         raise ConfigError([f"its aliases unfold to more than {MAX_VALUES:,} values; no config needs so many."], source)
-    return value, loader.problems
+    return loader, value
+
+
+def _bracket_depth(text: str) -> int:
+    depth = deepest = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth = max(depth + (1 if bracket in "[{" else -1), 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _unfolded_size(value: Any, known: dict[int, int]) -> int:
     """Number of values in a tree, those behind an alias counted wherever they stand; RecursionError in a cycle."""
-    if not isinstance(value, (dict, list)):
+    if not isinstance(value, (dict, list, tuple, set)):  # the last two are those of !!omap, !!pairs and !!set
         return 1
     if id(value) not in known:
         children = value.values() if isinstance(value, dict) else value
@@ -97,10 +142,14 @@ def _unfolded_size(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
+def _first_line(text: str) -> str:
+    return text.split("\n")[0][:200]
+
+
 def _one_line(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else str(problem)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else _first_line(str(problem))
 
 
 def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
@@ -110,6 +159,8 @@ def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
         ConfigError: the file is missing, unreadable, not YAML or no mapping at its top.
     """
     path = Path(path)
+    if path.is_file() and path.stat().st_size > 4 * MAX_LENGTH:  # a character has at most 4 bytes
+        raise ConfigError([f"{path.stat().st_size:,} bytes; no config needs so many."], str(path))
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError([f"the file does not exist{near_match(path.name, siblings)}"], str(path))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Optional
 
 from ppfacerec.log import logger
+from ppfacerec.printable import printable
 
 
 class BadImage(NamedTuple):
@@ -64,7 +64,7 @@ class BadImages:
     def _list(self, image: BadImage) -> None:
         if self._path is None:
             return
-        line = f"{image.reason.replace(os.linesep, ' ')}\n".encode()
+        line = f"{printable(image.reason)}\n".encode()
         with open(self._path, "ab+") as file:  # appending: ranks do not overwrite each other's lines
             file.seek(0)
             if line not in file.readlines():

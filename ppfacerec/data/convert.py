@@ -90,7 +90,9 @@ def folder_to_label_file(source: str, target: str) -> list[Path]:
     names_file = Path(target).with_name(f"{Path(target).stem}_identities.txt")
     for index in range(len(dataset)):
         if any(character in dataset.name(index) for character in "\t\r\n"):
-            raise ValueError(f"{dataset.where(index)!r}: a name with a tab or line break cannot stand in a label file.")
+            raise ValueError(f"{dataset.where(index)}: a name with a tab or line break cannot stand in a label file.")
+        if any("\ud800" <= character <= "\udfff" for character in dataset.name(index)):
+            raise ValueError(f"{dataset.where(index)}: a name that is not UTF-8 cannot stand in a label file.")
     with text_written_whole(Path(target)) as file:
         file.writelines(f"{dataset.name(i)}\t{dataset.labels[i]}\n" for i in range(len(dataset)))
     with text_written_whole(names_file) as file:

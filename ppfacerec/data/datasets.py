@@ -9,6 +9,7 @@ from typing import Optional, Protocol, Union
 import numpy as np
 
 from ppfacerec.data.label_file import IMAGE_SUFFIXES, LabelFile
+from ppfacerec.printable import printable
 
 _USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read gets the file, without asking its size
 
@@ -111,7 +112,7 @@ class FolderDataset:
             if images:
                 self.identities.append(folder)
                 counts.append(len(images))
-                names += [f"{folder}/{name}".encode() for name in images]
+                names += [os.fsencode(f"{folder}/{name}") for name in images]
         if not names:
             raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
         # One buffer instead of an object a name, so that forked workers share it and do not copy it.
@@ -126,16 +127,16 @@ class FolderDataset:
     def name(self, index: int) -> str:
         """Path of sample `index` below the root."""
         begin = self._ends[index - 1] if index else 0
-        return self._text[begin : self._ends[index]].decode()
+        return os.fsdecode(self._text[begin : self._ends[index]])
 
     def read(self, index: int) -> bytes:
         try:
-            return read_file(self.where(index))
+            return read_file(f"{self._root}/{self.name(index)}")
         except OSError as error:
             raise cannot_read(error, self.where(index), self._root) from error
 
     def where(self, index: int) -> str:
-        return f"{self._root}/{self.name(index)}"
+        return printable(f"{self._root}/{self.name(index)}")
 
 
 def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,13 +166,21 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
                 raise
 
 
+_DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # not on Windows
+
+
 def read_file(path: str) -> bytes:
-    """Read an image file whole, in less than half the time that ``open`` and its file object take."""
-    file = os.open(path, os.O_RDONLY)
+    """Read an image file whole, in less than half the time that ``open`` and its file object take.
+
+    A named pipe, which an archive can hold, reads as empty instead of blocking for ever.
+    """
+    file = os.open(path, os.O_RDONLY | _DO_NOT_WAIT)
     try:
         content = os.read(file, _USUAL_SIZE)
-        if len(content) == _USUAL_SIZE:  # there is more; a regular file gives less only at its end
-            content += b"".join(iter(lambda: os.read(file, 1 << 20), b""))
+        if len(content) == _USUAL_SIZE:  # a regular file gives less only at its end
+            size = os.fstat(file).st_size  # 0 for a device that never ends
+            while len(content) < size and (rest := os.read(file, size - len(content))):
+                content += rest
         return content
     finally:
         os.close(file)

@@ -6,8 +6,11 @@ import functools
 
 import numpy as np
 
-from ppfacerec.data.opencv import MAX_PIXELS, import_cv2
+from ppfacerec.data.image_size import image_size
+from ppfacerec.data.opencv import MAX_PIXELS, PIXEL_LIMIT, counts_pixels, import_cv2
 
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF")  # JPEG, PNG, BMP, WebP
+_TOO_LARGE = f" (more than {MAX_PIXELS:,} pixels; the environment's {PIXEL_LIMIT} sets another limit)"
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
@@ -19,10 +22,16 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
         where: what the image is called in messages, such as "lfw.bin, entry 17"; its ``str`` is taken.
 
     Raises:
-        ValueError: the bytes are no image that OpenCV can decode, or a JPEG without its end, of which older OpenCVs
-            make a picture that is grey below.
+        ValueError: the bytes are none of the four formats that are read, do not decode, have too many pixels, or are a
+            JPEG without its end, of which older OpenCVs make a picture that is grey below.
     """
     cv2 = import_cv2()
+    if data and not data.startswith(_SIGNATURES):  # OpenCV has decoders for many formats more, and bugs in them
+        raise ValueError(_cannot_decode(data, where, ""))
+    if data and not counts_pixels():
+        width, height = image_size(data) or (0, 0)
+        if width * height > MAX_PIXELS:
+            raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
     if data[:3] == _JPEG and data.rfind(_JPEG_END) < 0:
         raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
     try:
@@ -32,9 +41,8 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
             image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
-        too_large = "MAX_IMAGE_PIXELS" in str(error)
-        reason = f"more than {MAX_PIXELS:,} pixels" if too_large else str(error).strip()
-        raise ValueError(_cannot_decode(data, where, f" ({reason})")) from error
+        reason = _TOO_LARGE if "MAX_IMAGE_PIXELS" in str(error) else f" ({str(error).strip()})"
+        raise ValueError(_cannot_decode(data, where, reason)) from error
     if image is None:
         raise ValueError(_cannot_decode(data, where, ""))
     return image
@@ -65,5 +73,5 @@ def resize_short_side(image: np.ndarray, size: int = 112) -> np.ndarray:
 def _cannot_decode(data: bytes, where: object, reason: str) -> str:
     return (
         f"{where} does not decode as an image{reason}: {len(data)} bytes that start with {bytes(data[:8])!r}. "
-        "Expected the bytes of a JPEG or PNG file. Replace or remove this image, or get the file again."
+        "Expected the bytes of a JPEG, PNG, BMP or WebP file. Replace or remove this image, or get the file again."
     )

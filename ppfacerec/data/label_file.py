@@ -66,9 +66,12 @@ class LabelFile:
         start = self._starts[index]
         name = self._text[start : start + self._lengths[index]].tobytes()
         try:
-            return name.decode("utf-8")
+            text = name.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path}, line {self.lines[index]}: the path {name!r} is not UTF-8.") from error
+        if "\0" in text:
+            raise ValueError(f"{self.path}, line {self.lines[index]}: the path {name!r} has a NUL in it.")
+        return text
 
     def where(self, index: int) -> str:
         """``"label.txt, line 7 (images/x.jpg)"``: how to name a sample to a person."""

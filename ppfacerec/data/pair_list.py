@@ -87,7 +87,7 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
 
 def _header(path: str, line: int, text: str) -> tuple[Optional[int], int]:
     """Return (folds, pairs of each kind in a fold)."""
-    numbers = [int(field) for field in text.split() if field.isascii() and field.isdigit()]
+    numbers = [int(field) for field in text.split() if _is_number(field)]
     if len(numbers) != len(text.split()) or len(numbers) not in (1, 2) or 0 in numbers:
         _fail(path, line, f"expected the numbers of folds and pairs, such as '10<TAB>300', found {text[:80]!r}")
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (None, numbers[0])
@@ -95,12 +95,16 @@ def _header(path: str, line: int, text: str) -> tuple[Optional[int], int]:
 
 def _two_people(path: str, line: int, text: str) -> tuple[tuple[str, int], tuple[str, int], bool]:
     fields = [field.strip() for field in text.split("\t")] if "\t" in text else text.split()
-    numbers = [int(field) if field.isascii() and field.isdigit() else None for field in fields]
+    numbers = [int(field) if _is_number(field) else None for field in fields]
     if len(fields) == 3 and numbers[1] is not None and numbers[2] is not None:
         return (fields[0], numbers[1]), (fields[0], numbers[2]), True
     if len(fields) == 4 and numbers[1] is not None and numbers[3] is not None:
         return (fields[0], numbers[1]), (fields[2], numbers[3]), False
     _fail(path, line, f"expected 'name i j' or 'name i other j', found {text[:80]!r}")
+
+
+def _is_number(field: str) -> bool:
+    return field.isascii() and field.isdigit() and len(field) < 10  # Python refuses to read thousands of digits
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:

@@ -121,7 +121,11 @@ def folder_pairs(
 def _check_image(list_path: str, line: int, root: Path, name: str) -> None:
     if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir:
         raise ValueError(f"{list_path}, line {line}: '{name}' leaves the image folder {root}; paths start there.")
-    if not (root / name).is_file():
+    try:
+        is_there = (root / name).is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL in it
+        is_there = False
+    if not is_there:
         raise ValueError(
             f"{list_path}, line {line}: there is no image {root / name}. Is the image folder '{root}' right?"
         )

@@ -11,6 +11,8 @@ from ppfacerec.data.datasets import check_class_num
 from ppfacerec.data.record_io import EXACT_NUMBERS, Record, RecordFile
 from ppfacerec.log import logger, progress_bar
 
+_MOST_RECORDS = 1 << 40  # no file has so many; a header may announce infinity
+
 
 class RecordIODataset:
     """The images of insightface's ``train.rec`` (MS1M, Glint360K, CASIA), read as they are, without MXNet.
@@ -67,7 +69,14 @@ class RecordIODataset:
         first = self._file.read(position) if position is not None else None
         if first is None or len(first.labels) < 2 or first.image:
             return None
-        return int(first.labels[0]), int(first.labels[1])
+        ends = [label for label in first.labels[:2] if 0 <= label < _MOST_RECORDS]
+        if len(ends) != 2:
+            assert position is not None
+            raise ValueError(
+                f"{self._file.where(position)}: expected the numbers of images and identities, found "
+                f"{first.labels[0]:g} and {first.labels[1]:g}. The file is damaged; get it again."
+            )
+        return int(ends[0]), int(ends[1])
 
     def _keys_between(self, begin: int, end: int) -> np.ndarray:
         """Positions of the keys from `begin` to below `end`; some may be missing."""

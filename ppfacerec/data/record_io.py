@@ -52,7 +52,7 @@ class RecordFile:
             raise ValueError(f"{self.path}: cannot read the record file ({error.strerror}).") from error
         self._size = os.fstat(self._file).st_size
         self.keys, self._offsets = _read_idx(self.idx_path)
-        beyond = np.flatnonzero((self._offsets < 0) | (self._offsets + 8 > self._size))
+        beyond = np.flatnonzero((self._offsets < 0) | (self._offsets > self._size - 8))
         if len(beyond):
             key, offset = self.keys[beyond[0]], self._offsets[beyond[0]]
             raise ValueError(
@@ -121,7 +121,10 @@ class RecordFile:
 
     def _at_least(self, size: int, content: bytes, position: int) -> bytes:
         """More of a record than the index says that it has, where the file has it: another line of it is wrong."""
-        return content if size <= len(content) else os.pread(self._file, size, int(self._offsets[position]))
+        if size <= len(content):
+            return content
+        offset = int(self._offsets[position])
+        return os.pread(self._file, min(size, self._size - offset), offset)  # memory is taken for what is asked
 
     def _fail(self, position: int, what: str) -> NoReturn:
         raise ValueError(

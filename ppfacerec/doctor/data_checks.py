@@ -36,8 +36,8 @@ class Sample:
 
 def check_labels(dataset: TrainDataset, class_num: Optional[int]) -> Iterator[Finding]:
     """Classes of the head, gaps, people with a single image; from the labels alone, so of the whole set."""
-    counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
-    missing, single = np.flatnonzero(counts == 0), np.flatnonzero(counts == 1)
+    classes, counts = np.unique(dataset.labels, return_counts=True)  # no array for all: a label may be two billion
+    num_missing, single = dataset.num_classes - len(classes), classes[counts == 1]
     if class_num is None or class_num == dataset.num_classes:
         yield finding("class_num", "ok", f"{dataset.num_classes} classes, {len(dataset)} images.")
     else:
@@ -45,18 +45,20 @@ def check_labels(dataset: TrainDataset, class_num: Optional[int]) -> Iterator[Fi
             "class_num", "warning" if class_num > dataset.num_classes else "error",
             f"Arch.Head.class_num is {class_num}, the data has {dataset.num_classes}; leave it out to take the data's.",
         )  # fmt: skip
-    if len(missing):
+    if num_missing:
+        first = np.setdiff1d(np.arange(min(dataset.num_classes, len(classes) + 5)), classes)[:5]
         yield finding(
             "label gaps", "warning",
-            f"{len(missing)} of the classes 0 to {dataset.num_classes - 1} have no image; relabel: True closes them.",
-            [f"class {k}" for k in missing[:5]],
+            f"{num_missing} of the classes 0 to {dataset.num_classes - 1} have no image; relabel: True closes them.",
+            [f"class {k}" for k in first],
         )  # fmt: skip
     else:
         yield finding("label gaps", "ok", "Every class has an image.")
-    share = len(single) / max(1, len(counts))
+    share = len(single) / dataset.num_classes
     yield finding(
         "single images", "warning" if share > 0.05 else "note" if len(single) else "ok",
-        f"{len(single)} of {len(counts)} classes have one image" + ("; they teach little." if len(single) else "."),
+        f"{len(single)} of {dataset.num_classes} classes have one image"
+        + ("; they teach little." if len(single) else "."),
         [f"class {k}" for k in single[:5]],
     )  # fmt: skip
 

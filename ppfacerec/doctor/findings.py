@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ppfacerec.log import table
+from ppfacerec.printable import printable
 
 Level = Literal["ok", "note", "warning", "error"]
 _MOST_EXAMPLES = 5
@@ -40,8 +41,8 @@ def as_table(findings: Sequence[Finding]) -> str:
     shown = table(["check", "result"], [[f.check, f.level] for f in findings]).splitlines()
     lines = [f"{shown[0]}  what was found", f"{shown[1]}  --------------"]
     for row, found in zip(shown[2:], findings):
-        lines.append(f"{row}  {found.message}")
-        lines += [f"{' ' * len(row)}    {example}" for example in found.examples]
+        lines.append(f"{row}  {printable(found.message)}")
+        lines += [f"{' ' * len(row)}    {printable(example)}" for example in found.examples]
     return "\n".join(lines)
 
 
@@ -49,4 +50,4 @@ def as_json(findings: Sequence[Finding]) -> str:
     """The same for programs: ``{"errors": 0, "warnings": 1, "findings": [...]}``."""
     content: dict[str, Any] = {f"{level}s": sum(f.level == level for f in findings) for level in ("error", "warning")}
     content["findings"] = [asdict(found) for found in findings]
-    return json.dumps(content, ensure_ascii=False, indent=2)
+    return json.dumps(content, indent=2)  # ASCII: safe to show, names and all

@@ -31,13 +31,32 @@ def shard_suffix(rank: int, world_size: int) -> str:
 
 
 def shard_files(prefix: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list[ShardFile]:
-    """The files of a checkpoint's head in the order of their rows; none where the head is in the other files."""
-    found = [
-        ShardFile(prefix.with_name(prefix.name + suffix), entry["rows"][0], entry["rows"][1], entry["columns"])
-        for suffix, entry in manifest.items()
-        if suffix.endswith(SUFFIX)
-    ]
-    return sorted(found, key=lambda shard: shard.first)
+    """The files of a checkpoint's head in the order of their rows; none where the head is in the other files.
+
+    Raises:
+        ValueError: the manifest does not say which rows they have, or the rows have gaps.
+    """
+    found = [_shard_file(prefix, suffix, entry) for suffix, entry in manifest.items() if suffix.endswith(SUFFIX)]
+    shards = sorted(found, key=lambda shard: shard.first)
+    last = 0
+    for shard in shards:
+        if shard.first != last or shard.columns != shards[0].columns:
+            raise ValueError(
+                f"{shard.path}: by the manifest it has the rows from {shard.first} on with {shard.columns} columns, "
+                f"expected those from {last} on with {shards[0].columns}. The manifest is damaged."
+            )
+        last = shard.last
+    return shards
+
+
+def _shard_file(prefix: Path, suffix: str, entry: Any) -> ShardFile:
+    fields: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
+    rows: Any = fields.get("rows")
+    columns: Any = fields.get("columns")
+    are_rows = isinstance(rows, list) and len(rows) == 2 and all(type(row) is int for row in rows)
+    if not are_rows or not 0 <= rows[0] <= rows[1] < 1 << 48 or type(columns) is not int or not 0 < columns < 1 << 24:
+        raise ValueError(f"The manifest of {prefix} does not say which rows of the head {suffix} has; it is damaged.")
+    return ShardFile(prefix.with_name(prefix.name + suffix), rows[0], rows[1], columns)
 
 
 class ShardReader:
@@ -48,9 +67,17 @@ class ShardReader:
         self._last: tuple[Path, dict[str, np.ndarray]] = (Path(), {})
 
     def read(self, shard: ShardFile) -> dict[str, np.ndarray]:
-        """The arrays of one file by name."""
+        """The arrays of one file by name.
+
+        Raises:
+            ValueError: they are not those of the manifest.
+        """
         if self._last[0] != shard.path:
-            self._last = shard.path, safe_pickle.load(shard.path)
+            arrays, shape = safe_pickle.load(shard.path), (shard.last - shard.first, shard.columns)
+            are_right = isinstance(arrays, dict) and all(getattr(a, "shape", None) == shape for a in arrays.values())
+            if not are_right or "weight" not in arrays:
+                raise ValueError(f"{shard.path}: expected arrays {list(shape)} of the head, 'weight' among them.")
+            self._last = shard.path, arrays
         return self._last[1]
 
     def arrays(self) -> dict[str, ShardedArray]:
@@ -73,8 +100,14 @@ class ShardedArray:
     def rows(self, first: int, last: int) -> np.ndarray:
         """Rows `first` to `last` - 1 (last - first, D)."""
         parts = [
-            self._reader.read(shard)[self._key][max(first - shard.first, 0) : last - shard.first]
+            self._part(shard)[max(first - shard.first, 0) : last - shard.first]
             for shard in self._reader.shards
             if shard.first < last and first < shard.last
         ]
         return np.concatenate(parts)
+
+    def _part(self, shard: ShardFile) -> np.ndarray:
+        arrays = self._reader.read(shard)
+        if self._key not in arrays:
+            raise ValueError(f"{shard.path} has no '{self._key}', which the others have.")
+        return arrays[self._key]

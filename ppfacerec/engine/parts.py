@@ -19,6 +19,18 @@ from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
 
+_MOST_CLASSES_AN_IMAGE = 100  # beyond a thousand
+
+
+def _check_classes(num_classes: int, num_images: int) -> None:
+    """Refuse to make a head for labels that one wrong line has put out of all proportion."""
+    if num_classes > 1000 + _MOST_CLASSES_AN_IMAGE * num_images:
+        raise ValueError(
+            f"The labels go up to {num_classes - 1}, but there are only {num_images} images: a head for so many "
+            "classes would be mostly empty. Is a label wrong? dataset.relabel: True numbers them without gaps; "
+            f"Arch.Head.class_num={num_classes} asks for it as it is."
+        )
+
 
 def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
     """The training set, read and checked, with its sampler and transforms."""
@@ -37,6 +49,7 @@ def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
         len(dataset), dataset.num_classes - 1, getattr(dataset, "num_skipped", 0), len(sampler),
     )  # fmt: skip
     if class_num is None:
+        _check_classes(dataset.num_classes, len(dataset))
         logger.info("Arch.Head.class_num is not given: the %d of the data are taken.", dataset.num_classes)
     elif dataset.num_classes < class_num:
         logger.warning("Arch.Head.class_num is %d, but the labels end at %d.", class_num, dataset.num_classes - 1)

@@ -15,6 +15,7 @@ from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.bootstrap import CONFIDENCE, NUM_RESAMPLES
 from ppfacerec.metrics.evaluation import Evaluation, far_name, or_na
 from ppfacerec.metrics.threshold_card import ThresholdCard, threshold_card
+from ppfacerec.printable import printable
 from ppfacerec.report.hardest import HardPair, data_uri, hardest_pairs, num_errors
 from ppfacerec.report.plots import DARK, LIGHT, Theme, draw_roc, draw_scores
 
@@ -109,7 +110,9 @@ _THEMES: dict[str, Theme] = {"light": LIGHT, "dark": DARK}
 def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str, str], facts: Mapping[str, str]) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     environment.filters.update(na=or_na, far=far_name, percent=_percent)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         evaluation=evaluation,
@@ -120,6 +123,11 @@ def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str,
         confidence=f"{100 * CONFIDENCE:.0f}",
         resamples=f"{NUM_RESAMPLES:,}",
     )
+
+
+def _shown(value: Any) -> Any:
+    """Names come from files; what the template itself marks as safe is of another type."""
+    return printable(value, keep="\n") if type(value) is str else value
 
 
 def _percent(value: Optional[float], digits: int = 2) -> str:

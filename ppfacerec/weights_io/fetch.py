@@ -5,27 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Optional
 
-from tqdm import tqdm
-
 from ppfacerec.log import logger
 from ppfacerec.registry import near_match
+from ppfacerec.weights_io.download import download, is_secure
 from ppfacerec.weights_io.zoo import ZOO
+from ppfacerec.whole_file import written_whole
 
 SUFFIXES = (".pdparams", ".pth", ".pt", ".ckpt", ".safetensors", ".tar")
 CACHE_VARIABLE = "PPFACEREC_CACHE"
-_TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 
 def is_local_prefix(name: str) -> bool:
@@ -37,9 +32,12 @@ def is_local_prefix(name: str) -> bool:
 def problem_of(name: str) -> Optional[str]:
     """Return what is wrong with a file, a zoo name or a URL without downloading anything, or None."""
     if "://" in name:
-        if _is_secure(name):
-            return None
-        return f"expected an https URL, found {name}; download it by hand and give the file."
+        if not is_secure(name):
+            return f"expected an https URL, found {name}; download it by hand and give the file."
+        fragment = name.partition("#")[2]
+        if fragment and not _CHECKSUM.fullmatch(fragment):
+            return f"{name}: expected #sha256= and 64 hexadecimal digits after the address."
+        return None
     if name in ZOO:
         model = ZOO[name]
         if model.url:
@@ -55,11 +53,6 @@ def problem_of(name: str) -> Optional[str]:
     return f"{name} does not exist{hint}"
 
 
-def _is_secure(url: str) -> bool:
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS)
-
-
 def fetch(name: str) -> Path:
     """Return the file for a path, a zoo name or a URL; the latter two are downloaded unless they are in the cache.
 
@@ -71,7 +64,7 @@ def fetch(name: str) -> Path:
         raise ValueError(problem)
     if name in ZOO:
         return _cached(str(ZOO[name].url), ZOO[name].sha256)
-    return _cached(name, None) if "://" in name else Path(name)
+    return _cached(*_with_checksum(name)) if "://" in name else Path(name)
 
 
 def cache_folder() -> Path:
@@ -89,23 +82,39 @@ def sha256_of(path: Path) -> str:
 
 
 def _cached(url: str, sha256: Optional[str]) -> Path:
-    """The cache's file for a URL; complete or not there. Its name begins with a hash of the URL."""
-    name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rpartition("/")[2]) or "weights"
+    """The cache's file for a URL; complete or not there. Its name begins with a hash of the URL.
+
+    Its SHA-256 is recorded beside it when it arrives, and compared whenever it is used.
+    """
+    name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rpartition("/")[2])[-80:] or "weights"
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    record = path.with_name(path.name + ".sha256")
     with _only_process(path):
         if path.is_file():
-            logger.info("%s: using %s", url, path)
+            recorded = record.read_text(encoding="utf-8").strip() if record.is_file() else None
+            _check_cached(url, path, sha256 or recorded)
         else:
             part = path.with_name(path.name + ".part")
-            _download(url, part)
-            _check_sum(url, part, sha256)
+            download(url, part)
+            found = _check_sum(url, part, sha256)
+            with written_whole(record) as file:
+                file.write(f"{found}\n".encode())
             os.replace(part, path)
     return path
 
 
-def _check_sum(url: str, part: Path, expected: Optional[str]) -> None:
+def _check_cached(url: str, path: Path, expected: Optional[str]) -> None:
+    if expected is not None and sha256_of(path) != expected:
+        raise ValueError(
+            f"{path}, downloaded from {url} earlier, is not what it was: its SHA-256 is another one than {expected}. "
+            "Remove it to have it downloaded again."
+        )
+    logger.info("%s: using %s", url, path)
+
+
+def _check_sum(url: str, part: Path, expected: Optional[str]) -> str:
     found = sha256_of(part)
     if expected is not None and found != expected:
         part.unlink()
@@ -113,70 +122,16 @@ def _check_sum(url: str, part: Path, expected: Optional[str]) -> None:
             f"{url}: the file has the SHA-256 {found}, expected {expected}. It was changed, or not fully received, and "
             "has been removed. Try again, or get the file elsewhere and give its path."
         )
-    logger.info("Downloaded %s, SHA-256 %s%s", url, found, "" if expected else " (no published one to compare with)")
+    compared = "" if expected else f" (none to compare with; add #sha256={found} to the address to ask for this file)"
+    logger.info("Downloaded %s, SHA-256 %s%s", url, found, compared)
+    return found
 
 
-def _download(url: str, part: Path) -> None:
-    """Download to `part`, going on where an earlier attempt stopped.
-
-    A part belongs to one version of the file: the server's ETag is kept beside it and sent along (If-Range), so
-    that a file that has changed meanwhile is sent from its beginning.
-    """
-    tag_file = part.with_name(part.name + ".etag")
-    try:
-        with _request(url, part, tag_file) as response:
-            resumed = response.status == 206
-            tag = response.headers.get("ETag")
-            tag_file.write_text(tag or "", encoding="utf-8")
-            start = part.stat().st_size if resumed else 0
-            length = response.headers.get("Content-Length")
-            total = start + int(length) if length and length.isdigit() else None
-            if resumed:
-                logger.info("%s: going on at %.1f MB", url, start / 1e6)
-            _copy(response, part, "ab" if resumed else "wb", start, total)
-    except (urllib.error.URLError, HTTPException, OSError) as error:
-        raise ValueError(
-            f"{url}: the download failed ({error}). Try again, it goes on where it stopped; or download the file by "
-            "hand and give its path."
-        ) from error
-    if total is not None and part.stat().st_size != total:
-        raise ValueError(
-            f"{url}: {part.stat().st_size} of {total} bytes were received. Try again, it goes on where it stopped."
-        )
-    tag_file.unlink()
-
-
-def _request(url: str, part: Path, tag_file: Path) -> HTTPResponse:
-    headers = {"User-Agent": "ppfacerec"}
-    tag = tag_file.read_text(encoding="utf-8") if tag_file.is_file() else ""
-    have = part.stat().st_size if part.is_file() else 0
-    if have and tag:
-        headers.update({"Range": f"bytes={have}-", "If-Range": tag})
-    try:
-        response: HTTPResponse = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
-        if not _is_secure(response.url):
-            raise OSError(f"it was redirected to {response.url}, which is not https")
-        if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise OSError(f"asked for the bytes from {have} on, got {response.headers.get('Content-Range')}")
-        return response
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # the part is as long as the file, or longer
-            raise
-        part.unlink()
-        tag_file.unlink()
-        return _request(url, part, tag_file)
-
-
-def _copy(response: HTTPResponse, part: Path, mode: str, start: int, total: Optional[int]) -> None:
-    bar = tqdm(
-        total=total, initial=start, unit="B", unit_scale=True, desc=part.name[13:-5], disable=not sys.stderr.isatty()
-    )
-    with open(part, mode) as file, bar:
-        for block in iter(lambda: response.read(_BLOCK), b""):
-            file.write(block)
-            bar.update(len(block))
-        file.flush()
-        os.fsync(file.fileno())
+def _with_checksum(url: str) -> tuple[str, Optional[str]]:
+    """Split ``https://x.org/a.pdparams#sha256=...``, as pip writes it, into the address and the checksum."""
+    address, _, fragment = url.partition("#")
+    match = _CHECKSUM.fullmatch(fragment)
+    return address, match[1].lower() if match else None
 
 
 @contextmanager

@@ -34,6 +34,8 @@ _NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "ba
 _INSIGHTFACE_HEAD = "state_dict_softmax_fc"  # of train_v2.py: the rank's share of the class centres, (C / ranks, D)
 # What paddle.save adds to a state dict.
 _PADDLE_EXTRAS = ("StructuredToParameterName@@",)
+_SPACE_FACTOR = 4  # arrays of a file together: tied ones unfold, but not endlessly
+_MOST_TENSORS = 100_000
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 
 
@@ -83,7 +85,7 @@ def read_any(path: Union[str, Path]) -> Weights:
         backbone = from_fresresnet({name.removeprefix("backbone."): array for name, array in backbone.items()})
     arch = identify(backbone)
     source = _source_of(arch, pytorch, has_wrapper=any(name.startswith("backbone.") for name in state))
-    return Weights(path, _floats(backbone), _floats(rest), file_format, source, arch)
+    return Weights(path, as_floats(backbone), as_floats(rest), file_format, source, arch)
 
 
 def raw_state(path: Union[str, Path]) -> dict[str, np.ndarray]:
@@ -119,7 +121,7 @@ def _source_of(arch: Optional[Spec], pytorch: bool, has_wrapper: bool) -> Option
     return "paddleclas" if has_wrapper or arch.name in ("MobileFaceNet", "ResNet50") else "plsc"
 
 
-def _floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def as_floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """float32, in one piece; integers stay what they are, but for bfloat16, which Paddle saves as uint16."""
     result = {}
     for name, array in state.items():
@@ -133,10 +135,12 @@ def _paddle_state(path: str) -> dict[str, np.ndarray]:
     content = safe_pickle.load(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: expected a dict of arrays (a state dict), found {type(content).__name__}.")
-    arrays = {str(k): np.asarray(v) for k, v in content.items() if k not in _PADDLE_EXTRAS}
-    not_arrays = [k for k, v in arrays.items() if v.dtype.kind not in "fiub"]
+    named = {str(k): v for k, v in content.items() if k not in _PADDLE_EXTRAS}
+    arrays = {k: np.asarray(v) for k, v in named.items() if isinstance(v, (np.ndarray, np.number, bool, int, float))}
+    not_arrays = [k for k in named if k not in arrays or arrays[k].dtype.kind not in "fiub"]
     if not arrays or not_arrays:
         raise ValueError(f"{path}: expected a dict of arrays, found {not_arrays[:3] or 'an empty one'}.")
+    _check_size(path, sum(a.nbytes for a in arrays.values()), _SPACE_FACTOR * Path(path).stat().st_size)
     return arrays
 
 
@@ -163,7 +167,7 @@ def _torch_state(path: str) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]
                 f"{path}: no tensors found where a state dict should be ({_contents(file.tree)}). Save the "
                 "network's state_dict() with torch.save; a frozen TorchScript module has none any more."
             )
-        _check_size(path, views, file.max_bytes)
+        _check_size(path, sum(view.nbytes for view in views.values()), file.max_bytes)
         return {name: view.numpy() for name, view in views.items()}, _insightface_head(path, file.tree)
 
 
@@ -171,7 +175,9 @@ def _state_views(tree: Any) -> dict[str, TensorView]:
     if not isinstance(tree, dict):
         return {}
     if isinstance(tree, Unread):  # a TorchScript module
-        return _module_views(tree, "")
+        views: dict[str, TensorView] = {}
+        _collect_module_views(tree, "", views)
+        return views
     if any(isinstance(value, TensorView) for value in tree.values()):
         return {str(name): value for name, value in tree.items() if isinstance(value, TensorView)}
     for key in _NESTED:
@@ -181,18 +187,19 @@ def _state_views(tree: Any) -> dict[str, TensorView]:
     return {}
 
 
-def _module_views(module: Mapping[Any, Any], prefix: str) -> dict[str, TensorView]:
-    views: dict[str, TensorView] = {}
+def _collect_module_views(module: Mapping[Any, Any], prefix: str, views: dict[str, TensorView]) -> None:
     for name, value in module.items():
         if isinstance(value, TensorView):
             views[f"{prefix}{name}"] = value
         elif isinstance(value, Unread):
-            views.update(_module_views(value, f"{prefix}{name}."))
-    return views
+            _collect_module_views(value, f"{prefix}{name}.", views)
+        if len(views) > _MOST_TENSORS:  # a few modules that hold each other twice unfold to millions
+            raise ValueError(f"a module unfolds to more than {_MOST_TENSORS:,} tensors.")
 
 
-def _check_size(path: str, views: Mapping[str, TensorView], max_bytes: int) -> None:
-    if sum(view.nbytes for view in views.values()) > max_bytes:
+def _check_size(path: str, num_bytes: int, max_bytes: int) -> None:
+    """One array under a thousand names is small in the file and in memory, until it is converted."""
+    if num_bytes > max_bytes:
         raise ValueError(f"{path}: its tensors are views of each other and unfold to far more than the file holds.")
 
 

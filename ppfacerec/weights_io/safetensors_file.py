@@ -74,24 +74,32 @@ def write_safetensors(
 def _check_layout(path: Union[str, Path], header: Mapping[str, Any], size: int) -> None:
     """Every tensor has the bytes of its shape, and together they cover the data without gap or overlap."""
     position = 0
-    try:
-        entries = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-        for name, entry in entries:
-            (start, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
-            if dtype not in _DTYPES:
-                _fail(path, f"tensor '{name}' has the dtype {dtype}; read are {', '.join(_DTYPES)}")
-            sizes = [start, end, *shape]
-            if any(type(n) is not int or not 0 <= n < 2**48 for n in sizes) or len(shape) > 16:
-                raise TypeError
-            expected = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
-            if start != position or end - start != expected:
-                _fail(path, f"tensor '{name}' of shape {shape}, {dtype}, lies at {start} to {end}, expected {position} "
-                            f"to {position + expected}")  # fmt: skip
-            position = end
-    except (KeyError, TypeError, AttributeError):
-        _fail(path, "an entry of its header is not {dtype, shape, data_offsets}")
+    places = {name: _place(path, name, entry) for name, entry in header.items()}
+    for name, (start, end, expected) in sorted(places.items(), key=lambda item: item[1]):
+        if start != position or end - start != expected:
+            entry = header[name]
+            _fail(path, f"tensor '{name}' of shape {entry['shape']}, {entry['dtype']}, lies at {start} to {end}, "
+                        f"expected {position} to {position + expected}")  # fmt: skip
+        position = end
     if position != size:
         _fail(path, f"its tensors need {position} bytes, behind the header are {size}")
+
+
+def _place(path: Union[str, Path], name: str, entry: Any) -> tuple[int, int, int]:
+    """Where a tensor begins and ends, and how many bytes its shape needs."""
+    fields: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
+    offsets: Any = fields.get("data_offsets")
+    shape: Any = fields.get("shape")
+    dtype = fields.get("dtype")
+    if not _are_sizes(offsets) or len(offsets) != 2 or not _are_sizes(shape) or not isinstance(dtype, str):
+        _fail(path, f"the entry of '{name}' in its header is not {{dtype, shape, data_offsets}}")
+    if dtype not in _DTYPES:
+        _fail(path, f"tensor '{name}' has the dtype {dtype}; read are {', '.join(_DTYPES)}")
+    return offsets[0], offsets[1], math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and len(values) <= 16 and all(type(n) is int and 0 <= n < 2**48 for n in values)
 
 
 def _tensor(data: bytes, entry: Mapping[str, Any]) -> np.ndarray:

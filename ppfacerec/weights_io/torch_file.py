@@ -174,7 +174,7 @@ class TorchFile:
 
     def _locate(self, keys: Any, storages: dict[str, Storage], positions: dict[str, int]) -> None:
         """Find each storage behind the pickles: its length in numbers (int64), then its bytes."""
-        if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+        if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys) or sorted(keys) != sorted(storages):
             self._fail("its list of storages is not that of its tensors")
         position = self._file.tell()
         for key in keys:

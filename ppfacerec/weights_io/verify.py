@@ -11,8 +11,8 @@ import paddle
 from paddle import nn
 
 from ppfacerec.weights_io.names import PYTORCH_WRAPPERS, is_pytorch, split_head
-from ppfacerec.weights_io.read import Weights, raw_state
-from ppfacerec.weights_io.torch_forward import torch_embedding
+from ppfacerec.weights_io.read import Weights, as_floats, raw_state
+from ppfacerec.weights_io.source_forward import numpy_embedding, torch_embedding
 
 TOLERANCE = 1e-4  # of the largest number
 
@@ -38,30 +38,47 @@ def relative_difference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def verify(net: nn.Layer, weights: Weights, reference: Optional[str] = None) -> list[tuple[str, float]]:
-    """Return (what ran the source, largest relative difference to ours); empty where nothing could.
+    """Return (what ran the source, largest relative difference to ours), of everything that could run it.
+
+    NumPy always can: the source's tensors go through the network once more, under their own names and in float64. That
+    finds tensors that were mixed up, transposed or lost, and layers put together wrongly here or there; that what is
+    run so is PaddleClas's, insightface's and AdaFace's network, the tests say (their programs' outputs).
 
     Args:
         net: our network with the converted weights, in eval mode.
         weights: as they were read.
-        reference: an ONNX file of the same network, to be run by onnxruntime.
+        reference: an ONNX file, or a folder with Paddle's inference model, of the same network.
 
     Raises:
-        ImportError: `reference` is given and onnxruntime is not installed.
+        ImportError: `reference` is an ONNX file and onnxruntime is not installed.
+        ValueError: `reference` is missing, or neither of the two.
     """
     images = spread_images()
     with paddle.no_grad():
         ours = net(paddle.to_tensor(images)).numpy()
-    found = []
-    if importlib.util.find_spec("torch") and not Path(weights.path).is_dir():
-        state = raw_state(weights.path)
-        if weights.format == "torch" or is_pytorch(state):
-            import torch
+    raw = as_floats(raw_state(weights.path))
+    pytorch = weights.format == "torch" or is_pytorch(raw)
+    state = split_head(raw, PYTORCH_WRAPPERS if pytorch else ("backbone",))[0]
+    theirs = numpy_embedding(state, images, pytorch)
+    found = [("its own tensors under their own names in NumPy, float64", relative_difference(ours, theirs))]
+    if pytorch and importlib.util.find_spec("torch"):
+        import torch
 
-            theirs = torch_embedding(split_head(state, PYTORCH_WRAPPERS)[0], images)
-            found.append((f"torch {torch.__version__}", relative_difference(ours, theirs)))
+        found.append((f"torch {torch.__version__}", relative_difference(ours, torch_embedding(state, images))))
     if reference:
-        found.append((f"onnxruntime, {reference}", relative_difference(ours, _onnx_embedding(reference, images))))
+        found.append((reference, relative_difference(ours, _reference_embedding(reference, images))))
     return found
+
+
+def _reference_embedding(path: str, images: np.ndarray) -> np.ndarray:
+    if Path(path).suffix == ".onnx":
+        return _onnx_embedding(path, images)
+    from ppfacerec.export.paddle_format import STEM, run_paddle
+    from ppfacerec.inference import program_file
+
+    if not program_file(Path(path) / STEM).is_file():
+        raise ValueError(f"--reference {path}: expected an .onnx file, or a folder with {STEM}.pdmodel or {STEM}.json.")
+    return run_paddle(Path(path), onednn=False)(images)
 
 
 def _onnx_embedding(path: str, images: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+import sys
 
 import numpy as np
 import paddle
@@ -13,6 +14,7 @@ from conftest import jpeg, picture
 from tiny_plugin import TinyNet
 
 import ppfacerec
+from ppfacerec.apply.approximate import ApproximatePeople
 from ppfacerec.apply.clusters import cluster
 from ppfacerec.apply.face_model import FaceModel, Threshold
 from ppfacerec.apply.image_files import find_images, person_of
@@ -201,6 +203,49 @@ def test_search_is_exact_and_counts_a_person_once():
     found = index.search(probe, top=7)
     assert [(m.name, m.file) for m in found] == [(name, f"{number}.jpg") for name, (_, number) in expected]
     assert len(index.search(probe, top=1000)) == index.num_people == 30
+
+
+def test_search_among_all_images_is_the_exact_search():
+    embeddings, _, index = random_index()
+    for probe in embeddings[:10]:
+        exact, among = index.search(probe, 7), index.search_among(np.arange(len(index)), probe, 7)
+        assert [(m.name, m.file) for m in among] == [(m.name, m.file) for m in exact]
+        assert [m.cosine for m in among] == pytest.approx([m.cosine for m in exact], abs=1e-6)
+    assert index.search_among(np.array([5, 3]), index.embeddings[3])[0].file == index.files[3]
+
+
+def test_approximate_search_finds_nearly_all_that_exact_search_finds():
+    pytest.importorskip("faiss")
+    embeddings, _, index = random_index(people=400, images=5, size=32)
+    people = ApproximatePeople(index)
+    assert people.recall(5) > 0.95
+    for probe in embeddings[:20]:
+        exact, found = index.search(probe, 1)[0], people.search(probe, 1)[0]
+        assert (found.name, found.file) == (exact.name, exact.file)
+        assert found.cosine == pytest.approx(exact.cosine, abs=1e-6)
+    with pytest.raises(ValueError, match="has 3 numbers, the index's have 32"):
+        people.search(np.ones(3, np.float32))
+
+
+def test_approximate_search_on_the_command_line_says_what_it_finds(tmp_path, weights, people, capsys):
+    pytest.importorskip("faiss")
+    index = str(tmp_path / "people.npz")
+    assert main(["infer", "enroll", str(people), "--index", index, "--model", weights]) == 0
+    image = str(next(people.rglob("*.jpg")))
+    arguments = ["infer", "search", image, "--index", index, "--model", weights, "--threshold", "0.5"]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    exact = capsys.readouterr().out
+    assert main([*arguments, "--ann"]) == 0
+    approximate = capsys.readouterr().out
+    assert "Approximate search: 100.0 % of the 5 nearest people of exact search are found" in approximate
+    assert approximate[approximate.index("image ") :] == exact[exact.index("image ") :]
+
+
+def test_approximate_search_without_its_library_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match=r'Approximate search needs faiss \(.*\): pip install "ppfacerec\[ann\]"'):
+        ApproximatePeople(random_index()[2])
 
 
 def test_the_stranger_threshold_is_the_share_of_images_that_look_most_like_someone_else():

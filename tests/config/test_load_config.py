@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -370,7 +371,53 @@ def test_a_yaml_bomb_is_refused(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("text", ["a: &a [*a]", "a: " + "[" * 5000 + "]" * 5000])
-def test_yaml_without_end_is_refused(tmp_path, text):
-    (tmp_path / "deep.yaml").write_text(text)
-    assert problems_of(tmp_path / "deep.yaml") == ["nested too deeply, or an alias contains itself."]
+def doubled(line: str) -> str:
+    """Twelve lines, each of which holds the one before nine times."""
+    return "a0: &a0 {k: 1}\n" + "".join(
+        f"a{i}: &a{i} {line.format(', '.join([f'*a{i - 1}'] * 9))}\n" for i in range(1, 12)
+    )
+
+
+TOO_MUCH = {
+    "cycle": ("a: &a [*a]", "nested too deeply, or an alias contains itself."),
+    "brackets": ("a: " + "[" * 5000 + "]" * 5000, "brackets are nested more than 500 deep."),
+    "merged": (
+        doubled("{{<<: [{}]}}"),
+        "not valid YAML: line 2, column 10: the merge key '<<' is not read; write the keys out.",
+    ),
+    "tuples": (
+        doubled("!!omap [{{k: [{}]}}]"),
+        "its aliases unfold to more than 100,000 values; no config needs so many.",
+    ),
+    "long": ("a: 1\n" + "# " * 200_000, "400,005 characters of YAML; no config needs more than 262,144."),
+    "digits": (
+        "a: " + "9" * 5000,
+        "a value cannot be read: Exceeds the limit",
+    ),
+    "month": ("a: 2001-13-01", "a value cannot be read: month must be in 1..12"),
+    "control": ("a: \x1b[2J", "not valid YAML: unacceptable character #x001b: special characters are not allowed"),
+    "map": ("a: !!map [1]", "not valid YAML: line 1, column 4: expected a mapping node, but found sequence."),
+    "object": (
+        "a: !!python/object/apply:os.system [touch hacked]",
+        "not valid YAML: line 1, column 4: could not determine a constructor for the tag "
+        "'tag:yaml.org,2002:python/object/apply:os.system'.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MUCH)
+def test_yaml_that_asks_for_too_much_is_refused_at_once(tmp_path, case):
+    text, message = TOO_MUCH[case]
+    (tmp_path / "config.yaml").write_text(text)
+    start = time.process_time()
+    (found,) = problems_of(tmp_path / "config.yaml")
+    assert found.startswith(message)
+    assert time.process_time() - start < 5
+
+
+def test_missing_parts_are_told_beside_everything_else(tiny_config):
+    """A section whose needed part is missing must not end the check."""
+    found = problems_of(tiny_config(**{"DataLoader.Train.dataset": None, "Metric": {"Evl": []}, "Global.epohs": 1}))
+    assert any(problem.startswith("DataLoader.Train.dataset: missing; expected") for problem in found)
+    assert any(problem.startswith("Metric.Eval: missing; expected a list such as") for problem in found)
+    assert any(problem.startswith("Global.epohs: unknown key. Did you mean 'epochs'?") for problem in found)

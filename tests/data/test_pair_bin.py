@@ -194,7 +194,7 @@ def test_decoded_image_is_rgb_of_its_own_size() -> None:
 def test_entry_that_does_not_decode_is_named(data: bytes) -> None:
     message = (
         f"lfw.bin, entry 17 (pair 8) does not decode as an image: {len(data)} bytes that start with {data[:8]!r}. "
-        "Expected the bytes of a JPEG or PNG file. Replace or remove this image, or get the file again."
+        "Expected the bytes of a JPEG, PNG, BMP or WebP file. Replace or remove this image, or get the file again."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         decode_rgb(data, "lfw.bin, entry 17 (pair 8)")

@@ -215,3 +215,12 @@ def test_mistakes_are_told(tmp_path, monkeypatch, capsys, arguments, expected):
     monkeypatch.chdir(tmp_path)
     assert main(["doctor", *arguments]) == 1
     assert expected in capsys.readouterr().out
+
+
+def test_a_label_of_two_billion_takes_no_memory(tmp_path, capsys):
+    (tmp_path / "a.jpg").write_bytes(jpeg(picture(0, 0)))
+    (tmp_path / "label.txt").write_text("a.jpg\t2147483647\na.jpg\t0\n")
+    main(["doctor", str(tmp_path), "--json"])
+    found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["label gaps"]["message"].startswith("2147483646 of the classes 0 to 2147483647 have no image")
+    assert found["label gaps"]["examples"] == [f"class {k}" for k in range(1, 6)]

@@ -109,3 +109,16 @@ def test_a_killed_worker_ends_the_run(tiny_net_config, monkeypatch):
     with pytest.raises(ValueError, match=r"Data worker \d of 2 \(process \d+\) was ended by SIGKILL"):
         train(tiny_net_config(), "DataLoader.Train.loader.num_workers=2")
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_labels_out_of_all_proportion_need_a_word(tiny_net_config, tiny_data, tmp_path):
+    lines = (tiny_data / "label.txt").read_text().splitlines()
+    (tmp_path / "label.txt").write_text("\n".join([*lines[:-1], lines[-1].split("\t")[0] + "\t2147483647"]))
+    config = tiny_net_config(**{
+        "DataLoader.Train.dataset.cls_label_path": str(tmp_path / "label.txt"),
+        "Arch.Head": {"name": "ArcMargin", "embedding_size": 16},
+    })  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"The labels go up to 2147483647, but there are only 20 images: .* dataset\.relabel: True"
+    ):
+        Engine(*load_config(config)).train()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -10,14 +13,18 @@ import paddle
 import pytest
 from torch_writer import save_torch
 
+from ppfacerec.apply.loading import load_backbone
 from ppfacerec.cli import main
+from ppfacerec.export import export_model
 from ppfacerec.model_info import info_path, read_info
 from ppfacerec.weights_io import convert as convert_module
-from ppfacerec.weights_io.convert import convert_weights
+from ppfacerec.weights_io.convert import convert_weights, write_pdparams
+from ppfacerec.weights_io.names import from_fresresnet
 from ppfacerec.weights_io.read import read_any
+from ppfacerec.weights_io.source_forward import numpy_embedding
 
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
-from backbone_reference import pytorch_state
+from backbone_reference import FIXTURES, pytorch_state, reference_images, reference_state
 
 
 @pytest.fixture(scope="module")
@@ -117,20 +124,110 @@ def test_a_network_that_differs_from_its_source_is_refused(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_verified_is_said(tmp_path, monkeypatch, mbf, log_lines):
-    monkeypatch.setattr(convert_module, "verify", lambda *arguments: [])
-    convert_weights(str(mbf), tmp_path / "out.pdparams", verified=True)
-    assert "Not verified: nothing here can run the source" in log_lines.text
+def fresresnet_name(name):
+    """What PLSC's older program calls a tensor of IResNet."""
+    inside = {
+        "bn1": "_batch_norm", "conv1": "conv0._conv", "bn2": "conv0._batch_norm", "prelu": "prelu",
+        "conv2": "conv1._conv", "bn3": "conv1._batch_norm", "downsample.0": "short._conv",
+        "downsample.1": "short._batch_norm",
+    }  # fmt: skip
+    outside = {
+        "conv1": "conv._conv", "bn1": "conv._batch_norm", "prelu": "prelu", "bn2": "fc._batch_norm_1", "fc": "fc.fc",
+        "features": "fc._batch_norm_2",
+    }  # fmt: skip
+    stem, _, leaf = name.rpartition(".")
+    if not stem.startswith("layer"):
+        return f"{outside[stem]}.{leaf}"
+    stage, block, part = stem.split(".", 2)
+    return f"res{int(stage[-1]) + 1}{chr(ord('a') + int(block))}.{inside[part]}.{leaf}"
+
+
+SOURCES = {  # key table, gain, whether its names are PyTorch's
+    "MobileFaceNet": ("mobilefacenet_128", 0.85, False),
+    "ResNet50": ("resnet50_face_512", 0.7, False),
+    "IResNet18": ("iresnet18_512", 0.7, True),
+    "IR18": ("ir18_512", 0.7, True),
+    "mbf": ("mobilefacenet_insight_512", 0.85, True),
+    "mbf_large": ("mobilefacenet_insight_large_512", 0.85, True),
+}
+SLOW = ("ResNet50", "mbf_large")
+
+
+def saved(folder, name):
+    """A source's file with weights made by a rule."""
+    table, gain, pytorch = SOURCES[name]
+    if pytorch:
+        return save_torch(folder / "w.pth", pytorch_state(table, gain))
+    state = {f"backbone.{key}": value for key, value in reference_state(table, gain).items()}
+    return write_pdparams(folder / "w.pdparams", state) or folder / "w.pdparams"
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in SOURCES])
+def test_every_source_is_run_once_more_under_its_own_names(tmp_path, log_lines, name):
+    convert_weights(str(saved(tmp_path, name)), tmp_path / "out.pdparams", verified=True)
+    (line,) = [
+        record.getMessage() for record in log_lines.records if "in NumPy, float64: largest" in record.getMessage()
+    ]
+    assert float(re.search(r"largest difference (\S+) of", line)[1]) < 2e-5
+    if importlib.util.find_spec("torch") and SOURCES[name][2]:
+        assert "Verified against torch" in log_lines.text
 
 
 @pytest.mark.parametrize(
-    ("table", "gain"), [("iresnet18_512", 0.7), ("mobilefacenet_insight_512", 0.85), ("ir18_512", 0.7)]
-)
-def test_torch_confirms_the_converted_network(tmp_path, log_lines, table, gain):
-    pytest.importorskip("torch")
-    path = save_torch(tmp_path / "w.pth", pytorch_state(table, gain))
-    convert_weights(str(path), tmp_path / "out.pdparams", verified=True)
-    assert "Verified against torch" in log_lines.text
+    ("name", "fixture"),
+    [("MobileFaceNet", "mobilefacenet_paddleclas"), ("mbf", "mobilefacenet_insightface"), ("IR18", "ir18_adaface"),
+     ("IResNet18", "iresnet18_insightface")],
+)  # fmt: skip
+def test_what_is_run_is_what_the_sources_own_program_gives(name, fixture):
+    """Not only the same as ours: the fixtures are the outputs of PaddleClas's, insightface's and AdaFace's programs."""
+    table, gain, pytorch = SOURCES[name]
+    state = pytorch_state(table, gain) if pytorch else reference_state(table, gain)
+    stored = np.load(FIXTURES / f"{fixture}.npz")
+    features = numpy_embedding(state, reference_images(), pytorch)
+    if name == "IR18":  # AdaFace's program divides them by their length
+        features, stored = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, stored["features"]))
+    else:
+        stored = stored["features"]
+    assert np.abs(features - stored).max() / np.abs(stored).max() < 2e-5
+
+
+def test_plscs_older_backbone_is_run_under_its_own_names():
+    own = reference_state("iresnet18_512", 0.7)
+    theirs = {fresresnet_name(name): array for name, array in own.items()}
+    assert from_fresresnet(theirs).keys() == own.keys()
+    images = reference_images()
+    np.testing.assert_allclose(numpy_embedding(theirs, images, False), numpy_embedding(own, images, False), rtol=1e-12)
+
+
+@pytest.mark.parametrize("spoilt", ["blocks.3.conv.0.weight", "blocks.2.conv.2._weight", "linear7.bn._variance"])
+def test_one_tensor_in_the_wrong_place_is_found(tmp_path, monkeypatch, spoilt):
+    """As if a name were mapped to the tensor of a neighbour of the same shape."""
+    path = saved(tmp_path, "MobileFaceNet")
+    swapped = {"blocks.3.conv.0.weight": "blocks.4.conv.0.weight", "blocks.2.conv.2._weight": "blocks.2.conv.5._weight",
+               "linear7.bn._variance": "linear7.bn.weight"}[spoilt]  # fmt: skip
+
+    def read_wrongly(source):
+        weights = read_any(source)
+        return dataclasses.replace(weights, backbone={**weights.backbone, spoilt: weights.backbone[swapped]})
+
+    monkeypatch.setattr(convert_module, "read_any", read_wrongly)
+    with pytest.raises(
+        ValueError, match=r"our network differs from the source \(its own tensors .* Nothing was written"
+    ):
+        convert_weights(str(path), tmp_path / "out.pdparams", verified=True)
+    assert not (tmp_path / "out.pdparams").exists()
+
+
+def test_an_inference_model_of_paddle_is_a_reference(tmp_path, log_lines):
+    path = saved(tmp_path, "MobileFaceNet")
+    backbone, info = load_backbone(str(path))
+    export_model(backbone, info, tmp_path / "inference")
+    convert_weights(str(path), tmp_path / "out.pdparams", reference=str(tmp_path / "inference"))
+    assert f"Verified against {tmp_path / 'inference'}: largest difference" in log_lines.text
+    with pytest.raises(
+        ValueError, match=r"--reference .*: expected an \.onnx file, or a folder with inference\.pdmodel"
+    ):
+        convert_weights(str(path), tmp_path / "out.pdparams", reference=str(tmp_path))
 
 
 def test_models_lists_the_zoo(capsys):

@@ -1,0 +1,27 @@
+"""Text that comes from files and file names, made safe to show on a terminal and in a log."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters (a terminal obeys them), lone surrogates (they cannot be written), what hides or reorders text:
+# soft hyphen, zero-width space, marks and overrides of the writing direction ("gpj.exe" shows as "exe.jpg"),
+# separators of lines and paragraphs, tags. The zero-width joiners are left: Persian and Indic names need them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""Return the text with unsafe characters as Python would write them: ESC as ``\x1b``, a line break as ``\n``.
+
+    Args:
+        text: its ``str`` is taken.
+        keep: characters that are left as they are, such as line breaks in a message of several lines.
+    """
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), str(text))
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
