@@ -24,9 +24,10 @@ from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
+from ppfacerec.engine.visuals import build_visuals
 from ppfacerec.engine.weights import load_pretrained, match_weights, read_weights, set_weights
 from ppfacerec.heads import HEADS, MarginHead
-from ppfacerec.log import VisualDLLog, log_to_file, logger, table
+from ppfacerec.log import log_to_file, logger, table
 from ppfacerec.metrics import METRICS
 from ppfacerec.model_info import info_of_config, info_path, read_info, thresholds_of
 from ppfacerec.optim.sparse_update import SparseUpdate
@@ -80,21 +81,23 @@ class Engine:
             glob.update_freq, glob.seed, glob.eval_before_train, glob.bn_sync, glob.save_head,
         )  # fmt: skip
         is_main = distributed.rank() == 0
-        visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
         evaluator = self._evaluator() if glob.eval_during_train else None
         if evaluator:
             evaluator.check()
         if is_main:
             save_config(self.config, self.output_dir / "config.yaml")
         losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
+        sets = evaluator.dataset.names if evaluator else ()
+        visuals = build_visuals(self.config, recognizer, loader, sets, progress)
         trainer = Trainer(
-            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl,
+            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visuals,
             sparse,
         )  # fmt: skip
         try:
             evaluations = trainer.train()
         finally:
             loader.close()
+            visuals.log.close()
         for name, epoch in (("latest", max(evaluations, default=0)), ("best_model", progress.best_epoch)):
             self._save_trained_info(name, recognizer, evaluations.get(epoch))
         self._say_results(evaluations, progress)

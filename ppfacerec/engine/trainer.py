@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Optional, Union
@@ -20,8 +21,9 @@ from ppfacerec.engine.checkpoint import HeadFiles, Progress, save_checkpoint
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.health import norms_of
+from ppfacerec.engine.visuals import Visuals
 from ppfacerec.heads import MarginHead
-from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
+from ppfacerec.log import CsvLog, Meter, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
@@ -67,7 +69,7 @@ class Trainer:
         plan: intervals and lengths.
         ema: moving average, used for evaluation and best_model, or None.
         progress: where to go on.
-        visualdl: where scalars go too.
+        visuals: what VisualDL gets of it.
         sparse: what updates the head's sampled rows, or None.
     """
 
@@ -83,12 +85,12 @@ class Trainer:
         plan: TrainingPlan,
         ema: Optional[EMA],
         progress: Progress,
-        visualdl: VisualDLLog,
+        visuals: Visuals,
         sparse: Optional[SparseUpdate] = None,
     ) -> None:
         self.recognizer, self.losses, self.optimizer, self.schedule = recognizer, losses, optimizer, schedule
         self.loader, self.evaluator, self.precision, self.plan = loader, evaluator, precision, plan
-        self.ema, self.progress, self.visualdl, self.sparse = ema, progress, visualdl, sparse
+        self.ema, self.progress, self.visuals, self.sparse = ema, progress, visuals, sparse
         self._is_main = distributed.rank() == 0
         self._csv = CsvLog(plan.output_dir / "train.csv" if self._is_main else None)
         self._eval_csv = CsvLog(plan.output_dir / "eval.csv" if self._is_main else None)
@@ -117,7 +119,6 @@ class Trainer:
                 self._save("latest")
                 if epoch % self.plan.save_interval == 0 or last:
                     self._save(f"epoch_{epoch}")
-        self.visualdl.close()
         return evaluations
 
     def _train_epoch(self, epoch: int) -> None:
@@ -155,6 +156,7 @@ class Trainer:
         values = {name: value.item() for name, value in losses.items()}
         if not math.isfinite(values["loss"]):
             raise ValueError(self._not_finite(batch, embedding, values, (epoch, iteration)))
+        self.visuals.saw_batch(batch, embedding, self.progress.global_step + 1)
         self.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
         return values
 
@@ -176,6 +178,7 @@ class Trainer:
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
+        self.visuals.saw_gradients(self.progress.global_step + 1)
         self.optimizer.clear_grad(set_to_zero=False)  # zeros would be memory, and an addition in the next step
         self.progress.global_step += 1
         if self.ema:
@@ -185,7 +188,8 @@ class Trainer:
         assert self.evaluator is not None
         self._equal_statistics()
         with self.ema.applied() if self.ema else nullcontext():
-            evaluation = self.evaluator.evaluate(self.recognizer.backbone)
+            watch = partial(self.visuals.saw_set, self.progress.global_step)
+            evaluation = self.evaluator.evaluate(self.recognizer.backbone, watch)
             accuracy = evaluation.average_accuracy
             if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
                 self.progress.best_accuracy, self.progress.best_epoch = accuracy, epoch
@@ -196,7 +200,7 @@ class Trainer:
         )  # fmt: skip
         row = {name: result.accuracy_mean for name, result in evaluation.results.items()}
         self._eval_csv.write({"epoch": epoch, "global_step": self.progress.global_step, **row, "average": accuracy})
-        self.visualdl.scalars({f"eval/{k}": v for k, v in {**row, "average": accuracy}.items()}, epoch)
+        self.visuals.saw_evaluation(self.progress.global_step, evaluation)
         if self._is_main:
             evaluation.save(self.plan.output_dir / "eval.json")
         return evaluation
@@ -257,8 +261,8 @@ class Trainer:
         row = {"epoch": epoch, "iter": iteration, "global_step": self.progress.global_step, "lr": rate, **losses}
         row |= {"batch_cost": means["batch_cost"], "reader_cost": means["reader_cost"], "ips": ips, "eta": round(eta)}
         self._csv.write(row)
-        self.visualdl.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
-                              self.progress.global_step)  # fmt: skip
+        self.visuals.log.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
+                                 self.progress.global_step)  # fmt: skip
 
     def _not_finite(self, batch: Batch, embedding: paddle.Tensor, losses: dict[str, float], at: tuple[int, int]) -> str:
         """Say all that helps to find out why; the batch's files go to a list of their own."""
