@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -49,7 +50,8 @@ class VisualDLLog:
             return
         with self.said_once():
             path, self.tags = _log_file(folder, is_done)
-            self._writer = LogWriter(logdir=str(folder), file_name=path.name)
+            with redirect_stdout(io.StringIO()):  # "`...` is exists", which is what is wanted
+                self._writer = LogWriter(logdir=str(folder), file_name=path.name)
 
     def __bool__(self) -> bool:
         return self._writer is not None
@@ -123,21 +125,19 @@ def _first_line(error: Exception) -> str:
 
 
 def _log_file(folder: Path, is_done: Optional[Callable[[str, int], bool]]) -> tuple[Path, frozenset[str]]:
-    """The file to go on in and the tags that are in it, or a new name that comes after all others."""
+    """The file to go on in and the tags that are in it, or a new one that comes after all others."""
+    folder.mkdir(parents=True, exist_ok=True)
     files = sorted(folder.glob(_NAME.format(0).replace("0" * 10, "*")))
     if is_done and files:
         return files[-1], _cut(files[-1], is_done)
     numbers = [int(path.name.split(".")[1]) for path in files if path.name.split(".")[1].isdigit()]
-    return folder / _NAME.format(max([int(time.time()), *(number + 1 for number in numbers)])), frozenset()
+    path = folder / _NAME.format(max([int(time.time()), *(number + 1 for number in numbers)]))
+    path.touch()  # fails here if at all: VisualDL's thread would only print it
+    return path, frozenset()
 
 
-class _Record(NamedTuple):
-    value: Any  # record_pb2.Record.Value
-    end: int  # of the record in the file, in bytes
-
-
-def _records(path: Path) -> Iterator[_Record]:
-    """The whole records of a file; a kill may have left a torn one at its end."""
+def _records(path: Path) -> Iterator[tuple[Any, int]]:
+    """The whole records of a file and where each ends, in bytes; a kill may have left a torn one after them."""
     from visualdl.proto.record_pb2 import Record
 
     size, end = path.stat().st_size, 0
@@ -147,20 +147,23 @@ def _records(path: Path) -> Iterator[_Record]:
                 return
             data = file.read(_HEADER.unpack(header)[0])
             end += _HEADER.size + len(data)
-            yield _Record(Record.FromString(data).values[0], end)
+            yield Record.FromString(data).values[0], end
 
 
 def _cut(path: Path, is_done: Callable[[str, int], bool]) -> frozenset[str]:
-    """Cut a file off before its first record of a step that is not done; return the tags that stay.
+    """Cut a file off behind its last record of a step that is done; return the tags that stay.
 
-    Records stand in the order of training, so what has no step (points of the projector) goes with what does.
+    Records stand in the order of training, and an evaluation's points of the projector, which have no step, before
+    others of it.
     """
-    end, tags = 0, set()
-    for record in _records(path):
-        if record.value.WhichOneof("one_value") in _STEPPED and not is_done(record.value.tag, record.value.id):
-            break
-        end = record.end
-        tags.add(record.value.tag)
-    if end < path.stat().st_size:
-        os.truncate(path, end)
-    return frozenset(tags)
+    end = 0
+    kept: set[str] = set()
+    waiting: set[str] = set()  # tags of records that stay if one of a step that is done follows
+    for value, value_end in _records(path):
+        waiting.add(value.tag)
+        if value.WhichOneof("one_value") in _STEPPED:
+            if not is_done(value.tag, value.id):
+                break
+            end, kept, waiting = value_end, kept | waiting, set()
+    os.truncate(path, end)
+    return frozenset(kept)

@@ -25,6 +25,7 @@ from ppfacerec.report.sheet import batch_sheet, pair_sheet, people_sheet
 from ppfacerec.visualdl_log import VisualDLLog
 
 NUM_HISTOGRAMS = 100  # of a tag in a training: VisualDL shows no more
+NUM_COLOURS = 18  # that its projector has; a column of more kinds cannot be coloured by
 
 
 class Visuals:
@@ -73,10 +74,11 @@ class Visuals:
             return
         with self.log.said_once():
             people = people_of(pairs)
-            images = [image for person in people for image in person.images]
-            self.log.embeddings(f"{name}/step_{step}", embeddings[images], {
-                "person": [person.name for person in people for _ in person.images],
-                "image": [f"#{image}" for image in images],
+            points = [(number, person.name, image) for number, person in enumerate(people) for image in person.images]
+            self.log.embeddings(f"{name}/step_{step}", embeddings[[image for _, _, image in points]], {
+                "person": [who for _, who, _ in points],
+                "colour": [who if number < NUM_COLOURS - 1 else "others" for number, who, _ in points],
+                "image": [f"#{image}" for _, _, image in points],
             })  # fmt: skip
             if not self._shows_faces:
                 return
@@ -157,5 +159,6 @@ def hyper_parameters(config: Config, loader: TrainLoader) -> dict[str, Any]:
 
 
 def _of_component(name: str, spec: Spec) -> Mapping[str, Any]:
+    """The page takes a dot in a name for its own path: the column would be empty."""
     values = {key: str(v) if isinstance(v, bool) else v for key, v in spec.kwargs.items()}
-    return {name: spec.name, **{f"{name}.{k}": v for k, v in values.items() if isinstance(v, (int, float, str))}}
+    return {name: spec.name, **{f"{name}_{k}": v for k, v in values.items() if isinstance(v, (int, float, str))}}

@@ -13,7 +13,8 @@ from ppfacerec.metrics import VerificationResult
 from ppfacerec.report.hardest import hardest, is_error, thumbnail
 from ppfacerec.report.people import Person
 
-BATCH_SHEET, PAIR_SHEET = (4, 8), (4, 4)  # rows and columns
+BATCH_SHEET, PAIR_SHEET = (4, 8), (3, 4)  # rows and columns
+PEOPLE_COLUMNS, PEOPLE_SIZE = 16, 80  # faces, and pixels of each
 _GAP, _CAPTION = 6, 20  # pixels
 _TEXT, _MARKED = (60, 60, 60), (200, 30, 30)  # RGB
 
@@ -74,5 +75,11 @@ def pair_sheet(pairs: PairSet, result: VerificationResult, is_same: bool) -> np.
 
 
 def people_sheet(pairs: PairSet, people: Sequence[Person]) -> np.ndarray:
-    """A row of faces for each of some people of a set, with the numbers of their images."""
-    return draw_sheet([[Cell(thumbnail(pairs, i), f"{person.name} #{i}") for i in person.images] for person in people])
+    """Small faces of some people of a set, one person after the other, with the numbers of their images."""
+    cv2, size = import_cv2(), (PEOPLE_SIZE, PEOPLE_SIZE)
+    cells = [
+        Cell(cv2.resize(thumbnail(pairs, image), size, interpolation=cv2.INTER_AREA), f"{person.name} #{image}")
+        for person in people
+        for image in person.images
+    ]
+    return draw_sheet(_in_rows(cells, PEOPLE_COLUMNS))
