@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import time
@@ -16,7 +17,7 @@ import numpy as np
 from ppfacerec.log import logger
 
 _NAME = "vdlrecords.{:010d}.log"  # VisualDL shows the last file of a folder, by name
-_BINS = 50
+_FEWEST_BINS, _MOST_BINS = 10, 50  # of a histogram
 _HEADER = struct.Struct("<Q")  # a record: its length, and that many bytes of protobuf
 # Kinds of records whose `id` is the step.
 _STEPPED = ("value", "image", "histogram")
@@ -81,7 +82,8 @@ class VisualDLLog:
         """Add the distribution of the finite numbers among `values`."""
         values = values[np.isfinite(values)]
         if values.size:
-            self._add("histogram", tag=_tag(name), values=values, step=step, buckets=_BINS)
+            bins = min(max(_FEWEST_BINS, round(2 * math.sqrt(values.size))), _MOST_BINS)
+            self._add("histogram", tag=_tag(name), values=values, step=step, buckets=bins)
 
     def embeddings(self, name: str, vectors: np.ndarray, columns: Mapping[str, Sequence[str]]) -> None:
         """Add points of the projector; VisualDL shows the first record of a name only.

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import socket
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -191,3 +198,34 @@ def test_a_disk_that_lags_holds_up_no_step(folder, monkeypatch):
     disk.set()
     log.close()
     assert steps(folder, "loss") == list(range(100))
+
+
+def get(url: str, seconds: float) -> str:
+    """The content of a page of a server that is starting."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urlopen(url, timeout=30) as response:
+                return response.read().decode()
+        except URLError as error:
+            if isinstance(getattr(error, "code", None), int) or time.monotonic() > end:
+                raise
+            time.sleep(0.3)
+
+
+@pytest.mark.slow
+def test_the_documented_command_serves_the_records_to_a_browser_of_any_language(folder):
+    write_run(folder, 1, 12)
+    page = (Path(__file__).parents[1] / "docs" / "visualdl.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("    visualdl ")]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    options = [*shlex.split(line)[1:-1], str(folder.parent), "--host", "localhost", "--port", port]
+    with subprocess.Popen([sys.executable, "-m", "visualdl.server.app", *options]) as server:
+        try:
+            assert "<title>VisualDL</title>" in get(f"http://localhost:{port}/", 60)  # urllib asks for no language
+            answer = json.loads(get(f"http://localhost:{port}/app/api/scalar/list?run={folder}&tag=train/loss", 30))
+        finally:
+            server.kill()
+    assert [step for _, step, _ in answer["data"]] == list(range(1, 13))

@@ -24,7 +24,7 @@ from ppfacerec.report.people import people_of
 from ppfacerec.report.sheet import batch_sheet, pair_sheet, people_sheet
 from ppfacerec.visualdl_log import VisualDLLog
 
-NUM_HISTOGRAMS = 100  # of a tag in a training: VisualDL shows no more
+NUM_HISTOGRAMS = 50  # of a tag in a training: of more, VisualDL's lines run together
 NUM_COLOURS = 18  # that its projector has; a column of more kinds cannot be coloured by
 
 

@@ -51,7 +51,7 @@ def _write(sheet: np.ndarray, cell: Cell, baseline: int, left: int, width: int) 
     words = cell.caption.encode("ascii", "replace").decode()  # the letters that OpenCV has
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.42
     (needed, _), _ = cv2.getTextSize(words, font, scale, 1)
-    scale *= min(1.0, width / needed) if needed else 1.0
+    scale *= min(1.0, (width - 4) / needed) if needed else 1.0
     colour = _MARKED if cell.is_marked else _TEXT
     cv2.putText(sheet, words, (left, baseline), font, scale, colour, 1, cv2.LINE_AA)
 

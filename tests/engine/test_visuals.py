@@ -177,7 +177,7 @@ def test_without_visualdl_a_run_is_the_same_but_for_the_records(tiny_net_config,
     assert not (tmp_path / "output" / "vdl").exists()
 
 
-def test_histograms_are_no_more_than_visualdl_shows(tiny_net_config, tmp_path, monkeypatch):
+def test_histograms_are_spread_over_the_training(tiny_net_config, tmp_path, monkeypatch):
     from ppfacerec.engine import visuals
 
     monkeypatch.setattr(visuals, "NUM_HISTOGRAMS", 5)
