@@ -224,7 +224,7 @@ def test_the_documented_command_serves_the_records_to_a_browser_of_any_language(
     options = [*shlex.split(line)[1:-1], str(folder.parent), "--host", "localhost", "--port", port]
     with subprocess.Popen([sys.executable, "-m", "visualdl.server.app", *options]) as server:
         try:
-            assert "<title>VisualDL</title>" in get(f"http://localhost:{port}/", 60)  # urllib asks for no language
+            assert "<title>VisualDL</title>" in get(f"http://localhost:{port}/app/index", 60)  # asks for no language
             answer = json.loads(get(f"http://localhost:{port}/app/api/scalar/list?run={folder}&tag=train/loss", 30))
         finally:
             server.kill()
