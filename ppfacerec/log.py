@@ -1,4 +1,4 @@
-"""The log: lines on the terminal and in a file (rank 0), meters, CSV and VisualDL."""
+"""The log: lines on the terminal and in a file (rank 0), meters and CSV."""
 
 from __future__ import annotations
 
@@ -129,34 +129,6 @@ class CsvLog:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-
-
-class VisualDLLog:
-    """Scalars for VisualDL (``visualdl --logdir output_dir/vdl``).
-
-    Args:
-        folder: where its records go; None records nothing.
-    """
-
-    def __init__(self, folder: Optional[Path]) -> None:
-        self._writer = None
-        if folder is None:
-            return
-        try:
-            from visualdl import LogWriter
-        except ImportError as error:  # training must not depend on it
-            logger.warning("Global.use_visualdl is on, but VisualDL cannot be imported (%s); going on without.", error)
-            return
-        self._writer = LogWriter(logdir=str(folder))
-
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(tag=name, value=value, step=step)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

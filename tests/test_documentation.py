@@ -27,7 +27,11 @@ READMES = ["README.md", "README_zh.md"]
 def commands(name: str) -> list[list[str]]:
     """The indented command lines of a document, continued lines joined, split as a shell splits them."""
     text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
-    return [shlex.split(line.strip()) for line in text.splitlines() if re.match(r"    (pip|python|ppfacerec) ", line)]
+    return [
+        shlex.split(line.strip())
+        for line in text.splitlines()
+        if re.match(r"    (pip|python|ppfacerec|visualdl) ", line)
+    ]
 
 
 def test_config_page_names_every_key():

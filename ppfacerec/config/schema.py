@@ -46,6 +46,7 @@ class GlobalSection:
     use_sync_bn: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False
+    visualdl_faces: bool = True
     flip_test: bool = True
     feature_normalize: bool = False
     image_shape: tuple[int, ...] = (3, 112, 112)

@@ -28,9 +28,10 @@ from ppfacerec.engine.run_facts import RunFacts
 from ppfacerec.engine.run_lock import make_output_dir, only_run
 from ppfacerec.engine.saver import Savable, Saver, save_plan
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
+from ppfacerec.engine.visuals import build_visuals
 from ppfacerec.engine.weights import load_pretrained
 from ppfacerec.heads import HEADS, MarginHead
-from ppfacerec.log import VisualDLLog, log_to_file, logger, table
+from ppfacerec.log import log_to_file, logger, table
 from ppfacerec.metrics import METRICS
 from ppfacerec.model_info import info_of_config, info_path, read_info, thresholds_of
 from ppfacerec.optim.sparse_update import SparseUpdate
@@ -95,15 +96,16 @@ class Engine:
         savable = Savable(recognizer, optimizer, precision, sparse, ema, progress, facts.to_states())
         saver = Saver(save_plan(glob), savable, spare=checkpoint)
         is_main = distributed.rank() == 0
-        visualdl = VisualDLLog(self.output_dir / "vdl" if glob.use_visualdl and is_main else None)
         evaluator = self._evaluator() if glob.eval_during_train else None
         if evaluator:
             evaluator.check()
         if is_main:
             save_config(self.config, self.output_dir / "config.yaml")
         losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
+        sets = evaluator.dataset.names if evaluator else ()
+        visuals = build_visuals(self.config, recognizer, loader, sets, progress)
         trainer = Trainer(
-            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visualdl, saver,
+            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visuals, saver,
             sparse,
         )  # fmt: skip
         if glob.checkpoints:
@@ -112,6 +114,7 @@ class Engine:
             evaluations = trainer.train()
         finally:
             loader.close()
+            visuals.log.close()
         for name, epoch in (("latest", max(evaluations, default=0)), ("best_model", progress.best_epoch)):
             self._save_trained_info(name, recognizer, evaluations.get(epoch))
         self._say_results(evaluations, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Optional
 
 import numpy as np
 import paddle
@@ -25,6 +25,7 @@ from ppfacerec.runtime import to_network_input
 __all__ = ["Evaluation", "Evaluator"]
 
 IMAGE_SIZE = 112
+Watch = Callable[[str, PairSet, np.ndarray, VerificationResult], None]
 
 
 class Evaluator:
@@ -66,8 +67,11 @@ class Evaluator:
                 pairs = self.dataset.open(name)
                 self._score(name, pairs, np.zeros((pairs.num_images, 1)))
 
-    def evaluate(self, backbone: nn.Layer) -> Evaluation:
+    def evaluate(self, backbone: nn.Layer, watch: Optional[Watch] = None) -> Evaluation:
         """Evaluate on every set; all ranks work and all get the same result.
+
+        Args:
+            watch: shown each set while it is open, with the embeddings (M, D) of its distinct images.
 
         Raises:
             ValueError: a set cannot be read, an image does not decode, or an embedding is not finite; on every rank
@@ -76,12 +80,12 @@ class Evaluator:
         was_training = backbone.training
         backbone.eval()
         runner = InferenceRunner(backbone, self._backend)
-        results = {name: self._evaluate_set(runner, name) for name in self.dataset.names}
+        results = {name: self._evaluate_set(runner, name, watch) for name in self.dataset.names}
         if was_training:
             backbone.train()
         return Evaluation(results)
 
-    def _evaluate_set(self, runner: InferenceRunner, name: str) -> VerificationResult:
+    def _evaluate_set(self, runner: InferenceRunner, name: str, watch: Optional[Watch]) -> VerificationResult:
         start = time.perf_counter()
         with distributed.failing_together():
             pairs = self.dataset.open(name)
@@ -95,6 +99,8 @@ class Evaluator:
             name, result.accuracy_mean, result.accuracy_std, result.threshold, result.num_pairs, pairs.num_images,
             time.perf_counter() - start, runner.backend,
         )  # fmt: skip
+        if watch:
+            watch(name, pairs, embeddings, result)
         return result
 
     def _score(self, name: str, pairs: PairSet, embeddings: np.ndarray) -> VerificationResult:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Optional
 
@@ -20,9 +21,10 @@ from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.health import Health, Length
 from ppfacerec.engine.saver import Saver
 from ppfacerec.engine.stop_signals import StopSignals
+from ppfacerec.engine.visuals import Visuals
 from ppfacerec.engine.watchdog import Watchdog
 from ppfacerec.heads import MarginHead
-from ppfacerec.log import CsvLog, Meter, VisualDLLog, duration, logger, progress_bar
+from ppfacerec.log import CsvLog, Meter, duration, logger, progress_bar
 from ppfacerec.losses import WeightedSum
 from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
@@ -63,7 +65,7 @@ class Trainer:
         plan: intervals and lengths.
         ema: moving average, used for evaluation and best_model, or None.
         progress: where to go on.
-        visualdl: where scalars go too.
+        visuals: what VisualDL gets of it.
         saver: of checkpoints.
         sparse: what updates the head's sampled rows, or None.
     """
@@ -80,13 +82,13 @@ class Trainer:
         plan: TrainingPlan,
         ema: Optional[EMA],
         progress: Progress,
-        visualdl: VisualDLLog,
+        visuals: Visuals,
         saver: Saver,
         sparse: Optional[SparseUpdate] = None,
     ) -> None:
         self.recognizer, self.losses, self.optimizer, self.schedule = recognizer, losses, optimizer, schedule
         self.loader, self.evaluator, self.precision, self.plan = loader, evaluator, precision, plan
-        self.ema, self.progress, self.visualdl, self.saver, self.sparse = ema, progress, visualdl, saver, sparse
+        self.ema, self.progress, self.visuals, self.saver, self.sparse = ema, progress, visuals, saver, sparse
         self._is_main = distributed.rank() == 0
         self._csv = CsvLog(plan.output_dir / "train.csv" if self._is_main else None)
         self._eval_csv = CsvLog(plan.output_dir / "eval.csv" if self._is_main else None)
@@ -131,7 +133,6 @@ class Trainer:
                 if not last and distributed.any_rank(self._signals.requested):  # in the evaluation
                     self.saver.finish()
                     raise TrainingStopped
-        self.visualdl.close()
         return evaluations
 
     def _train_epoch(self, epoch: int) -> None:
@@ -172,6 +173,7 @@ class Trainer:
             files = [self.loader.dataset.where(int(i)) for i in batch.indices]
             self.health.loss_not_finite(values, embedding, files, (epoch, iteration))
         self.health.forward(values, embedding, self.optimizer.get_lr())
+        self.visuals.saw_batch(batch, embedding, self.progress.global_step + 1)
         self.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
         return values
 
@@ -196,6 +198,7 @@ class Trainer:
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         self.health.after_step()
+        self.visuals.saw_gradients(self.progress.global_step + 1)
         self.optimizer.clear_grad(set_to_zero=False)  # zeros would be memory, and an addition in the next step
         self.progress.global_step += 1
         if self.ema:
@@ -204,7 +207,8 @@ class Trainer:
     def _evaluate(self, epoch: int) -> Evaluation:
         assert self.evaluator is not None
         with self.ema.applied() if self.ema else nullcontext():
-            evaluation = self.evaluator.evaluate(self.recognizer.backbone)
+            watch = partial(self.visuals.saw_set, self.progress.global_step)
+            evaluation = self.evaluator.evaluate(self.recognizer.backbone, watch)
             accuracy = evaluation.average_accuracy
             if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
                 self.progress.best_accuracy, self.progress.best_epoch = accuracy, epoch
@@ -215,7 +219,7 @@ class Trainer:
         )  # fmt: skip
         row = {name: result.accuracy_mean for name, result in evaluation.results.items()}
         self._eval_csv.write({"epoch": epoch, "global_step": self.progress.global_step, **row, "average": accuracy})
-        self.visualdl.scalars({f"eval/{k}": v for k, v in {**row, "average": accuracy}.items()}, epoch)
+        self.visuals.saw_evaluation(self.progress.global_step, evaluation)
         if self._is_main:
             evaluation.save(self.plan.output_dir / "eval.json")
         return evaluation
@@ -256,6 +260,5 @@ class Trainer:
         row = {"epoch": epoch, "iter": iteration, "global_step": self.progress.global_step, "lr": rate, **losses}
         row |= {"batch_cost": means["batch_cost"], "reader_cost": means["reader_cost"], "ips": ips, "eta": round(eta)}
         self._csv.write(row)
-        self.visualdl.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
-                              self.progress.global_step)  # fmt: skip
-
+        self.visuals.log.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
+                                 self.progress.global_step)  # fmt: skip

@@ -47,9 +47,18 @@ def hardest_pairs(
             smallest ones of two).
         count: at most so many.
     """
+    return [_hard_pair(result, pairs, int(pair)) for pair in hardest(result, is_same)[:count]]
+
+
+def hardest(result: VerificationResult, is_same: bool) -> np.ndarray:
+    """Numbers of all pairs of one kind, the worst first."""
     chosen = np.flatnonzero(result.is_same == is_same)
-    order = np.argsort(-result.distances[chosen] if is_same else result.distances[chosen], kind="stable")
-    return [_hard_pair(result, pairs, int(pair)) for pair in chosen[order[:count]]]
+    return chosen[np.argsort(-result.distances[chosen] if is_same else result.distances[chosen], kind="stable")]
+
+
+def is_error(result: VerificationResult, pair: int) -> bool:
+    """Whether a pair is on the wrong side of the set's threshold."""
+    return bool((result.distances[pair] < result.threshold) != result.is_same[pair])
 
 
 def num_errors(result: VerificationResult, is_same: bool) -> int:
@@ -62,17 +71,20 @@ def _hard_pair(result: VerificationResult, pairs: Optional[PairSet], pair: int) 
     names = images = None
     if pairs is not None:
         left, right = (int(image) for image in pairs.index[2 * pair : 2 * pair + 2])
-        images = _thumbnail(pairs, left), _thumbnail(pairs, right)
+        images = _thumbnail_uri(pairs, left), _thumbnail_uri(pairs, right)
         if pairs.identities is not None:
             names = pairs.identities[left], pairs.identities[right]
-    accepted = distance < result.threshold
-    return HardPair(pair, distance, accepted != bool(result.is_same[pair]), names, images)
+    return HardPair(pair, distance, is_error(result, pair), names, images)
 
 
-def _thumbnail(pairs: PairSet, image: int) -> str:
+def thumbnail(pairs: PairSet, image: int) -> np.ndarray:
+    """A set's image as (112, 112, 3), uint8 RGB."""
+    return resize_short_side(decode_rgb(pairs.read(image), pairs.where(image)))
+
+
+def _thumbnail_uri(pairs: PairSet, image: int) -> str:
     """A JPEG of 112 x 112 made anew, so that nothing but pixels of the set's file reaches the page."""
-    pixels = resize_short_side(decode_rgb(pairs.read(image), pairs.where(image)))
-    cv2 = import_cv2()
+    pixels, cv2 = thumbnail(pairs, image), import_cv2()
     encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     return data_uri(encoded.tobytes(), "image/jpeg")
 

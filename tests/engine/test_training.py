@@ -256,16 +256,6 @@ def test_a_signal_in_an_evaluation_stops_after_it(tiny_net_config, tmp_path, mon
     assert load_states(tmp_path / "output" / "latest")[1]["progress"]["epoch"] == 3
 
 
-def test_visualdl_gets_the_scalars(tiny_net_config, tmp_path):
-    pytest.importorskip("visualdl")
-    train(tiny_net_config(), "Global.use_visualdl=True")
-    records = list((tmp_path / "output" / "vdl").iterdir())
-    assert records
-    content = records[0].read_bytes()
-    for tag in (b"train/loss", b"train/lr", b"eval/average"):
-        assert tag in content
-
-
 def test_training_with_onednn_switched_on_is_refused(tiny_net_config, monkeypatch):
     paddle.set_flags({"FLAGS_use_mkldnn": True})
     try:

@@ -1,0 +1,51 @@
+"""What a training's histograms count: weights, gradients, cosines, norms."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ppfacerec.data.loader import Batch
+from ppfacerec.heads import MarginHead
+from ppfacerec.recognizer import HEAD_ACTIVE_ROWS, HEAD_WEIGHT, FaceRecognizer
+
+MOST_VALUES = 100_000  # of a tensor
+MOST_CENTRES = 1000  # of a head, whose cosines to a batch are counted
+
+
+def watched_parameters(recognizer: FaceRecognizer) -> dict[str, paddle.Tensor]:
+    """By name: the first, middle and last weight of the backbone that is no vector, and the head's."""
+    backbone = [(f"backbone.{n}", p) for n, p in recognizer.backbone.named_parameters()]
+    backbone = [(name, p) for name, p in backbone if not p.stop_gradient and p.ndim > 1]
+    chosen = [backbone[i] for i in sorted({0, len(backbone) // 2, len(backbone) - 1})] if backbone else []
+    head = [(n, p) for n, p in recognizer.named_parameters() if n in (HEAD_WEIGHT, HEAD_ACTIVE_ROWS)]
+    return dict([*chosen, *head])
+
+
+def some_values(tensor: paddle.Tensor) -> np.ndarray:
+    """Evenly spread rows of a tensor, flat."""
+    rows = tensor.shape[0]
+    stride = -(-tensor.size // MOST_VALUES)
+    return tensor.detach()[:: min(stride, rows)].astype("float32").numpy().ravel()
+
+
+def head_statistics(head: nn.Layer, batch: Batch, embedding: paddle.Tensor) -> dict[str, np.ndarray]:
+    """Norms of the embeddings, and cosines to their own centre and to others; of this process's classes."""
+    rows = embedding.detach().astype("float32").numpy()  # (N, D)
+    norms = np.linalg.norm(rows, axis=1)
+    statistics = {"head/embedding_norms": norms}
+    if not isinstance(head, MarginHead):
+        return statistics
+    positions = head.shard.positions(batch.labels.numpy())
+    others = np.linspace(0, head.shard.size - 1, min(head.shard.size, MOST_CENTRES)).astype(int)
+    here = np.unique(np.concatenate([others, positions[positions >= 0]]))
+    places = here[:, None] * head.num_sub_centers + np.arange(head.num_sub_centers)
+    centres = paddle.gather(head.weight.detach(), paddle.to_tensor(places.ravel())).astype("float32").numpy()
+    unit = rows / np.maximum(norms, 1e-12)[:, None]
+    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    cosines = (unit @ centres.T).reshape(len(rows), len(here), -1).max(axis=2)  # (N, classes)
+    is_target = here == positions[:, None]
+    statistics["head/target_cosines"] = cosines[is_target]
+    statistics["head/other_cosines"] = cosines[~is_target]
+    return statistics

@@ -1,0 +1,164 @@
+"""What VisualDL shows of a training beyond its numbers: pictures, distributions, a projector, hyper-parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from ppfacerec import distributed
+from ppfacerec.config import Config
+from ppfacerec.data.images import decode_rgb
+from ppfacerec.data.loader import Batch, TrainLoader
+from ppfacerec.data.pair_set import PairSet
+from ppfacerec.engine.checkpoint import Progress
+from ppfacerec.engine.distributions import head_statistics, some_values, watched_parameters
+from ppfacerec.metrics import VerificationResult
+from ppfacerec.metrics.evaluation import Evaluation
+from ppfacerec.recognizer import HEAD_ACTIVE_ROWS, FaceRecognizer
+from ppfacerec.registry import Spec
+from ppfacerec.report.people import people_of
+from ppfacerec.report.sheet import batch_sheet, pair_sheet, people_sheet
+from ppfacerec.visualdl_log import VisualDLLog
+
+NUM_HISTOGRAMS = 50  # of a tag in a training: of more, VisualDL's lines run together
+NUM_COLOURS = 18  # that its projector has; a column of more kinds cannot be coloured by
+
+
+class Visuals:
+    """Draws what a training does, on rank 0; where VisualDL is off, or fails, nothing happens.
+
+    Args:
+        log: where it goes.
+        recognizer: what is trained.
+        num_steps: optimizer steps of the whole training.
+        shows_faces: False: no pictures of faces.
+    """
+
+    def __init__(self, log: VisualDLLog, recognizer: FaceRecognizer, num_steps: int, shows_faces: bool = True) -> None:
+        self.log, self._recognizer, self._shows_faces = log, recognizer, shows_faces
+        self._interval = max(1, num_steps // NUM_HISTOGRAMS)
+        self._seen_step = 0
+        self._has_drawn = set(log.tags)
+        self._watched = watched_parameters(recognizer)
+
+    def saw_batch(self, batch: Batch, embedding: paddle.Tensor, step: int) -> None:
+        """Look at the embeddings (N, D) of a batch of the optimizer step that comes, the first being 1."""
+        if not self.log or step == self._seen_step:  # a further batch of one step
+            return
+        self._seen_step = step
+        with self.log.said_once():
+            if self._shows_faces and self._is_first("train/batch"):
+                self.log.image("train/batch", batch_sheet(batch.images.numpy(), batch.labels.numpy()), step)
+            if self._is_due(step):
+                for name, values in head_statistics(self._recognizer.head, batch, embedding).items():
+                    self.log.histogram(name, values, step)
+
+    def saw_gradients(self, step: int) -> None:
+        """Look at some weights and their gradients, to be called before these are cleared."""
+        if not self.log or not self._is_due(step):
+            return
+        with self.log.said_once():
+            for name, parameter in self._watched.items():
+                if name != HEAD_ACTIVE_ROWS:
+                    self.log.histogram(f"weights/{name}", some_values(parameter), step)
+                if parameter.grad is not None:
+                    self.log.histogram(f"gradients/{name}", some_values(parameter.grad), step)
+
+    def saw_set(self, step: int, name: str, pairs: PairSet, embeddings: np.ndarray, result: VerificationResult) -> None:
+        """Look at one evaluated set: its hardest pairs, and the embeddings (M, D) of some of its people."""
+        if not self.log:
+            return
+        with self.log.said_once():
+            people = people_of(pairs)
+            points = [(number, person.name, image) for number, person in enumerate(people) for image in person.images]
+            self.log.embeddings(f"{name}/step_{step}", embeddings[[image for _, _, image in points]], {
+                "person": [who for _, who, _ in points],
+                "colour": [who if number < NUM_COLOURS - 1 else "others" for number, who, _ in points],
+                "image": [f"#{image}" for _, _, image in points],
+            })  # fmt: skip
+            if not self._shows_faces:
+                return
+            for kind, is_same in (("false_accepts", False), ("false_rejects", True)):
+                if (result.is_same == is_same).any():
+                    self.log.image(f"eval/{name}_{kind}", pair_sheet(pairs, result, is_same), step)
+            if self._is_first(f"eval/{name}_people"):
+                self.log.image(f"eval/{name}_people", people_sheet(pairs, people), step)
+
+    def saw_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Look at the results of all sets."""
+        if not self.log:
+            return
+        accuracies = {name: result.accuracy_mean for name, result in evaluation.results.items()}
+        accuracies["average"] = evaluation.average_accuracy
+        self.log.scalars({f"eval/{name}": value for name, value in accuracies.items()}, step)
+        with self.log.said_once():
+            from ppfacerec.report.plots import LIGHT, draw_roc
+
+            self.log.image("eval/roc", decode_rgb(draw_roc(evaluation.results, LIGHT), "the ROC's PNG"), step)
+
+    def _is_due(self, step: int) -> bool:
+        return step == 1 or step % self._interval == 0
+
+    def _is_first(self, tag: str) -> bool:
+        """Whether nothing was drawn by this name, neither by the run that is resumed."""
+        is_first = tag not in self._has_drawn
+        self._has_drawn.add(tag)
+        return is_first
+
+
+def build_visuals(
+    config: Config, recognizer: FaceRecognizer, loader: TrainLoader, sets: Sequence[str], progress: Progress
+) -> Visuals:
+    """The visuals of a training, which say at once with what hyper-parameters it runs.
+
+    Args:
+        sets: names of what it is evaluated on.
+        progress: where it goes on.
+    """
+    glob, output_dir = config.Global, Path(config.Global.output_dir)
+    is_on = glob.use_visualdl and distributed.rank() == 0
+    # Where a checkpoint of another folder is where training starts, what is in this one is of another training.
+    start = glob.checkpoints
+    goes_on = start is not None and Path(start).resolve().parent == output_dir.resolve()
+    log = VisualDLLog(output_dir / "vdl" if is_on else None, _is_done(progress) if goes_on else None)
+    num_steps = glob.epochs * -(-len(loader) // glob.update_freq)
+    metrics = [f"eval/{name}" for name in (["average", *sets] if sets else [])]
+    log.hyper_parameters(hyper_parameters(config, loader), [*metrics, "train/loss"])
+    return Visuals(log, recognizer, num_steps, glob.visualdl_faces)
+
+
+def _is_done(progress: Progress) -> Callable[[str, int], bool]:
+    """What a checkpoint has behind it: in the middle of an epoch, no evaluation at its own step."""
+    last, evaluated = progress.global_step, progress.iteration == 0
+
+    def is_done(tag: str, step: int) -> bool:
+        return step < last or (step == last and (evaluated or not tag.startswith("eval/")))
+
+    return is_done
+
+
+def hyper_parameters(config: Config, loader: TrainLoader) -> dict[str, Any]:
+    """What runs are told apart by: names and plain arguments of the components, and sizes."""
+    assert config.Optimizer is not None, "checked by load_config"
+    batch_size = loader.sampler.global_batch_size * config.Global.update_freq
+    sizes = {"total_batch": batch_size, "epochs": config.Global.epochs, "seed": config.Global.seed,
+             "images": len(loader.dataset), "classes": loader.dataset.num_classes}  # fmt: skip
+    return {
+        **_of_component("backbone", config.Arch.Backbone),
+        **_of_component("head", config.Arch.Head),
+        **_of_component("optimizer", config.Optimizer.spec),
+        **_of_component("lr", config.Optimizer.lr),
+        **sizes,
+        "AMP": config.AMP.level if config.AMP else "off",
+        "EMA": config.EMA.decay if config.EMA else 0.0,
+    }
+
+
+def _of_component(name: str, spec: Spec) -> Mapping[str, Any]:
+    """The page takes a dot in a name for its own path: the column would be empty."""
+    values = {key: str(v) if isinstance(v, bool) else v for key, v in spec.kwargs.items()}
+    return {name: spec.name, **{f"{name}_{k}": v for k, v in values.items() if isinstance(v, (int, float, str))}}
