@@ -93,7 +93,7 @@ from ppfacerec.engine import checkpoint
 original = checkpoint.write_new
 
 def write_new(prefix, suffix, value):
-    if prefix.name == "step_4" and os.environ["PADDLE_TRAINER_ID"] == "{rank}":
+    if prefix.name == "step_4" and os.environ["PADDLE_TRAINER_ID"] == "1":
         raise OSError(errno.ENOSPC, "No space left on device")
     return original(prefix, suffix, value)
 
@@ -101,9 +101,8 @@ checkpoint.write_new = write_new
 """
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_disk_full_for_one_process_ends_all_and_keeps_the_checkpoint_before(tiny_net_config, tmp_path, rank):
-    (tmp_path / "full.py").write_text(FULL.format(rank=rank))
+def test_a_disk_full_for_one_process_ends_all_and_keeps_the_checkpoint_before(tiny_net_config, tmp_path):
+    (tmp_path / "full.py").write_text(FULL)
     output = tmp_path / "run"
     said = train(
         tiny_net_config(), output, *SHARDS, "Global.plugins=[tiny_plugin, full]", "Global.save_interval_steps=2",

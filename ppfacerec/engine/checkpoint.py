@@ -151,7 +151,13 @@ def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any
         ValueError: a file is missing or is not the one that was saved; the message names it.
     """
     prefix = plain_prefix(prefix)
-    manifest = check_files(prefix)
+    check_files(prefix)
+    return read_states(prefix)
+
+
+def read_states(prefix: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The content of .pdopt and .pdstates of a checkpoint that has been checked."""
+    manifest = Manifest.read(prefix)
     optimizers, states = safe_pickle.load(file_of(prefix, ".pdopt")), safe_pickle.load(file_of(prefix, ".pdstates"))
     for name, array in ShardReader(shard_files(prefix, manifest.files)).arrays().items():
         if name == "ema":

@@ -11,7 +11,7 @@ import paddle
 
 from ppfacerec import distributed
 from ppfacerec.config import weights_file
-from ppfacerec.engine.checkpoint import Progress, check_files, load_states
+from ppfacerec.engine.checkpoint import Progress, check_files, read_states
 from ppfacerec.engine.checkpoint_files import (
     broken_names,
     clean_up,
@@ -34,14 +34,16 @@ AUTO = "auto"
 
 
 def find_checkpoint(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
-    """What ``Global.checkpoints`` stands for, the same on every rank; None starts anew. All ranks call it.
+    """What ``Global.checkpoints`` stands for, its files checked, the same on every rank; None starts anew.
+
+    All ranks call it.
 
     Args:
         checkpoints: a checkpoint; "auto", the newest complete one in `output_dir`, or none if there is none; or None.
         output_dir: which this run has locked.
 
     Raises:
-        ValueError: "auto", and what is there is all damaged.
+        ValueError: the checkpoint is damaged, or "auto" and all that is there is.
     """
     found = ""
     with distributed.failing_together():
@@ -68,6 +70,7 @@ def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
     with lock_if_free(prefix.parent) as locked:
         if locked or prefix.parent.resolve() == output_dir.resolve():  # else a run there is perhaps just saving
             finish_interrupted_save(prefix)
+    check_files(prefix)
     newer = _newer_than(prefix)
     if newer:
         logger.warning("%s is newer than %s; Global.checkpoints=auto takes the newest.", prefix.parent / newer, prefix)
@@ -118,11 +121,15 @@ class Resumable:
 def resume(prefix: Path, parts: Resumable, facts: RunFacts) -> tuple[Progress, RunFacts]:
     """Give every part the state that a checkpoint holds; return where training is, and the facts with the run's name.
 
+    Args:
+        prefix: from ``find_checkpoint``, which has compared the files with their checksums.
+        parts: of this run.
+        facts: of this run.
+
     Raises:
-        ValueError: a file is damaged, or the checkpoint is of another training than `facts` tell; the message names
-            every key that differs.
+        ValueError: the checkpoint is of another training than `facts` tell; the message names every key that differs.
     """
-    optimizer_state, states = load_states(prefix)
+    optimizer_state, states = read_states(prefix)
     saved = RunFacts.of_states(states)
     if saved:
         check_same_training(prefix, saved, facts)

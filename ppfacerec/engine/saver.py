@@ -108,11 +108,10 @@ class Saver:
             self.finish()
         steps, done = self.plan.save_interval_steps, self._savable.progress.global_step
         numbered = [f"step_{done}"] if steps and done % steps == 0 else []
+        if numbered or due or stop:
+            self.save(*numbered, *(["latest"] if due or stop else []))
         if stop:
-            self.save("latest")
             self.finish()
-        elif numbered or due:
-            self.save(*numbered, *(["latest"] if due else []))
         return stop
 
     def after_epoch(self, epoch: int, is_last: bool) -> None:

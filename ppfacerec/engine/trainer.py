@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 import paddle
+from paddle import nn
 
 from ppfacerec import distributed
 from ppfacerec.data.loader import Batch, TrainLoader
@@ -93,8 +94,7 @@ class Trainer:
         self._csv = CsvLog(plan.output_dir / "train.csv" if self._is_main else None)
         self._eval_csv = CsvLog(plan.output_dir / "eval.csv" if self._is_main else None)
         self._trained = [p for p in recognizer.parameters() if not p.stop_gradient]
-        tensors = recognizer.backbone.state_dict().values()
-        self._statistics = [t for t in tensors if t.stop_gradient and "float" in str(t.dtype)]
+        self._statistics = _statistics(recognizer.backbone)
         self._signals = StopSignals()
         self._meters: dict[str, Meter] = {}
         length = Length(plan.epochs, len(loader), plan.update_freq)
@@ -262,3 +262,13 @@ class Trainer:
         self._csv.write(row)
         self.visuals.log.scalars({f"train/{k}": v for k, v in row.items() if k not in ("epoch", "iter", "global_step")},
                                  self.progress.global_step)  # fmt: skip
+
+
+def _statistics(backbone: nn.Layer) -> list[paddle.Tensor]:
+    """What training changes without a gradient: batch-norm statistics, parameters in Paddle, and other buffers."""
+    buffers = {id(buffer) for buffer in backbone.buffers()}
+    return [
+        tensor
+        for name, tensor in backbone.state_dict().items()
+        if "float" in str(tensor.dtype) and (id(tensor) in buffers or name.endswith(("_mean", "_variance")))
+    ]

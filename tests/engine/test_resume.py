@@ -80,6 +80,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(trained, log_l
         assert f"is damaged: {victim} is" in log_lines.text
 
 
+def test_a_damaged_checkpoint_that_was_asked_for_is_an_error(trained):
+    flip(trained / "latest.pdopt")
+    with pytest.raises(ValueError, match=r"latest\.pdopt is not the file that was saved .* auto takes the newest comp"):
+        find_checkpoint(f"{trained}/latest", trained)
+
+
 def test_a_missing_file_is_named_and_the_checkpoint_before_is_used(trained, log_lines):
     (trained / "epoch_2.pdstates").unlink()
     assert find_checkpoint("auto", trained) == trained / "latest"

@@ -116,7 +116,7 @@ def test_a_resumed_run_has_the_records_of_an_uninterrupted_one(tiny_net_config, 
 
     def stop_at_8_and_10(trainer):  # in the middle of an epoch, and at its end before the evaluation
         original(trainer)
-        trainer._stop_requested = trainer.progress.global_step in (8, 10)
+        trainer._signals.requested = trainer.progress.global_step in (8, 10)
 
     part = [*common, f"Global.output_dir={tmp_path}/part"]
     with monkeypatch.context() as patch:
