@@ -12,21 +12,16 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from ppfacerec.backbones.checks import face_shape, positive_int
+from ppfacerec.backbones import residual
+from ppfacerec.backbones.checks import face_shape
 from ppfacerec.backbones.cpu_layers import PReLU
-from ppfacerec.backbones.recompute import forward_and_forget
-
-STAGE_CHANNELS = (64, 128, 256, 512)
-FINAL_AREA = 7 * 7
+from ppfacerec.backbones.residual import FINAL_AREA, STAGE_CHANNELS, ResidualNet
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2D:
     """A convolution without bias, weights drawn from N(0, 2 / (kernel^2 * out_channels))."""
     fan_out = kernel * kernel * out_channels
-    weight = nn.initializer.Normal(0.0, (2.0 / fan_out) ** 0.5)
-    return nn.Conv2D(
-        in_channels, out_channels, kernel, stride, padding=kernel // 2, weight_attr=weight, bias_attr=False
-    )
+    return residual.conv(in_channels, out_channels, kernel, stride, deviation=(2.0 / fan_out) ** 0.5)
 
 
 class Block(nn.Layer):
@@ -69,32 +64,15 @@ class FixedBatchNorm1D(nn.BatchNorm1D):
         )
 
 
-class IR(nn.Layer):
-    """Base of the four depths; a subclass only names its number of blocks in each stage.
+class IR(ResidualNet):
+    """Base of the four depths; arguments, shapes and errors are those of ``ResidualNet``.
 
     Initialisation is AdaFace's: convolutions and the fully connected layer from N(0, 2 / fan_out), biases 0, PReLU
     0.25.
-
-    Args:
-        num_features: length of the embedding.
-        dropout: probability that an input of the fully connected layer is dropped in training, in [0, 1).
-        recompute: as in ``IResNet``.
-
-    Shapes:
-        images [N, 3, 112, 112] float32 -> embedding [N, num_features], not normalised.
-
-    Raises:
-        ValueError: `num_features` is not a positive int, `dropout` is outside [0, 1), or the images have another shape.
     """
 
-    depths: tuple[int, int, int, int]
-
     def __init__(self, num_features: int = 512, dropout: float = 0.4, recompute: bool = False) -> None:
-        super().__init__()
-        self.recompute = recompute
-        self.embedding_size = positive_int(type(self).__name__, "num_features", num_features)
-        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-            raise ValueError(f"{type(self).__name__}: dropout must be a number in [0, 1), found {dropout!r}.")
+        super().__init__(num_features, dropout, recompute)
         self.input_layer = nn.Sequential(conv(3, 64, 3), nn.BatchNorm2D(64), PReLU(64))
         blocks, in_channels = [], 64
         for depth, channels in zip(self.depths, STAGE_CHANNELS):
@@ -114,9 +92,7 @@ class IR(nn.Layer):
     def forward(self, images: Tensor) -> Tensor:
         face_shape(type(self).__name__, images.shape)
         x = self.input_layer(images)  # (N, 64, 112, 112)
-        for block in self.body:
-            x = forward_and_forget(block, x) if self.recompute else block(x)
-        return self.output_layer(x)  # from (N, 512, 7, 7)
+        return self.output_layer(self.through(self.body, x))  # from (N, 512, 7, 7)
 
 
 class IR18(IR):

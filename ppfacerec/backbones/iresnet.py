@@ -13,25 +13,15 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from ppfacerec.backbones.checks import face_shape, positive_int
+from ppfacerec.backbones import residual
+from ppfacerec.backbones.checks import face_shape
 from ppfacerec.backbones.cpu_layers import PReLU
-from ppfacerec.backbones.recompute import forward_and_forget
-
-STAGE_CHANNELS = (64, 128, 256, 512)
-FINAL_AREA = 7 * 7  # four stages of stride 2 leave 7x7 of a 112x112 face
+from ppfacerec.backbones.residual import FINAL_AREA, STAGE_CHANNELS, ResidualNet
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2D:
     """A convolution without bias, weights drawn from N(0, 0.1^2)."""
-    return nn.Conv2D(
-        in_channels,
-        out_channels,
-        kernel,
-        stride=stride,
-        padding=kernel // 2,
-        weight_attr=nn.initializer.Normal(0.0, 0.1),
-        bias_attr=False,
-    )
+    return residual.conv(in_channels, out_channels, kernel, stride, deviation=0.1)
 
 
 class Block(nn.Layer):
@@ -75,33 +65,15 @@ class FixedScaleBatchNorm1D(nn.BatchNorm1D):
         )
 
 
-class IResNet(nn.Layer):
-    """Base of the five depths; a subclass only names its number of blocks in each stage.
+class IResNet(ResidualNet):
+    """Base of the five depths; arguments, shapes and errors are those of ``ResidualNet``.
 
     Initialisation is insightface's: convolutions from N(0, 0.1^2), batch norm weight 1 and bias 0, PReLU 0.25, fc from
     U(-1/sqrt(fan_in), 1/sqrt(fan_in)). The last batch norm's weight stays 1 and is not trained.
-
-    Args:
-        num_features: length of the embedding.
-        dropout: probability that an input of fc is dropped in training, in [0, 1).
-        recompute: keep only the blocks' inputs for the backward and compute the rest again: the same gradients with
-            less memory, for about a third more time (docs/distributed.md has figures).
-
-    Shapes:
-        images [N, 3, 112, 112] float32 -> embedding [N, num_features], not normalised.
-
-    Raises:
-        ValueError: `num_features` is not a positive int, `dropout` is outside [0, 1), or the images have another shape.
     """
 
-    depths: tuple[int, int, int, int]
-
     def __init__(self, num_features: int = 512, dropout: float = 0.0, recompute: bool = False) -> None:
-        super().__init__()
-        self.recompute = recompute
-        self.embedding_size = positive_int(type(self).__name__, "num_features", num_features)
-        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-            raise ValueError(f"{type(self).__name__}: dropout must be a number in [0, 1), found {dropout!r}.")
+        super().__init__(num_features, dropout, recompute)
         self.conv1 = conv(3, 64, 3)
         self.bn1 = nn.BatchNorm2D(64)
         self.prelu = PReLU(64)
@@ -123,8 +95,7 @@ class IResNet(nn.Layer):
         face_shape(type(self).__name__, images.shape)
         x = self.prelu(self.bn1(self.conv1(images)))  # (N, 64, 112, 112)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in stage:
-                x = forward_and_forget(block, x) if self.recompute else block(x)
+            x = self.through(stage, x)
         # now x is (N, 512, 7, 7)
         x = self.dropout(self.bn2(x)).flatten(1)  # (N, 25088)
         return self.features(self.fc(x))

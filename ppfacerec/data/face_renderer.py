@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppfacerec.data.face_canvas import SIZE, ZOOM, Canvas, ellipse, round_off
 from ppfacerec.data.face_head import Head
 from ppfacerec.data.face_parameters import Conditions, Identity
-from ppfacerec.data.opencv import import_cv2
+from ppfacerec.data.face_photo import developed, lit
 
-SIZE = 112  # pixels of a side
-ZOOM = 2  # drawn at twice the size, then shrunk
 GREY = np.array([205, 205, 208], np.float32)
 BLACK = np.zeros(3, np.float32)
 
@@ -25,67 +24,6 @@ def render(identity: Identity, conditions: Conditions) -> np.ndarray:
         uint8 array [112, 112, 3], RGB.
     """
     return Painter(identity, conditions).picture()
-
-
-def round_off(points: np.ndarray, rounds: int = 2) -> np.ndarray:
-    """Chaikin's corner cutting of a closed polygon (N, D)."""
-    for _ in range(rounds):
-        after = np.roll(points, -1, axis=0)
-        points = np.stack([0.75 * points + 0.25 * after, 0.25 * points + 0.75 * after], axis=1).reshape(
-            -1, points.shape[1]
-        )
-    return points
-
-
-def ellipse(x: float, y: float, a: float, b: float) -> np.ndarray:
-    """Polygon (20, 2) of an ellipse with half axes a and b."""
-    t = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    return np.stack([x + a * np.cos(t), y + b * np.sin(t)], axis=1)
-
-
-class Canvas:
-    """An RGB picture, `ZOOM` times the final size, and a brush. Coordinates are pixels of the final picture."""
-
-    def __init__(self) -> None:
-        self.cv2 = import_cv2()
-        self.image = np.empty((SIZE * ZOOM, SIZE * ZOOM, 3), np.uint8)
-        self.clip: np.ndarray | None = None  # painting is limited to this mask, float32 0 .. 1
-
-    def mask(self, *polygons: np.ndarray) -> np.ndarray:
-        """Where the polygons are: float32 (SIZE * ZOOM, SIZE * ZOOM), 0 .. 1."""
-        mask = np.zeros(self.image.shape[:2], np.uint8)
-        for polygon in polygons:
-            self.cv2.fillPoly(mask, [np.round(polygon * (ZOOM * 16)).astype(np.int32)], 255, self.cv2.LINE_AA, 4)
-        return mask.astype(np.float32) / 255
-
-    def paint(
-        self, polygon: np.ndarray, colour: np.ndarray, alpha: float = 1.0, soft: float = 0.0, line: float = 0.0
-    ) -> None:
-        """Fill a polygon (N, 2), or stroke it as an open line of width `line`; `soft` blurs the edge (pixels)."""
-        cv2, pad = self.cv2, int(ZOOM * (3 * soft + line)) + 3
-        polygon = polygon * ZOOM
-        if alpha == 1.0 and not soft and not line and self.clip is None:  # the large areas: no need to blend
-            cv2.fillPoly(self.image, [np.round(polygon * 16).astype(np.int32)], colour.tolist(), cv2.LINE_AA, 4)
-            return
-        low = np.maximum(np.floor(polygon.min(0)).astype(int) - pad, 0)
-        high = np.minimum(np.ceil(polygon.max(0)).astype(int) + pad, SIZE * ZOOM)
-        if (low >= high).any():
-            return  # outside the crop
-        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        corners = [np.round((polygon - low) * 16).astype(np.int32)]
-        if line:
-            cv2.polylines(mask, corners, False, 255, max(1, round(line * ZOOM)), cv2.LINE_AA, 4)
-        else:
-            cv2.fillPoly(mask, corners, 255, cv2.LINE_AA, 4)
-        if soft:
-            box = (int(2 * soft * ZOOM) | 1,) * 2
-            mask = cv2.blur(cv2.blur(mask, box), box)
-        where = slice(low[1], high[1]), slice(low[0], high[0])
-        weight = mask * np.float32(alpha / 255)
-        if self.clip is not None:
-            weight *= self.clip[where]
-        below = self.image[where].astype(np.float32)
-        self.image[where] = below + (colour - below) * weight[..., None]
 
 
 class Painter(Canvas):
@@ -112,9 +50,9 @@ class Painter(Canvas):
         self.clip = None
         self._fringe()
         self._glasses()
-        self._light()
+        self.image = lit(self.image, self.now, self.box, self.person, self.strands, self.rng)
         self._occlusion()
-        return self._develop()
+        return developed(self.image, self.now, self.face.skin, self.rng)
 
     def _background(self) -> None:
         ramp = np.linspace(0, 1, SIZE * ZOOM, dtype=np.float32)
@@ -339,22 +277,6 @@ class Painter(Canvas):
             line=1.4,
         )
 
-    def _light(self) -> None:
-        """Lambert's law on an ellipsoid where the head is, and hair and skin grain."""
-        low, high = self.box.min(0) * ZOOM, self.box.max(0) * ZOOM
-        centre, radius = (low + high) / 2, (high - low) * 0.56
-        nx = ((np.arange(SIZE * ZOOM) - centre[0]) / radius[0]).astype(np.float32)[None, :]
-        ny = ((np.arange(SIZE * ZOOM) - centre[1]) / radius[1]).astype(np.float32)[:, None]
-        nz = np.sqrt(np.maximum(0.04, 1 - nx**2 - ny**2))
-        lx, ly, lz = (np.float32(v) for v in self.now.light)
-        diffuse = np.maximum(0, nx * lx + ny * ly + nz * lz)
-        shade = self.now.ambient + (1.12 - self.now.ambient) * diffuse
-        grain = self.rng.normal(0, 1, (SIZE // 4, SIZE)).astype(np.float32)  # tall grains: strands of hair
-        grain = self.cv2.resize(grain, (SIZE * ZOOM, SIZE * ZOOM), interpolation=self.cv2.INTER_LINEAR)
-        shade *= 1 + grain * (0.015 + 0.06 * self.strands)
-        shade = 1 + self.person * (shade - 1)
-        self.image = self.cv2.multiply(self.image, self.cv2.merge([shade] * 3), dtype=self.cv2.CV_8U)
-
     def _occlusion(self) -> None:
         colour = self.rng.uniform(20, 235, 3).astype(np.float32)
         if self.now.occlusion == "cap":
@@ -375,16 +297,3 @@ class Painter(Canvas):
             for finger in range(4):
                 middle = knuckle + finger * 5.5 * across
                 self.paint(np.stack([middle - 12 * along, middle + 12 * along]), self.face.skin * 0.85, line=5)
-
-    def _develop(self) -> np.ndarray:
-        """Shrink, blur, expose, tint and add noise."""
-        cv2, now = self.cv2, self.now
-        image = cv2.resize(self.image, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
-        if now.blur > 0.25:
-            image = cv2.GaussianBlur(image, (0, 0), now.blur)
-        exposure = (150 / self.face.skin.mean()) ** 0.45  # cameras expose for the face
-        image = ((image - 120) * now.contrast + 120) * now.tint * np.float32(exposure)
-        if now.grey:
-            image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-        image = image + self.rng.normal(0, 1, image.shape).astype(np.float32) * now.noise
-        return image.clip(0, 255).astype(np.uint8)
