@@ -21,7 +21,6 @@ from ppfacerec.data.transforms import Pipeline
 from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
-from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
 from ppfacerec.engine.resume import Resumable, find_checkpoint, resume
 from ppfacerec.engine.run_facts import RunFacts
@@ -83,10 +82,7 @@ class Engine:
         precision.decorate(recognizer.backbone, optimizer)
         ema = EMA(recognizer, self.config.EMA.decay) if self.config.EMA else None
         progress, facts = Progress(), RunFacts.of_run(self.config, recognizer, loader)
-        if checkpoint and is_paddleclas(checkpoint):
-            steps = -(-len(loader) // glob.update_freq)
-            progress = resume_paddleclas(checkpoint, recognizer, optimizer, steps, ema, sparse)
-        elif checkpoint:
+        if checkpoint:
             resumable = Resumable(recognizer, optimizer, precision, ema, sparse)
             progress, facts = resume(checkpoint, resumable, facts)
         plan = TrainingPlan(

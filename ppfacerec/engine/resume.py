@@ -21,6 +21,7 @@ from ppfacerec.engine.checkpoint_files import (
 )
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import set_optimizer_state
+from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.engine.run_facts import RunFacts, check_same_training, say_changes
 from ppfacerec.engine.run_lock import lock_if_free
 from ppfacerec.engine.weights import match_weights, read_weights, set_weights
@@ -67,6 +68,8 @@ def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
             )  # fmt: skip
         return None
     prefix = plain_prefix(checkpoints)
+    if is_paddleclas(prefix):
+        return prefix
     with lock_if_free(prefix.parent) as locked:
         if locked or prefix.parent.resolve() == output_dir.resolve():  # else a run there is perhaps just saving
             finish_interrupted_save(prefix)
@@ -129,6 +132,9 @@ def resume(prefix: Path, parts: Resumable, facts: RunFacts) -> tuple[Progress, R
     Raises:
         ValueError: the checkpoint is of another training than `facts` tell; the message names every key that differs.
     """
+    if is_paddleclas(prefix):
+        steps = facts.pace.steps
+        return resume_paddleclas(prefix, parts.recognizer, parts.optimizer, steps, parts.ema, parts.sparse), facts
     optimizer_state, states = read_states(prefix)
     saved = RunFacts.of_states(states)
     if saved:
