@@ -12,7 +12,7 @@ from typing import Any
 
 MANIFEST = ".manifest.json"
 _SUFFIX = re.compile(r"(\.\w+){1,2}")
-_LARGEST = 1 << 24  # bytes; one of a thousand processes has 0.2 MB
+_LARGEST = 1 << 21  # bytes; one of a thousand processes has 0.2 MB
 
 
 @dataclass(frozen=True)
