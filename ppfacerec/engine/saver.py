@@ -114,6 +114,12 @@ class Saver:
             self.finish()
         return stop
 
+    def before_evaluation(self) -> None:
+        """Save `latest`, as an evaluation may take longer than whoever wants to stop this run is willing to wait."""
+        self.save("latest")
+        if self._running is not None and self._running.snapshot.is_spread:
+            self.finish()  # only with all processes can it be completed, and these are about to be busy
+
     def after_epoch(self, epoch: int, is_last: bool) -> None:
         """Save `latest`, and `epoch_N` where it is its turn."""
         self.save("latest", *([f"epoch_{epoch}"] if epoch % self.plan.save_interval == 0 or is_last else []))

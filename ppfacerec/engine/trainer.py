@@ -126,7 +126,7 @@ class Trainer:
                 self._train_epoch(epoch)
                 last = epoch == self.plan.epochs
                 if self.evaluator and (epoch % self.plan.eval_interval == 0 or last):
-                    self.saver.save("latest")  # an evaluation may take longer than one who wants to stop us waits
+                    self.saver.before_evaluation()
                     evaluations[epoch] = self._evaluate(epoch)
                 self.progress.epoch, self.progress.iteration = epoch + 1, 0
                 self.saver.after_epoch(epoch, last)
