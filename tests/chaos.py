@@ -294,7 +294,7 @@ def disk_full(world: World, reference: Path, count: int, rng: random.Random) -> 
             return counts
         for number in range(count):
             output, ballast = disk / f"run_{number}", disk / "ballast"
-            ballast.write_bytes(bytes(rng.randrange(6 << 20, 11 << 20)))
+            ballast.write_bytes(bytes(rng.randrange(8 << 20, 11 << 20)))
             status, said = world.run(output)
             check(status == 1, f"full disk: status {status}, {said[-2000:]}")
             check("cannot be saved: it needs" in said, said[-2000:])
