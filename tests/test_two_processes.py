@@ -25,10 +25,20 @@ def train(num_processes: int, config: Path, output: Path, *overrides: str, **opt
     )  # fmt: skip
 
 
+def visualdl_steps(folder: Path) -> dict[tuple[str, str], list[int]]:
+    from visualdl import LogReader
+
+    (path,) = folder.iterdir()
+    reader = LogReader(file_path=str(path))
+    tags = [(kind, tag) for kind, found in reader.get_tags().items() for tag in found]
+    return {(kind, tag): [record.id for record in reader.get_data(kind, tag)] for kind, tag in tags}
+
+
 def test_two_processes_train_and_evaluate_as_one(tiny_net_config, tmp_path):
     """Without batch statistics and dropout, two processes of batch 2 take the very steps of one of batch 4."""
     config = tiny_net_config(**{"Arch.Backbone": {"name": "PlainNet"}})
     shared = ["Global.epochs=3", "DataLoader.Eval.sampler.batch_size=7", "Optimizer.name=Momentum"]
+    shared.append("Global.use_visualdl=True")
     train(1, config, tmp_path / "one", *shared)
     train(2, config, tmp_path / "two", *shared, "DataLoader.Train.sampler.batch_size=2")
     one, two = (read_weights(tmp_path / name / "latest") for name in ("one", "two"))
@@ -37,6 +47,8 @@ def test_two_processes_train_and_evaluate_as_one(tiny_net_config, tmp_path):
     for name in ("one", "two"):
         with open(tmp_path / name / "train.csv", newline="") as file:
             assert len(list(csv.DictReader(file))) == 15
+    one, two = (visualdl_steps(tmp_path / name / "vdl") for name in ("one", "two"))
+    assert one == two  # by rank 0 alone
 
 
 def test_two_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):

@@ -109,6 +109,7 @@ def test_visualdl_changes_no_weight(tiny_net_config, tmp_path):
     assert gradients == ["gradients/head.active_rows"]  # what sparse_update trains
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_records_of_an_uninterrupted_one(tiny_net_config, tmp_path, monkeypatch):
     common = [VISUALDL, "Global.epochs=3", "DataLoader.Eval.dataset.val_targets=[lfw]"]
     train(tiny_net_config(), *common, f"Global.output_dir={tmp_path}/whole")
