@@ -27,8 +27,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz_formats import FORMATS, Files
+from fuzz_formats import FORMATS
 from fuzz_guard import ALLOWED_ERRORS, Guard, Violation, import_what_python_imports_late, limit_memory, outcome
+from fuzz_mutations import Files
 
 HERE = Path(__file__).parent
 _INCOMPLETE = ("YAML config",)  # its sample has something to complain about: no data is there

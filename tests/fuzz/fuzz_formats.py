@@ -9,22 +9,29 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import pickle
-import struct
-import sys
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-from fuzz_mutations import BYTES, PICKLE, TEXT, TREE, Change, archive_of, several
-
-sys.path.append(str(Path(__file__).parents[1] / "weights_io"))
+from fuzz_mutations import BYTES, PICKLE, TEXT, TREE, Change, Files, archive_of, several
+from fuzz_weights import (
+    bins_samples,
+    checkpoint_samples,
+    pdparams_samples,
+    pickles_samples,
+    read_bin,
+    read_checkpoint,
+    read_pickle,
+    read_weights,
+    safetensors_header,
+    safetensors_samples,
+    torch_samples,
+    with_checksums,
+)
 
 MIB = 1 << 20
-Files = dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -44,169 +51,6 @@ class Format:
     changes: Mapping[str, Change]
     finish: Optional[Callable[[Files], Files]] = None
     memory: int = 4 * MIB
-
-
-def _rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-# Weights ------------------------------------------------------------------------------------------------------------
-
-
-def _state() -> dict[str, np.ndarray]:
-    values = _rng().normal(size=(4, 3)).astype(np.float32)
-    return {
-        "backbone.conv.weight": values.reshape(4, 3, 1, 1),
-        "backbone.bn._mean": values[:, 0].copy(),
-        "backbone.half": values.astype(np.float16),
-        "backbone.bfloat16": np.arange(6, dtype=np.uint16).reshape(2, 3),
-        "backbone.fc.weight": np.asfortranarray(values),
-        "head.weight": values,
-    }
-
-
-def _pdparams() -> list[Files]:
-    named = {**_state(), "StructuredToParameterName@@": {"backbone.conv.weight": "conv2d_0.w_0"}}
-    return [{"w.pdparams": pickle.dumps(named, protocol)} for protocol in (2, 4)]
-
-
-def _read_weights(suffix: str) -> Callable[[Path], Any]:
-    def read(folder: Path) -> Any:
-        from ppfacerec.weights_io.read import read_any
-
-        weights = read_any(folder / f"w{suffix}")
-        return {name: float(np.sum(array, dtype=np.float64)) for name, array in weights.state_dict().items()}
-
-    return read
-
-
-def _torch(legacy: bool) -> Callable[[], list[Files]]:
-    def samples() -> list[Files]:
-        import tempfile
-
-        from torch_writer import Call, Instance, Named, TorchWriter
-
-        found = []
-        for nested in (False, True):
-            writer = TorchWriter()
-            tree: Any = OrderedDict((name.partition(".")[2], writer.tensor(a)) for name, a in _state().items())
-            tree["b"] = writer.tensor(np.ones(4, np.float32), bfloat16=True)
-            if nested:
-                callback = Instance(Named("pytorch_lightning.callbacks", "X"), {"best": 1})
-                parameter = Call(Named("torch._utils", "_rebuild_parameter"), writer.tensor(np.ones(3)), True, {})
-                fc = {"weight": writer.tensor(_state()["head.weight"])}
-                tree["p"] = parameter
-                tree = {"epoch": 3, "state_dict": tree, "callbacks": {"x": callback}, "state_dict_softmax_fc": fc}
-            with tempfile.TemporaryDirectory() as folder:
-                path = (writer.write_legacy if legacy else writer.write)(Path(folder) / "w.pth", tree)
-                found.append({"w.pth": path.read_bytes()})
-        return found
-
-    return samples
-
-
-def _safetensors() -> list[Files]:
-    import tempfile
-
-    from ppfacerec.weights_io.safetensors_file import write_safetensors
-
-    with tempfile.TemporaryDirectory() as folder:
-        arrays = {name: np.ascontiguousarray(a) for name, a in _state().items() if a.dtype != np.uint16}
-        write_safetensors(Path(folder) / "w.safetensors", arrays, {"made": "by hand"})
-        content = (Path(folder) / "w.safetensors").read_bytes()
-    return [{"w.safetensors": content}]
-
-
-def _safetensors_header(rng: Any, data: bytes) -> bytes:
-    """Change the JSON header, and tell its new length."""
-    if len(data) < 8:
-        return data
-    length = struct.unpack("<Q", data[:8])[0]
-    header = several(TREE)(rng, data[8 : 8 + length])
-    return struct.pack("<Q", len(header)) + header + data[8 + length :]
-
-
-# Checkpoints --------------------------------------------------------------------------------------------------------
-
-
-def _checkpoint() -> list[Files]:
-    optimizers = {"backbone.conv.weight": {"moment1_0": np.ones((4, 3), np.float32), "beta1_pow_acc_0": np.ones(1)}}
-    states = {
-        "progress": {"epoch": 1, "iteration": 2, "global_step": 2, "best_accuracy": 0.5, "best_epoch": 1},
-        "schedule": {"last_epoch": 2, "last_lr": 1e-3},
-        "ema": {"backbone.conv.weight": np.ones((4, 3), np.float32)},
-    }
-    shards = {f".head_{r}_of_2.pdhead": {"weight": np.ones((2, 3), np.float32)} for r in range(2)}
-    files = {
-        "latest.pdparams": pickle.dumps(_state(), 4),
-        "latest.pdopt": pickle.dumps(optimizers, 4),
-        "latest.pdstates": pickle.dumps(states, 4),
-        **{f"latest{suffix}": pickle.dumps(shard, 4) for suffix, shard in shards.items()},
-    }
-    manifest: dict[str, Any] = {name[len("latest") :]: {"size": 0, "sha256": ""} for name in files}
-    for rank, suffix in enumerate(shards):
-        manifest[suffix] |= {"rows": [2 * rank, 2 * rank + 2], "columns": 3}
-    return [_with_checksums({**files, "latest.manifest.json": json.dumps(manifest, indent=2).encode()})]
-
-
-def _with_checksums(files: Files) -> Files:
-    """The manifest for the files as they are: who makes a hostile file makes its checksum too."""
-    import hashlib
-
-    try:
-        manifest = json.loads(files["latest.manifest.json"])
-        for suffix, entry in manifest.items():
-            content = files.get(f"latest{suffix}")
-            if content is not None:
-                entry |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    except (ValueError, TypeError, AttributeError, RecursionError):  # the manifest is what was spoilt
-        return files
-    return {**files, "latest.manifest.json": json.dumps(manifest, indent=2).encode()}
-
-
-def _read_checkpoint(folder: Path) -> Any:
-    from ppfacerec.engine.checkpoint import load_states
-    from ppfacerec.engine.weights import read_weights
-
-    load_states(folder / "latest")
-    state = read_weights(folder / "latest.pdparams")
-    head = state["head.weight"]
-    return head.rows(0, head.shape[1]) if hasattr(head, "rows") else head
-
-
-# Pickles ------------------------------------------------------------------------------------------------------------
-
-
-def _bins() -> list[Files]:
-    jpegs = [b"\xff\xd8\xff" + bytes([k]) * 20 + b"\xff\xd9" for k in range(4)]
-    arrays = [np.frombuffer(image, np.uint8) for image in jpegs]
-    python2 = b"\x80\x02]q\x01(" + b"".join(b"U" + bytes([len(j)]) + j for j in jpegs) + b"e]q\x02(\x88\x89e\x86."
-    contents = [pickle.dumps((jpegs, [True, False]), 4), pickle.dumps((arrays, [True, False]), 3), python2]
-    return [{"pairs.bin": content} for content in contents]
-
-
-def _read_bin(folder: Path) -> Any:
-    from ppfacerec.data.pair_bin import read_bin
-
-    pairs = read_bin(folder / "pairs.bin")
-    return [(pairs.where(i), len(pairs.read(i))) for i in range(pairs.num_images)]
-
-
-def _pickles() -> list[Files]:
-    shared = np.arange(6.0).reshape(2, 3)
-    value = {
-        "a": [1, 2.5, None, True, "e\u0301"],
-        "b": (shared, {"again": shared}),
-        7: np.float32(1),
-        "d": OrderedDict(x=1),
-    }
-    return [{"x.pkl": pickle.dumps(value, protocol)} for protocol in range(6)]
-
-
-def _read_pickle(folder: Path) -> Any:
-    from ppfacerec import safe_pickle
-
-    return safe_pickle.load(folder / "x.pkl")
 
 
 # Training data ------------------------------------------------------------------------------------------------------
@@ -388,7 +232,7 @@ def _npz(**arrays: Any) -> bytes:
 
 
 def _embeddings() -> list[Files]:
-    rows = _rng().normal(size=(40, 4)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     names = np.array([f"person {k}" for k in range(40)])
     return [{"e.npz": _npz(embeddings=rows, is_same=np.arange(20) % 2 == 0, identities=names)}]
 
@@ -400,7 +244,7 @@ def _read_embeddings(folder: Path) -> Any:
 
 
 def _indexes() -> list[Files]:
-    rows = _rng().normal(size=(6, 4)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     names = np.array(["anna", "anna", "bo", "bo", "cy", "cy"])
     parts = {"names": names, "files": names, "probe": rows[0], "nearest_others": rows[:, 0]}
@@ -417,20 +261,24 @@ def _read_index(folder: Path) -> Any:
 _ANY, _PICKLED, _TEXT, _TREE = several(BYTES), several(PICKLE), several(TEXT), several(TREE)
 
 FORMATS = {
-    ".pdparams": Format(_pdparams, _read_weights(".pdparams"), {"w.pdparams": _PICKLED}),
-    ".pth zip": Format(_torch(False), _read_weights(".pth"), {"w.pth": archive_of(PICKLE)}),
-    ".pth legacy": Format(_torch(True), _read_weights(".pth"), {"w.pth": _PICKLED}),
+    ".pdparams": Format(pdparams_samples, read_weights(".pdparams"), {"w.pdparams": _PICKLED}),
+    ".pth zip": Format(torch_samples(False), read_weights(".pth"), {"w.pth": archive_of(PICKLE)}),
+    ".pth legacy": Format(torch_samples(True), read_weights(".pth"), {"w.pth": _PICKLED}),
     ".safetensors": Format(
-        _safetensors,
-        _read_weights(".safetensors"),
-        {"w.safetensors": lambda rng, data: (_ANY if rng.random() < 0.3 else _safetensors_header)(rng, data)},
+        safetensors_samples,
+        read_weights(".safetensors"),
+        {"w.safetensors": lambda rng, data: (_ANY if rng.random() < 0.3 else safetensors_header)(rng, data)},
     ),
-    ".pdopt": Format(_checkpoint, _read_checkpoint, {"latest.pdopt": _PICKLED}, _with_checksums, memory=32 * MIB),
-    ".pdstates": Format(_checkpoint, _read_checkpoint, {"latest.pdstates": _PICKLED}, _with_checksums, memory=32 * MIB),
-    ".pdhead": Format(_checkpoint, _read_checkpoint, {"latest.head_*": _PICKLED}, _with_checksums, memory=32 * MIB),
-    "manifest.json": Format(_checkpoint, _read_checkpoint, {"latest.manifest.json": _TREE}, memory=32 * MIB),
-    ".bin": Format(_bins, _read_bin, {"pairs.bin": _PICKLED}),
-    ".pkl": Format(_pickles, _read_pickle, {"x.pkl": _PICKLED}),
+    ".pdopt": Format(checkpoint_samples, read_checkpoint, {"latest.pdopt": _PICKLED}, with_checksums, memory=32 * MIB),
+    ".pdstates": Format(
+        checkpoint_samples, read_checkpoint, {"latest.pdstates": _PICKLED}, with_checksums, memory=32 * MIB
+    ),
+    ".pdhead": Format(
+        checkpoint_samples, read_checkpoint, {"latest.head_*": _PICKLED}, with_checksums, memory=32 * MIB
+    ),
+    "manifest.json": Format(checkpoint_samples, read_checkpoint, {"latest.manifest.json": _TREE}, memory=32 * MIB),
+    ".bin": Format(bins_samples, read_bin, {"pairs.bin": _PICKLED}),
+    ".pkl": Format(pickles_samples, read_pickle, {"x.pkl": _PICKLED}),
     ".rec": Format(_records, _read_records, {"train.rec": _ANY}),
     ".idx": Format(_records, _read_records, {"train.idx": _TEXT}),
     "label.txt": Format(_label_files, _read_label_file, {"label.txt": _TEXT}),

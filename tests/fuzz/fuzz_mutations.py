@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 Change = Callable[[Random, bytes], bytes]
+Files = dict[str, bytes]  # by name
 
 NUMBERS = [0, 1, 2, 4, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1]
 TEXT_NUMBERS = [
