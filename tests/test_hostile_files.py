@@ -6,6 +6,7 @@ tests/test_safe_pickle.py and tests/weights_io/test_torch_file.py have more of p
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -51,8 +52,6 @@ class Payload:
 
 def checkpoint(folder: Path, **contents: bytes) -> Path:
     """A checkpoint whose checksums are right: who makes a hostile one makes them too."""
-    import hashlib
-
     manifest = {}
     for suffix in ("pdparams", "pdopt", "pdstates"):
         content = contents.get(suffix, pickle.dumps({"w": GOOD}, 4))
@@ -261,6 +260,20 @@ def test_a_manifest_names_files_of_its_own_checkpoint(tmp_path, suffix):
     manifest = {**json.loads((tmp_path / "latest.manifest.json").read_text()), suffix: {"size": 1, "sha256": "0" * 64}}
     (tmp_path / "latest.manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError):
+        load_states(prefix)
+
+
+@pytest.mark.parametrize("lie", [{"saved_at": "now"}, {"progress": []}, {"progress": {"global_step": "x"}}, {"run": 1}])
+def test_a_manifest_that_cannot_be_compared_is_damaged(tmp_path, lie):
+    """Its checksum is right: who writes a lie writes its checksum too."""
+    prefix = checkpoint(tmp_path)
+    path = tmp_path / "latest.manifest.json"
+    content = {"saved_at": 1.0, "run": "a", "progress": {}, "files": json.loads(path.read_text()), **lie}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**content, "checksum": digest}))
+    with pytest.raises(
+        ValueError, match=r"latest is damaged: .*latest\.manifest\.json (does not say when|is no manifest)"
+    ):
         load_states(prefix)
 
 

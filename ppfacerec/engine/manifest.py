@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = ".manifest.json"
-_SUFFIX = re.compile(r"(\.\w+){1,2}")
+_SUFFIX = re.compile(r"(\.\w{1,60}){1,2}")  # a longer one would be no name of a file
 _LARGEST = 1 << 21  # bytes; one of a thousand processes has 0.2 MB
 
 
@@ -53,9 +53,16 @@ class Manifest:
             manifest = cls(**{**content, "files": _checked(content["files"])})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"Checkpoint {prefix} is damaged: {path} is no manifest ({error}).") from error
+        if not manifest._is_comparable():
+            raise ValueError(f"Checkpoint {prefix} is damaged: {path} does not say when it was saved.")
         if checksum != _checksum(content):
             raise ValueError(f"Checkpoint {prefix} is damaged: {path} is not the file that was saved.")
         return manifest
+
+    def _is_comparable(self) -> bool:
+        """What others are compared by is of the right kinds; the checksum is no proof of that."""
+        step = self.progress.get("global_step", 0) if isinstance(self.progress, Mapping) else None
+        return type(self.saved_at) in (int, float) and type(step) is int and isinstance(self.run, str)
 
     def age_key(self) -> tuple[float, int]:
         """Larger for what was saved later."""

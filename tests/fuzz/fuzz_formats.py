@@ -29,6 +29,7 @@ from fuzz_weights import (
     safetensors_samples,
     torch_samples,
     with_checksums,
+    with_own_checksum,
 )
 
 MIB = 1 << 20
@@ -276,7 +277,9 @@ FORMATS = {
     ".pdhead": Format(
         checkpoint_samples, read_checkpoint, {"latest.head_*": _PICKLED}, with_checksums, memory=32 * MIB
     ),
-    "manifest.json": Format(checkpoint_samples, read_checkpoint, {"latest.manifest.json": _TREE}, memory=32 * MIB),
+    "manifest.json": Format(
+        checkpoint_samples, read_checkpoint, {"latest.manifest.json": _TREE}, with_own_checksum, memory=32 * MIB
+    ),
     ".bin": Format(bins_samples, read_bin, {"pairs.bin": _PICKLED}),
     ".pkl": Format(pickles_samples, read_pickle, {"x.pkl": _PICKLED}),
     ".rec": Format(_records, _read_records, {"train.rec": _ANY}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import pickle
 import struct
@@ -18,6 +20,8 @@ sys.path.append(str(Path(__file__).parents[1] / "weights_io"))
 
 
 # Weights ------------------------------------------------------------------------------------------------------------
+
+MANIFEST = "latest.manifest.json"
 
 
 def _state() -> dict[str, np.ndarray]:
@@ -113,28 +117,44 @@ def checkpoint_samples() -> list[Files]:
     manifest: dict[str, Any] = {name[len("latest") :]: {"size": 0, "sha256": ""} for name in files}
     for rank, suffix in enumerate(shards):
         manifest[suffix] |= {"rows": [2 * rank, 2 * rank + 2], "columns": 3}
-    return [with_checksums({**files, "latest.manifest.json": json.dumps(manifest, indent=2).encode()})]
+    progress = {"epoch": 1, "global_step": 2}
+    whole = {"saved_at": 1.5, "run": "abc", "progress": progress, "files": manifest, "checksum": ""}
+    # As it was before it had more than the files, and as it is now.
+    manifests = [json.dumps(content, indent=2).encode() for content in (manifest, whole)]
+    return [with_checksums({**files, MANIFEST: content}) for content in manifests]
 
 
 def with_checksums(files: Files) -> Files:
     """The manifest for the files as they are: who makes a hostile file makes its checksum too."""
-    import hashlib
-
     try:
-        manifest = json.loads(files["latest.manifest.json"])
-        for suffix, entry in manifest.items():
+        manifest = json.loads(files[MANIFEST])
+        for suffix, entry in manifest.get("files", manifest).items():
             content = files.get(f"latest{suffix}")
             if content is not None:
                 entry |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     except (ValueError, TypeError, AttributeError, RecursionError):  # the manifest is what was spoilt
         return files
-    return {**files, "latest.manifest.json": json.dumps(manifest, indent=2).encode()}
+    return with_own_checksum({**files, MANIFEST: json.dumps(manifest, indent=2).encode()})
+
+
+def with_own_checksum(files: Files) -> Files:
+    """The manifest's checksum of itself, as the manifest is."""
+    try:
+        manifest = json.loads(files[MANIFEST])
+        manifest.pop("checksum")
+        checksum = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        return {**files, MANIFEST: json.dumps({**manifest, "checksum": checksum}, indent=2).encode()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # an older one, or no manifest any more
+        return files
 
 
 def read_checkpoint(folder: Path) -> Any:
     from ppfacerec.engine.checkpoint import load_states
+    from ppfacerec.engine.resume import newest_complete
     from ppfacerec.engine.weights import read_weights
 
+    with contextlib.suppress(ValueError):  # each of the three ways to open one
+        newest_complete(folder)
     load_states(folder / "latest")
     state = read_weights(folder / "latest.pdparams")
     head = state["head.weight"]
