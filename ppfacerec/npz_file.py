@@ -22,6 +22,7 @@ from ppfacerec.safe_pickle.reader import open_file
 _KINDS = "biufcUS"  # numbers, booleans, texts
 _FREE = 64 << 20  # bytes that a compressed file may unfold to whatever its own size, and times its size beyond that
 _FACTOR = 20
+_LAST_CODE = 0x10FFFF  # of Unicode
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; LZMA takes gigabytes for its dictionary if told so
 # What NumPy and zipfile raise for damaged files; SyntaxError and TokenError are the header's, a Python literal.
 _DAMAGED = (
@@ -78,5 +79,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         data = member.read()
     if len(data) != expected:
         raise ValueError(f"'{name}' is cut off")
+    if dtype.kind == "U" and (np.frombuffer(data, np.dtype("u4").newbyteorder(dtype.byteorder)) > _LAST_CODE).any():
+        raise ValueError(f"'{name}' has characters that there are not")  # Python raises a SystemError for them
     flat = np.frombuffer(data, dtype) if expected else np.empty(math.prod(shape), dtype)
     return flat.reshape(shape, order="F" if is_fortran else "C")

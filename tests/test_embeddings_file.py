@@ -165,6 +165,16 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path, content,
         read_embeddings(str(tmp_path / "x.npz"))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_texts_with_characters_that_there_are_not_are_refused(tmp_path, order):
+    names = np.array(["a\u738b\U0010ffff"] * 80, f"{order}U3")
+    assert read_embeddings(saved(tmp_path, embeddings=GOOD, is_same=SAME, identities=names)).identities[0] == names[0]
+    codes = np.full(80 * 3, 0x110000, f"{order}u4")
+    path = saved(tmp_path, embeddings=GOOD, is_same=SAME, identities=codes.view(f"{order}U3"))
+    with pytest.raises(ValueError, match="'identities' has characters that there are not"):
+        read_embeddings(path)
+
+
 def test_an_archive_that_unfolds_to_gigabytes_is_refused(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", embeddings=np.zeros((10, 2 * 10**6), np.float32), is_same=SAME)
     with pytest.raises(ValueError, match=r"it would unfold to 80,000,\d{3} bytes, far more than its \d\d,\d{3}\)"):
