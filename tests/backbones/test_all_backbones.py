@@ -31,7 +31,7 @@ def test_registry_lists_every_backbone():
     iresnets = [f"IResNet{depth}" for depth in (18, 34, 50, 100, 200)]
     irs = [f"IR{depth}" for depth in (18, 34, 50, 101)]
     mobile = ["MobileFaceNet", "MobileFaceNetInsight", "MobileFaceNetInsightLarge"]
-    assert [n for n in BACKBONES.names() if "tiny_plugin" not in BACKBONES.get(n).__module__] == sorted(
+    assert [n for n in BACKBONES.names() if BACKBONES.get(n).__module__.startswith("ppfacerec.")] == sorted(
         ["ResNet50", *iresnets, *irs, *mobile]
     )
 
