@@ -67,6 +67,9 @@ class Comparison:
         return f"cosine {self.cosine:.3f}: {answer} ({self.threshold})"
 
 
+USUAL_FAR = 1e-3
+
+
 class FaceModel:
     """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
 
@@ -116,11 +119,13 @@ class FaceModel:
                 rows.append(self._embed(np.stack(images)))
         return good, np.concatenate(rows), bad
 
-    def compare(self, first: Image, second: Image, far: float = 1e-3, threshold: Optional[float] = None) -> Comparison:
+    def compare(
+        self, first: Image, second: Image, far: Optional[float] = None, threshold: Optional[float] = None
+    ) -> Comparison:
         """Compare two faces.
 
         Args:
-            far: the false accept rate whose threshold decides.
+            far: the false accept rate whose threshold decides; None: see `threshold`.
             threshold: a cosine of your own instead.
 
         Raises:
@@ -130,12 +135,18 @@ class FaceModel:
         left, right = self.embed([first, second])
         return Comparison(float(left @ right), chosen)
 
-    def threshold(self, far: float = 1e-3) -> Threshold:
+    def threshold(self, far: Optional[float] = None) -> Threshold:
         """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
+
+        Args:
+            far: None: 1e-3, or where no evaluated set has the pairs to tell that, the next larger one that was measured.
 
         Raises:
             ValueError: the model was not evaluated, or no set has enough pairs to tell.
         """
+        if far is None:
+            measured = {float(key) for by_far in self.info.thresholds.values() for key in by_far}
+            far = min((rate for rate in measured if rate >= USUAL_FAR), default=USUAL_FAR)
         key = f"{far:.0e}".replace("e-0", "e-")
         points = {name: by_far[key] for name, by_far in self.info.thresholds.items() if key in by_far}
         if not points:

@@ -48,7 +48,11 @@ def _images_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _threshold_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--far", type=float, default=1e-3, help="false accept rate of the threshold; 1e-3 unless told")
+    parser.add_argument(
+        "--far",
+        type=float,
+        help="false accept rate of the threshold; unless told 1e-3, or the next measured one",
+    )
     parser.add_argument("--threshold", type=float, metavar="COSINE", help="a threshold of your own instead")
 
 

@@ -116,6 +116,15 @@ def test_the_strictest_of_the_sets_decides():
     assert model.threshold() == Threshold(0.6, 1e-3, 0.5, "lfw, cfp_fp", 500)
 
 
+def test_small_sets_give_the_threshold_that_they_can_tell(model):
+    """A set of 300 different pairs knows no FAR of 1e-3; one of its own is not refused for that."""
+    thresholds = {"mine": {"1e-1": POINT, "1e-2": {**POINT, "cosine": 0.7}}}
+    model.info = dataclasses.replace(model.info, thresholds=thresholds)
+    assert (model.threshold().far, model.threshold().cosine) == (1e-2, 0.7)
+    with pytest.raises(ValueError, match="a FAR of 1e-3: known are 1e-2, 1e-1"):
+        model.threshold(1e-3)
+
+
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
