@@ -139,7 +139,7 @@ class FaceModel:
         """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
 
         Args:
-            far: None: 1e-3, or where no evaluated set has the pairs to tell that, the next larger one that was measured.
+            far: None: 1e-3, or where no evaluated set has the pairs to tell that, the next larger one measured.
 
         Raises:
             ValueError: the model was not evaluated, or no set has enough pairs to tell.
