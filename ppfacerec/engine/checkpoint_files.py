@@ -137,6 +137,13 @@ def complete_names(folder: Path) -> dict[str, Manifest]:
     return dict(sorted(_manifests(folder).items(), key=lambda item: item[1].age_key(), reverse=True))
 
 
+def foreign_names(folder: Path) -> list[str]:
+    """Weights without a manifest under names that a training writes: of somebody else, such as PaddleClas."""
+    names = [path.name[: -len(".pdparams")] for path in sorted(folder.glob("*.pdparams"))]
+    own = [name for name in names if _OWN_NAME.fullmatch(f"{name}.")]
+    return [name for name in own if not file_of(folder / name, MANIFEST).exists()]
+
+
 def broken_names(folder: Path) -> dict[str, str]:
     """The checkpoints of training in a folder whose manifest cannot be read, and why."""
     problems = {}

@@ -56,7 +56,7 @@ class LossStuck:
         means = [mean for mean, _ in self._blocks]
         half = _BLOCKS // 2
         before, now = sum(means[:half]) / half, sum(means[half:]) / half
-        if now <= self._chance or now < (1 - _LEAST_GAIN) * before:
+        if not (now > self._chance and now >= (1 - _LEAST_GAIN) * before):  # NaN where there is no cross-entropy
             return None
         return (
             f"The loss does not fall: {before:.4g}, then {now:.4g}, the means of the halves of the last "

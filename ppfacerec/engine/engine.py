@@ -99,20 +99,20 @@ class Engine:
             save_config(self.config, self.output_dir / "config.yaml")
         losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
         sets = evaluator.dataset.names if evaluator else ()
-        visuals = build_visuals(self.config, recognizer, loader, sets, progress)
+        visuals = build_visuals(self.config, recognizer, loader, sets, progress, checkpoint)
         trainer = Trainer(
             recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visuals, saver,
             sparse,
         )  # fmt: skip
         if glob.checkpoints:
             trainer.forget_later_rows()
+        trainer.on_best = lambda evaluation: self._save_trained_info("best_model", recognizer, evaluation)
         try:
             evaluations = trainer.train()
         finally:
             loader.close()
-            visuals.log.close()
-        for name, epoch in (("latest", max(evaluations, default=0)), ("best_model", progress.best_epoch)):
-            self._save_trained_info(name, recognizer, evaluations.get(epoch))
+        if evaluations or not info_path(self.output_dir / "latest.pdparams").is_file():
+            self._save_trained_info("latest", recognizer, evaluations.get(max(evaluations, default=0)))
         self._say_results(evaluations, progress)
         if evaluator and evaluations:
             self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
@@ -236,11 +236,10 @@ class Engine:
 
     def _save_trained_info(self, name: str, recognizer: FaceRecognizer, evaluation: Optional[Evaluation]) -> None:
         """Write beside weights of this training how images are prepared for them, and the measured thresholds."""
-        weights = self.output_dir / f"{name}.pdparams"
-        if distributed.rank() == 0 and weights.is_file():
+        if distributed.rank() == 0:
             info = info_of_config(self.config, recognizer.backbone.embedding_size)
             thresholds = thresholds_of(evaluation.results) if evaluation else {}
-            dataclasses.replace(info, thresholds=thresholds).save(info_path(weights))
+            dataclasses.replace(info, thresholds=thresholds).save(info_path(self.output_dir / f"{name}.pdparams"))
 
     def _save_thresholds(self, recognizer: FaceRecognizer, evaluation: Evaluation) -> None:
         """Put what was measured into the info beside the evaluated weights; the rest of an info stays."""

@@ -17,6 +17,7 @@ from ppfacerec.engine.checkpoint_files import (
     clean_up,
     complete_names,
     finish_interrupted_save,
+    foreign_names,
     plain_prefix,
 )
 from ppfacerec.engine.ema import EMA
@@ -60,11 +61,11 @@ def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
     if checkpoints == AUTO:
         return newest_complete(output_dir)
     if checkpoints is None:
-        there = complete_names(output_dir)
+        there = [*complete_names(output_dir), *foreign_names(output_dir)]
         if there:
             logger.warning(
                 "%s has checkpoints of an earlier run (the newest: %s), which this one, as it starts anew, will "
-                "overwrite. To go on from there: -o Global.checkpoints=auto", output_dir, next(iter(there)),
+                "overwrite. To go on from there: -o Global.checkpoints=auto", output_dir, there[0],
             )  # fmt: skip
         return None
     prefix = plain_prefix(checkpoints)
@@ -105,6 +106,13 @@ def newest_complete(folder: Path) -> Optional[Path]:
         raise ValueError(
             f"Global.checkpoints is auto, but {folder} has no complete checkpoint: {' '.join(problems)} To start anew, "
             "give another output_dir, or remove them."
+        )
+    foreign = foreign_names(folder)
+    if foreign:
+        raise ValueError(
+            f"Global.checkpoints is auto, but {folder} has {', '.join(foreign)} without a manifest (PaddleClas's?), "
+            f"which a training would overwrite. To go on from one: -o Global.checkpoints={folder / foreign[0]}; to "
+            "start anew, give another output_dir."
         )
     logger.info("Global.checkpoints is auto, and %s has no checkpoint: starting from the beginning.", folder)
     return None

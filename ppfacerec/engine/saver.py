@@ -80,7 +80,7 @@ class Saver:
     """
 
     def __init__(self, plan: SavePlan, savable: Savable, spare: Optional[Path] = None) -> None:
-        self.plan, self._savable, self._spare = plan, savable, spare
+        self.plan, self._savable, self._spare = plan, savable, spare and spare.resolve()
         self._is_main = distributed.rank() == 0
         self._running: Optional[_Save] = None
         self._thread = ThreadPoolExecutor(1, "saving")
@@ -214,7 +214,7 @@ class Saver:
         found = complete_names(self.plan.output_dir).items()
         own = [name for name, manifest in found if NUMBERED.fullmatch(name) and manifest.run == run]
         for name in own[self.plan.keep_last :]:
-            if self.plan.output_dir / name != self._spare:
+            if (self.plan.output_dir / name).resolve() != self._spare:
                 remove_checkpoint(self.plan.output_dir / name)
 
     def _has_failed(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,12 +102,14 @@ class Trainer:
         self.watchdog = Watchdog(plan.watchdog_minutes, plan.output_dir, self.health.record)
         if evaluator:
             evaluator.on_batch = self.watchdog.beat
+        self.on_best: Callable[[Evaluation], None] = lambda evaluation: None  # called where best_model is saved
 
     def forget_later_rows(self) -> None:
         """Drop from the tables what this run, which goes on from before it, will write again."""
         now = (self.progress.epoch, self.progress.iteration)
         self._csv.keep(lambda row: (int(row["epoch"]), int(row["iter"])) < now)
-        self._eval_csv.keep(lambda row: int(row["epoch"]) < self.progress.epoch)
+        anew = self.progress == Progress()  # then epoch 0 is evaluated again, too
+        self._eval_csv.keep(lambda row: not anew and int(row["epoch"]) < self.progress.epoch)
 
     def train(self) -> dict[int, Evaluation]:
         """Run to the last epoch; return the evaluations by epoch (0: before training).
@@ -118,7 +120,7 @@ class Trainer:
         """
         evaluations: dict[int, Evaluation] = {}
         self.health.begin(self.progress.global_step)
-        with self.watchdog, self._signals, self.saver:
+        with self.watchdog, closing(self.visuals.log), self._signals, self.saver:
             if self.evaluator and self.plan.eval_before_train and self.progress == Progress():
                 evaluations[0] = self._evaluate(0)
             while self.progress.epoch <= self.plan.epochs:
@@ -213,6 +215,7 @@ class Trainer:
             if self.progress.best_accuracy is None or accuracy > self.progress.best_accuracy:
                 self.progress.best_accuracy, self.progress.best_epoch = accuracy, epoch
                 self.saver.save("best_model")
+                self.on_best(evaluation)
         logger.info(
             "[Eval][Epoch %d/%d] average accuracy %.5f, best %.5f (epoch %d)",
             epoch, self.plan.epochs, accuracy, self.progress.best_accuracy, self.progress.best_epoch,

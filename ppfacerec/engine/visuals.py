@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import paddle
@@ -111,19 +111,24 @@ class Visuals:
 
 
 def build_visuals(
-    config: Config, recognizer: FaceRecognizer, loader: TrainLoader, sets: Sequence[str], progress: Progress
+    config: Config,
+    recognizer: FaceRecognizer,
+    loader: TrainLoader,
+    sets: Sequence[str],
+    progress: Progress,
+    checkpoint: Optional[Path],
 ) -> Visuals:
     """The visuals of a training, which say at once with what hyper-parameters it runs.
 
     Args:
         sets: names of what it is evaluated on.
         progress: where it goes on.
+        checkpoint: what it goes on from, or None.
     """
     glob, output_dir = config.Global, Path(config.Global.output_dir)
     is_on = glob.use_visualdl and distributed.rank() == 0
     # Where a checkpoint of another folder is where training starts, what is in this one is of another training.
-    start = glob.checkpoints
-    goes_on = start is not None and Path(start).resolve().parent == output_dir.resolve()
+    goes_on = checkpoint is not None and checkpoint.resolve().parent == output_dir.resolve()
     log = VisualDLLog(output_dir / "vdl" if is_on else None, _is_done(progress) if goes_on else None)
     num_steps = glob.epochs * -(-len(loader) // glob.update_freq)
     metrics = [f"eval/{name}" for name in (["average", *sets] if sets else [])]

@@ -34,6 +34,7 @@ _POLL = 5.0  # seconds between two looks
 _ASLEEP = 60.0  # a look that comes so much too late: the machine slept, or the process was stopped
 _FOR_OTHERS = 5.0  # seconds that the other processes get for their own report before a launcher ends them
 
+_WRITES = "It writes its log, tables or VisualDL's records. Likely: the disk of Global.output_dir does not answer."
 _SAVES = "It writes a checkpoint. Likely: the disk of Global.output_dir does not answer."
 # Which file the main thread is in, from the innermost call outwards -> what it waits for, and what to try.
 _WAITS = (
@@ -41,6 +42,7 @@ _WAITS = (
     ("ppfacerec/data/", "It waits for training or evaluation data. Likely: a disk or network file system that does not "
      "answer (dmesg, `ls` of the image folder), or a data set or transform that never ends. The data workers' stacks "
      "below say which; DataLoader.Train.loader.num_workers: 0 reads in this process."),
+    *((f"ppfacerec/{name}.py", _WRITES) for name in ("log", "visualdl_log", "whole_file")),
     ("ppfacerec/engine/save", _SAVES),
     ("ppfacerec/engine/checkpoint.py", _SAVES),
     ("ppfacerec/engine/", "It computes. Likely: a GPU or its driver that hangs (nvidia-smi, dmesg), a process that is "

@@ -226,6 +226,7 @@ def test_a_loss_is_stuck_only_above_chance_with_a_rate_that_could_move_it():
     assert stuck(flat * np.linspace(1, 0.95, 400)) is None  # falls slowly
     assert stuck(flat * np.linspace(1, 1.5, 400)) is not None  # rises
     assert stuck(np.linspace(3, 3.001, 400)) is not None
+    assert stuck(np.full(400, np.nan)) is None  # no cross-entropy among the losses
 
 
 def test_a_collapse_must_last_and_a_batch_norm_does_not_hide_it():

@@ -14,11 +14,13 @@ from ppfacerec.config import load_config
 from ppfacerec.engine import Engine
 from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.checkpoint_files import clean_up, complete_names
+from ppfacerec.engine.evaluator import Evaluation
 from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.resume import find_checkpoint, newest_complete
 from ppfacerec.engine.run_facts import Pace, config_changes
 from ppfacerec.engine.run_lock import only_run
 from ppfacerec.engine.trainer import Trainer
+from ppfacerec.model_info import info_path, read_info
 
 PLAIN = ["Global.eval_during_train=False", "Global.epochs=3"]  # 5 steps an epoch
 
@@ -43,6 +45,20 @@ def test_auto_with_nothing_there_starts_from_the_beginning_and_says_so(tiny_net_
     assert f"Global.checkpoints is auto, and {tmp_path}/output has no checkpoint: starting from" in log_lines.text
     train(tiny_net_config(), *PLAIN, f"Global.output_dir={tmp_path}/plain")
     assert_same_checkpoint(tmp_path / "output/latest", tmp_path / "plain/latest")
+
+
+def test_auto_does_not_write_over_checkpoints_that_are_not_ours(tiny_net_config, tmp_path, log_lines):
+    output = tmp_path / "output"
+    output.mkdir()
+    for name in ("epoch_3", "latest"):
+        (output / f"{name}.pdparams").write_bytes(b"PaddleClas's")
+    with pytest.raises(
+        ValueError, match=r"has epoch_3, latest without a manifest .* Global\.checkpoints=.*epoch_3; to"
+    ):
+        train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto")
+    assert (output / "latest.pdparams").read_bytes() == b"PaddleClas's"
+    train(tiny_net_config(), *PLAIN)  # asked for: anew
+    assert "has checkpoints of an earlier run (the newest: epoch_3)" in log_lines.text
 
 
 def test_the_newest_is_what_was_saved_last_not_what_has_the_most_steps(trained):
@@ -302,6 +318,50 @@ def test_the_tables_of_a_killed_and_resumed_run_are_the_uninterrupted_ones(tiny_
             with open(folder / name, newline="") as file:
                 tables.append([[row[column] for column in columns] for row in csv.DictReader(file)])
         assert tables[0] == tables[1]
+
+
+def test_a_run_that_starts_again_at_its_beginning_writes_epoch_0_once(tiny_net_config, tmp_path, monkeypatch):
+    config = tiny_net_config(**{"Global.eval_before_train": True, "Global.checkpoints": "auto"})
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", lambda trainer: 1 / 0)  # killed before its first checkpoint
+        with pytest.raises(ZeroDivisionError):
+            train(config)
+    train(config)
+    with open(tmp_path / "output/eval.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+
+
+def test_measured_thresholds_stay_beside_the_weights_that_they_are_of(tiny_net_config, tmp_path, monkeypatch):
+    def thresholds(name):
+        return read_info(info_path(tmp_path / f"output/{name}.pdparams")).thresholds
+
+    config = tiny_net_config(**{"Global.checkpoints": "auto", "Global.epochs": 3})
+    known = []  # evaluations in their order; the first is the best
+
+    def accuracy(evaluation):
+        known.extend([evaluation] if all(evaluation is not other for other in known) else [])
+        return 0.9 if evaluation is known[0] else 0.5
+
+    monkeypatch.setattr(Evaluation, "average_accuracy", property(accuracy))
+    update = Trainer._update
+
+    def die_in_epoch_2(trainer):
+        update(trainer)
+        if trainer.progress.global_step == 8:
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", die_in_epoch_2)
+        with pytest.raises(ZeroDivisionError):
+            train(config)
+    of_best = thresholds("best_model")  # of epoch 1
+    assert of_best
+    train(config)
+    assert thresholds("best_model") == of_best
+    of_latest = thresholds("latest")
+    assert of_latest
+    assert train(config) == {}  # a finished training, started again
+    assert (thresholds("best_model"), thresholds("latest")) == (of_best, of_latest)
 
 
 def test_a_run_stopped_before_its_evaluation_evaluates_when_it_goes_on(tiny_net_config, tmp_path):

@@ -66,7 +66,9 @@ def test_only_the_last_ones_are_kept(tiny_net_config, tmp_path):
     assert not left_over(tmp_path / "output")
 
 
-def test_what_is_resumed_from_is_never_removed_nor_what_another_training_has_saved(tiny_net_config, tmp_path):
+def test_what_is_resumed_from_is_never_removed_nor_what_another_training_has_saved(
+    tiny_net_config, tmp_path, monkeypatch
+):
     output, keep_one = tmp_path / "output", ["Global.keep_last=1", "Global.save_interval_steps=3"]
     train(tiny_net_config(), *PLAIN, "Global.epochs=5", "Global.save_interval=5")
     for suffix in (".pdparams", ".pdopt", ".pdstates"):  # one that PaddleClas has written
@@ -76,6 +78,10 @@ def test_what_is_resumed_from_is_never_removed_nor_what_another_training_has_sav
     train(tiny_net_config(), *PLAIN, "Global.epochs=4", *keep_one, f"Global.checkpoints={output}/epoch_2")
     assert names(output) == ["epoch_2", "epoch_4", "epoch_5", "latest"]
     assert len(list(output.glob("epoch_77.*"))) == 3
+    monkeypatch.chdir(tmp_path)  # the same by another spelling
+    relative = ["Global.output_dir=output", f"Global.checkpoints={output}/epoch_4"]
+    train(tiny_net_config(), *PLAIN, "Global.epochs=5", *keep_one, *relative)
+    assert "epoch_4" in names(output)
 
 
 @pytest.mark.parametrize("head", ["whole", "shards"])

@@ -122,7 +122,7 @@ def test_a_resumed_run_has_the_records_of_an_uninterrupted_one(tiny_net_config, 
     part = [*common, f"Global.output_dir={tmp_path}/part"]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_update", stop_at_8_and_10)
-        for resume in ((), (f"Global.checkpoints={tmp_path}/part/latest",)):
+        for resume in ((), ("Global.checkpoints=auto",)):
             with pytest.raises(TrainingStopped):
                 train(tiny_net_config(), *part, *resume)
     train(tiny_net_config(), *part, f"Global.checkpoints={tmp_path}/part/latest")
