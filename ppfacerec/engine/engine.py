@@ -85,6 +85,8 @@ class Engine:
         if checkpoint:
             resumable = Resumable(recognizer, optimizer, precision, ema, sparse)
             progress, facts = resume(checkpoint, resumable, facts)
+        if progress.epoch > glob.epochs:
+            logger.info("All %d epochs are trained; Global.epochs can be raised to go on.", glob.epochs)
         plan = TrainingPlan(
             self.output_dir, glob.epochs, glob.eval_interval, glob.print_batch_step, glob.update_freq, glob.seed,
             glob.eval_before_train, glob.bn_sync, glob.max_bad_steps, glob.watchdog_minutes,

@@ -331,7 +331,9 @@ def test_a_run_that_starts_again_at_its_beginning_writes_epoch_0_once(tiny_net_c
         assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2"]
 
 
-def test_measured_thresholds_stay_beside_the_weights_that_they_are_of(tiny_net_config, tmp_path, monkeypatch):
+def test_measured_thresholds_stay_beside_the_weights_that_they_are_of(
+    tiny_net_config, tmp_path, monkeypatch, log_lines
+):
     def thresholds(name):
         return read_info(info_path(tmp_path / f"output/{name}.pdparams")).thresholds
 
@@ -361,6 +363,7 @@ def test_measured_thresholds_stay_beside_the_weights_that_they_are_of(tiny_net_c
     of_latest = thresholds("latest")
     assert of_latest
     assert train(config) == {}  # a finished training, started again
+    assert "All 3 epochs are trained; Global.epochs can be raised to go on." in log_lines.text
     assert (thresholds("best_model"), thresholds("latest")) == (of_best, of_latest)
 
 
