@@ -12,26 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import paddle
-
 from ppfacerec import distributed, safe_pickle
 from ppfacerec.engine.checkpoint_files import (
     commit,
     discard_new,
     file_of,
-    finish_interrupted_save,
     plain_prefix,
     sha256,
     write_new,
     write_new_manifest,
 )
 from ppfacerec.engine.disk_space import check_room, write_error
-from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.head_shards import ShardReader, shard_files
 from ppfacerec.engine.manifest import Manifest
-from ppfacerec.engine.snapshot import HeadFiles, Snapshot, take_snapshot
-from ppfacerec.optim.sparse_update import SparseUpdate
-from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
+from ppfacerec.engine.snapshot import Snapshot
+from ppfacerec.recognizer import HEAD_WEIGHT
 
 
 @dataclass
@@ -87,33 +82,6 @@ def gather_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of all processes' files, on every process."""
     parts = distributed.gather_texts(json.dumps(entries))
     return {suffix: entry for part in parts for suffix, entry in json.loads(part).items()}
-
-
-def save_checkpoint(
-    prefix: Path,
-    recognizer: FaceRecognizer,
-    optimizer: paddle.optimizer.Optimizer,
-    states: Mapping[str, Any],
-    sparse: Optional[SparseUpdate] = None,
-    ema: Optional[EMA] = None,
-    head: HeadFiles = "whole",
-) -> None:
-    """Take a snapshot and write it; at every moment the old or the new checkpoint is complete. All processes call it.
-
-    Args:
-        prefix: output_dir / "latest", without suffix.
-        states, sparse, ema, head: see ``take_snapshot``.
-    """
-    if distributed.rank() == 0:
-        finish_interrupted_save(prefix)
-    distributed.barrier()
-    snapshot = take_snapshot(recognizer, optimizer, states, sparse, ema, head)
-    with distributed.failing_together():
-        entries = write_snapshot(prefix, snapshot)
-    entries = gather_entries(entries)
-    with distributed.failing_together():
-        if distributed.rank() == 0:
-            complete(prefix, snapshot, entries)
 
 
 def check_files(prefix: Path) -> Manifest:

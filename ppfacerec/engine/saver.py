@@ -35,12 +35,12 @@ class SavePlan:
     """The keys of ``Global`` about saving; see docs/config.md."""
 
     output_dir: Path
-    save_interval: int = 1
-    save_interval_steps: int = 0
-    save_interval_minutes: float = 0
-    keep_last: int = 0
-    save_in_background: bool = True
-    save_head: Union[bool, Literal["shards"]] = True
+    save_interval: int
+    save_interval_steps: int
+    save_interval_minutes: float
+    keep_last: int
+    save_in_background: bool
+    save_head: Union[bool, Literal["shards"]]
 
 
 def save_plan(section: GlobalSection) -> SavePlan:

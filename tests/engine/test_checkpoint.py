@@ -10,14 +10,22 @@ import pytest
 
 from ppfacerec import safe_pickle
 from ppfacerec.engine import checkpoint_files
-from ppfacerec.engine.checkpoint import load_states, save_checkpoint
+from ppfacerec.engine.checkpoint import complete, gather_entries, load_states, write_snapshot
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import optimizer_state, set_optimizer_state
 from ppfacerec.engine.saved_state import saved_arrays
+from ppfacerec.engine.snapshot import take_snapshot
 from ppfacerec.engine.weights import load_pretrained, read_weights
 from ppfacerec.heads import ArcMargin
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
+
+
+def save_checkpoint(prefix, recognizer, optimizer, states, **options):
+    """What a training's saver does, in the foreground and in one process."""
+    checkpoint_files.finish_interrupted_save(prefix)
+    snapshot = take_snapshot(recognizer, optimizer, states, **options)
+    complete(prefix, snapshot, gather_entries(write_snapshot(prefix, snapshot)))
 
 
 class TinyBackbone(paddle.nn.Layer):
