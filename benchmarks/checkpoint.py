@@ -19,14 +19,15 @@ import numpy as np
 import paddle
 
 from ppfacerec.backbones import IResNet50, MobileFaceNet
-from ppfacerec.engine.checkpoint import Progress
-from ppfacerec.engine.saver import Savable, SavePlan, Saver
+from ppfacerec.config.schema import GlobalSection
+from ppfacerec.engine.saver import Saver, save_plan
+from ppfacerec.engine.state import TrainState
 from ppfacerec.heads import ArcMargin
 from ppfacerec.log import logger
 from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision, choose_device
+from ppfacerec.runtime import choose_device
 
 CLASSES = 93_431  # MS1MV3
 
@@ -53,8 +54,8 @@ class Training:
         return time.perf_counter() - began
 
     def saver(self, folder: Path, background: bool) -> Saver:
-        parts = Savable(self.recognizer, self.optimizer, MixedPrecision(), None, None, Progress(), {})
-        return Saver(SavePlan(folder, save_in_background=background), parts)
+        plan = save_plan(GlobalSection(output_dir=str(folder), save_in_background=background))
+        return Saver(plan, TrainState(self.recognizer, self.optimizer), {})
 
 
 def pauses(training: Training, folder: Path, rounds: int) -> dict[bool, list[float]]:

@@ -24,14 +24,15 @@ import paddle
 
 from ppfacerec.backbones import MobileFaceNet
 from ppfacerec.cpu_tuning import tune_cpu
+from ppfacerec.data.loader import Batch
 from ppfacerec.engine.health import Health, Length
+from ppfacerec.engine.state import TrainState
 from ppfacerec.engine.watchdog import Watchdog
 from ppfacerec.heads import ArcMargin
 from ppfacerec.log import table
 from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision
 
 
 def cpu_seconds(work: Callable[[], None]) -> float:
@@ -46,31 +47,33 @@ def measure(class_num: int, batch_size: int, num_steps: int, folder: Path) -> li
     recognizer = FaceRecognizer(MobileFaceNet(), ArcMargin(128, class_num, margin=0.2, scale=24))
     recognizer.train()
     optimizer = OPTIMIZERS.get("AdamW")(groups=parameter_groups([recognizer], 0.05, True))
-    health = Health(recognizer, MixedPrecision(), lambda step: 1e-4, Length(1, 10_000), folder, 50)
-    health.begin(0)
+    state = TrainState(recognizer, optimizer, lambda step: 1e-4)
+    health = Health(state, Length(1, 10_000), str, folder, 50)
+    health.on_train_begin(state)
     generator = np.random.default_rng(0)
     images = paddle.to_tensor(generator.standard_normal((batch_size, 3, 112, 112)).astype("float32"))
     labels = paddle.to_tensor(generator.integers(0, class_num, batch_size))
+    batch = Batch(images, labels, np.arange(batch_size))
     whole, every, check = [], [], []
     with Watchdog(30, folder, health.record) as watchdog:
         for _ in range(num_steps):
             start = time.process_time()
-            optimizer.set_lr(1e-4)
+            state.set_learning_rate()
             embedding = recognizer(images)
             loss = CELoss()(recognizer.scores(embedding, labels), labels)
-            losses = {"CELoss": loss.item()}
-            seen = cpu_seconds(lambda values=losses, rows=embedding: health.forward(values, rows, 1e-4))
+            losses = {"CELoss": loss.item(), "loss": loss.item()}
+            seen = cpu_seconds(lambda values=losses, rows=embedding: health.on_forward(state, batch, rows, values))
             loss.backward()
             health._wants_norm = True
-            with_norm = cpu_seconds(health.before_step)  # once a check
-            without = cpu_seconds(health.before_step)
+            with_norm = cpu_seconds(lambda: health.on_gradients(state))  # once a check
+            without = cpu_seconds(lambda: health.on_gradients(state))
             seen += without
             optimizer.step()
-            seen += cpu_seconds(health.after_step) + cpu_seconds(watchdog.beat)
+            seen += cpu_seconds(lambda: health.on_step(state)) + cpu_seconds(watchdog.beat)
             optimizer.clear_grad(set_to_zero=False)
             whole.append(time.process_time() - start - with_norm)
             every.append(seen)
-            check.append(cpu_seconds(health.check) + max(0.0, with_norm - without))
+            check.append(cpu_seconds(lambda: health.on_log(state, {})) + max(0.0, with_norm - without))
     return [statistics.median(times[1:]) for times in (whole, every, check)]
 
 

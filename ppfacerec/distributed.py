@@ -1,12 +1,9 @@
-"""Ranks and what they tell each other; the only file that imports paddle.distributed.
-
-Gradients are averaged by our own all-reduce after the backward, not by paddle.DataParallel: the same few lines run on
-gloo (CPU, tested) and NCCL, accumulation communicates once, and state-dict keys get no prefix.
-"""
+"""Ranks and what they tell each other."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Optional
@@ -203,6 +200,16 @@ def failing_together() -> Iterator[None]:
     for number, text in enumerate(texts):
         if text:
             raise ValueError(f"Rank {number} failed: {text}")
+
+
+def describe_ranks() -> str:
+    """``"rank 0 on alpha; ranks 1, 2 on beta"``. All ranks call it."""
+    hosts: dict[str, list[str]] = {}
+    for number, host in enumerate(gather_texts(socket.gethostname())):
+        hosts.setdefault(host, []).append(str(number))
+    return "; ".join(
+        f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} on {host}" for host, ranks in hosts.items()
+    )
 
 
 def gather_texts(text: str) -> list[str]:

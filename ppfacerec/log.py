@@ -6,6 +6,7 @@ import csv
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -67,22 +68,36 @@ def log_to_file(path: Path) -> None:
     logger.addHandler(handler)
 
 
-class Meter:
-    """Mean of the values since the last `reset`."""
+class Meters:
+    """Means of a training's losses and times since the last row."""
 
     def __init__(self) -> None:
-        self.reset()
+        self._sums: dict[str, float] = {}
+        self._samples, self._batches = 0, 0
+        self.begin()
 
-    def reset(self) -> None:
-        self._sum, self._count = 0.0, 0.0
+    def begin(self) -> None:
+        """A batch begins: it is being read."""
+        self._began = time.perf_counter()
 
-    def update(self, value: float, count: float = 1) -> None:
-        self._sum += value * count
-        self._count += count
+    def read(self) -> None:
+        """The batch is there."""
+        self._read = time.perf_counter()
 
-    @property
-    def mean(self) -> float:
-        return self._sum / max(self._count, 1e-30)
+    def add(self, losses: Mapping[str, float], num_samples: int) -> None:
+        """The batch is trained."""
+        seconds = {"batch_cost": time.perf_counter() - self._began, "reader_cost": self._read - self._began}
+        for name, value in [*((k, v * num_samples) for k, v in losses.items()), *seconds.items()]:
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._samples, self._batches = self._samples + num_samples, self._batches + 1
+
+    def row(self, num_processes: int, batches_left: int) -> dict[str, float]:
+        """Mean losses a sample, seconds a batch, samples a second of all processes, and seconds left; then anew."""
+        times = {name: self._sums.pop(name) / self._batches for name in ("batch_cost", "reader_cost")}
+        row = {name: total / self._samples for name, total in self._sums.items()}
+        ips = self._samples / self._batches * num_processes / times["batch_cost"]
+        self._sums, self._samples, self._batches = {}, 0, 0
+        return {**row, **times, "ips": ips, "eta": round(batches_left * times["batch_cost"])}
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,6 @@ from typing import Any, Literal, Optional
 import paddle
 from paddle import nn
 
-from ppfacerec.heads import MarginHead
 from ppfacerec.heads.margin_head import GPU_CHUNK
 from ppfacerec.log import table
 from ppfacerec.recognizer import FaceRecognizer
@@ -182,16 +181,16 @@ def size_of_run(
     amp: Optional[Literal["O1", "O2"]],
 ) -> TrainingSize:
     """The sizes of a run whose network is built; `name` is the backbone's, the rest as in ``TrainingSize``."""
-    backbone, head = recognizer.backbone, recognizer.head
+    backbone, head = recognizer.backbone, recognizer.traits
     return TrainingSize(
         measure_backbone(backbone, name),
-        class_num=getattr(head, "class_num", 0),
+        class_num=head.class_num or 0,
         embedding_size=backbone.embedding_size,
         batch_size=batch_size,
         num_gpus=num_gpus,
-        class_parallel=isinstance(head, MarginHead) and head.shard.world_size > 1,
-        sample_rate=getattr(head, "sample_rate", 1.0),
-        num_sub_centers=getattr(head, "num_sub_centers", 1),
+        class_parallel=head.class_rows is not None and head.class_rows.shard.world_size > 1,
+        sample_rate=head.sample_rate,
+        num_sub_centers=head.num_sub_centers,
         optimizer=optimizer,
         amp=amp,
         recompute=getattr(backbone, "recompute", False),

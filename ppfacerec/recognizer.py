@@ -7,11 +7,24 @@ from typing import Any, Optional, Union
 import paddle
 from paddle import nn
 
-from ppfacerec.heads import MarginScores
+from ppfacerec.heads import HeadTraits, MarginScores, traits_of
 
 HEAD_WEIGHT = "head.weight"
 # The rows of head.weight that a step trains (sparse_update): a copy, which no file needs.
 HEAD_ACTIVE_ROWS = "head.active_rows"
+
+
+def set_training(layer: nn.Layer) -> None:
+    """Put a layer into training mode, and let each sublayer with a ``train()`` of its own decide for itself.
+
+    Paddle's own sets the flag of all sublayers without asking them, so that norms which a network keeps frozen move.
+    """
+    if type(layer).train not in (nn.Layer.train, FaceRecognizer.train):
+        layer.train()
+        return
+    nn.Layer.train(layer)
+    for child in layer.children():
+        set_training(child)
 
 
 class FaceRecognizer(nn.Layer):
@@ -35,11 +48,19 @@ class FaceRecognizer(nn.Layer):
         self.backbone = backbone
         self.head = head
 
+    @property
+    def traits(self) -> HeadTraits:
+        """What the head can do besides scores; the defaults for a plain layer."""
+        return traits_of(self.head)
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, paddle.Tensor]:
         """The tensors that training goes on from, by name."""
         state = super().state_dict(*args, **kwargs)
         state.pop(HEAD_ACTIVE_ROWS, None)
         return state
+
+    def train(self) -> None:
+        set_training(self)
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         """Embeddings (N, D) of images (N, 3, 112, 112), not normalised."""

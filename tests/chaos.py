@@ -240,7 +240,7 @@ def _stop_soon() -> None:
 
     def stopped(self: StopSignals) -> StopSignals:
         enter(self)
-        self.requested = True
+        self.wants_stop = True
         return self
 
     StopSignals.__enter__ = stopped  # type: ignore[method-assign]

@@ -122,14 +122,14 @@ DYING = """
 import os, signal
 from ppfacerec.engine.trainer import Trainer
 
-original = Trainer._update
+original = Trainer._step
 
 def update(trainer):
-    if os.environ["PADDLE_TRAINER_ID"] == "1" and trainer.progress.global_step == 2:
+    if os.environ["PADDLE_TRAINER_ID"] == "1" and trainer.state.progress.global_step == 2:
         {death}
     original(trainer)
 
-Trainer._update = update
+Trainer._step = update
 """
 
 
@@ -166,22 +166,57 @@ def test_two_runs_at_the_same_time_do_not_collide(tiny_net_config, tmp_path):
             np.testing.assert_array_equal(other[key], one[key], err_msg=key)
 
 
+DIFFERING = """
+import os
+from ppfacerec.engine.callbacks import Callback
+from ppfacerec.engine.engine import Engine
+
+callbacks = Engine._callbacks
+
+class Drift(Callback):
+    def on_step(self, state):
+        if state.progress.global_step == 3 and os.environ["PADDLE_TRAINER_ID"] == "1":
+            state.recognizer.backbone.fc.bias.add_(state.recognizer.backbone.fc.bias * 0 + 1e-3)
+
+def differing(engine, state, *rest):
+    if {at_start} and os.environ["PADDLE_TRAINER_ID"] == "1":
+        state.recognizer.backbone.fc.bias.fill_(0.25)
+    return [Drift(), *callbacks(engine, state, *rest)]
+
+Engine._callbacks = differing
+"""
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_unequal_replicas_never_train(tiny_net_config, tmp_path, at_start):
+    """Neither where they are so from the start, nor, if that is asked for, where they become so."""
+    (tmp_path / "differing.py").write_text(DIFFERING.format(at_start=at_start))
+    output = train(
+        2, tiny_net_config(), tmp_path / "run", "Global.plugins=[tiny_plugin, differing]",
+        "Global.check_replicas_steps=1", expect=1,
+    )  # fmt: skip
+    assert "The processes do not train the same network: " in output
+    assert "differ from rank 0's on rank 1 (backbone.fc.bias" in output
+    assert "ranks 0, 1 on " in output
+    assert ("[Train]" in output) == (not at_start)
+
+
 RECORDING = """
 import os
 import numpy as np
-from ppfacerec.engine.trainer import Trainer
+from ppfacerec.engine.replicas import Replicas
 
-original = Trainer._equal_statistics
+original = Replicas.average
 
-def record(trainer):
+def record(replicas, bn_sync):
     for moment in ("before", "after"):
         path = f"{moment}{os.environ['PADDLE_TRAINER_ID']}.npy"
         if not os.path.exists(path):  # of the first step
-            np.save(path, trainer.recognizer.backbone.features[1]._mean.numpy())
+            np.save(path, replicas._backbone.features[1]._mean.numpy())
         if moment == "before":
-            original(trainer)
+            original(replicas, bn_sync)
 
-Trainer._equal_statistics = record
+Replicas.average = record
 """
 
 

@@ -36,14 +36,14 @@ SIGNALLING = """
 import os, signal, time
 from ppfacerec.engine.trainer import Trainer
 
-original = Trainer._update
+original = Trainer._step
 
 def update(trainer):
     original(trainer)
-    if os.environ["PADDLE_TRAINER_ID"] == "1" and trainer.progress.global_step == 3:
+    if os.environ["PADDLE_TRAINER_ID"] == "1" and trainer.state.progress.global_step == 3:
         os.kill(os.getpid(), signal.SIGTERM)
 
-Trainer._update = update
+Trainer._step = update
 """
 
 

@@ -43,6 +43,7 @@ class GlobalSection:
     update_freq: int = 1
     max_bad_steps: Optional[int] = 50
     watchdog_minutes: Optional[float] = 30
+    check_replicas_steps: int = 0
     use_sync_bn: bool = False
     bn_sync: Literal["average", "broadcast"] = "average"
     use_visualdl: bool = False

@@ -127,14 +127,14 @@ class Pipeline:
     """Bytes to uint8 image: the transforms of one data set in their order.
 
     Args:
-        specs: `transform_ops` of the YAML.
+        specs: `transform_ops` of the YAML, or transforms.
 
     Attributes:
         normalize: the NormalizeImage of the list, for the device to carry out.
     """
 
-    def __init__(self, specs: Sequence[Spec]) -> None:
-        built = [TRANSFORMS.build(spec) for spec in specs]
+    def __init__(self, specs: Sequence[Union[Spec, Transform, DecodeImage, NormalizeImage]]) -> None:
+        built = [TRANSFORMS.build(spec) if isinstance(spec, Spec) else spec for spec in specs]
         self._decode: DecodeImage = next(t for t in built if isinstance(t, DecodeImage))
         self.normalize: NormalizeImage = next(t for t in built if isinstance(t, NormalizeImage))
         self._image_ops: list[Transform] = [t for t in built if not isinstance(t, (DecodeImage, NormalizeImage))]

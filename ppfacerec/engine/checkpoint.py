@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Union
+
+import numpy as np
 
 from ppfacerec import distributed, safe_pickle
 from ppfacerec.engine.checkpoint_files import (
@@ -29,31 +30,15 @@ from ppfacerec.engine.snapshot import Snapshot
 from ppfacerec.recognizer import HEAD_WEIGHT
 
 
-@dataclass
-class Progress:
-    """Where training is.
-
-    Attributes:
-        epoch: the epoch being trained, from 1.
-        iteration: its finished batches.
-        global_step: finished optimizer steps of all epochs.
-        best_accuracy: highest average accuracy so far, or None.
-        best_epoch: the epoch that gave it.
-    """
-
-    epoch: int = 1
-    iteration: int = 0
-    global_step: int = 0
-    best_accuracy: Optional[float] = None
-    best_epoch: int = 0
-
-
 def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:
     """Write this process's new files, which do not count yet; return their entries in the manifest.
 
     Raises:
-        ValueError: the disk is full, or cannot be written to; nothing of it is left then.
+        ValueError: the disk is full, or cannot be written to, or the weights are not finite; nothing of it is left
+            then, and the checkpoint that was there is as it was.
     """
+    for content in snapshot.files.values():
+        check_finite(prefix, content)
     check_room(prefix, snapshot.num_bytes())
     try:
         entries = {suffix: write_new(prefix, suffix, content) for suffix, content in snapshot.files.items()}
@@ -107,6 +92,19 @@ def check_files(prefix: Path) -> Manifest:
                 f"for {expected['size']}, or another content). {_ANOTHER}"
             )
     return manifest
+
+
+def check_finite(prefix: Path, weights: Mapping[str, Any]) -> None:
+    """Raise a ValueError where weights are not finite: nobody can go on from them, nor evaluate them."""
+    arrays = {
+        name: array for name, array in weights.items() if isinstance(array, np.ndarray) and array.dtype.kind == "f"
+    }
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if bad:
+        raise ValueError(
+            f"{prefix}: {len(bad)} of {len(weights)} weights are not finite ({', '.join(bad[:3])}): the training has "
+            "diverged. Go on from a checkpoint before that, with a lower learning rate or Optimizer.clip_norm."
+        )
 
 
 _ANOTHER = "Resume from another checkpoint; Global.checkpoints: auto takes the newest complete one of output_dir."

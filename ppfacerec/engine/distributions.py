@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import paddle
-from paddle import nn
 
 from ppfacerec.data.loader import Batch
-from ppfacerec.heads import MarginHead
+from ppfacerec.heads import HeadTraits
 from ppfacerec.recognizer import HEAD_ACTIVE_ROWS, HEAD_WEIGHT, FaceRecognizer
 
 MOST_VALUES = 100_000  # of a tensor
@@ -30,22 +29,11 @@ def some_values(tensor: paddle.Tensor) -> np.ndarray:
     return tensor.detach()[:: min(stride, rows)].astype("float32").numpy().ravel()
 
 
-def head_statistics(head: nn.Layer, batch: Batch, embedding: paddle.Tensor) -> dict[str, np.ndarray]:
+def head_statistics(head: HeadTraits, batch: Batch, embedding: paddle.Tensor) -> dict[str, np.ndarray]:
     """Norms of the embeddings, and cosines to their own centre and to others; of this process's classes."""
     rows = embedding.detach().astype("float32").numpy()  # (N, D)
-    norms = np.linalg.norm(rows, axis=1)
-    statistics = {"head/embedding_norms": norms}
-    if not isinstance(head, MarginHead):
-        return statistics
-    positions = head.shard.positions(batch.labels.numpy())
-    others = np.linspace(0, head.shard.size - 1, min(head.shard.size, MOST_CENTRES)).astype(int)
-    here = np.unique(np.concatenate([others, positions[positions >= 0]]))
-    places = here[:, None] * head.num_sub_centers + np.arange(head.num_sub_centers)
-    centres = paddle.gather(head.weight.detach(), paddle.to_tensor(places.ravel())).astype("float32").numpy()
-    unit = rows / np.maximum(norms, 1e-12)[:, None]
-    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
-    cosines = (unit @ centres.T).reshape(len(rows), len(here), -1).max(axis=2)  # (N, classes)
-    is_target = here == positions[:, None]
-    statistics["head/target_cosines"] = cosines[is_target]
-    statistics["head/other_cosines"] = cosines[~is_target]
+    statistics = {"head/embedding_norms": np.linalg.norm(rows, axis=1)}
+    cosines = head.centre_cosines(rows, batch.labels.numpy(), MOST_CENTRES)
+    if cosines is not None:
+        statistics["head/target_cosines"], statistics["head/other_cosines"] = cosines
     return statistics

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paddle
 
+from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.saved_state import from_saved
 from ppfacerec.recognizer import FaceRecognizer
 
+if TYPE_CHECKING:
+    from ppfacerec.engine.state import TrainState
 
-class EMA:
+
+class EMA(Callback):
     """Keeps w_ema = d w_ema + (1 - d) w of all floating-point tensors of a network, batch-norm statistics included.
 
     The decay of update t is min(decay, (1 + t) / (10 + t)), so that the random start is forgotten quickly.
@@ -27,6 +31,9 @@ class EMA:
         # float32 also for the half-precision weights of AMP O2: (1 - d) times a weight would be rounded away in them.
         tensors = recognizer.state_dict().items()
         self._average = {name: tensor.detach().astype("float32").clone() for name, tensor in tensors}
+
+    def on_step(self, state: TrainState) -> None:
+        self.update(state.progress.global_step)
 
     @paddle.no_grad()
     def update(self, step: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -18,25 +18,41 @@ from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
-from ppfacerec.engine.checkpoint import Progress
+from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
+from ppfacerec.engine.health import Health, Length
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
-from ppfacerec.engine.resume import Resumable, find_checkpoint, resume
+from ppfacerec.engine.replicas import ReplicaCheck
+from ppfacerec.engine.resume import find_checkpoint, resume
 from ppfacerec.engine.run_facts import RunFacts
 from ppfacerec.engine.run_lock import make_output_dir, only_run
-from ppfacerec.engine.saver import Savable, Saver, save_plan
+from ppfacerec.engine.saver import Saver, save_plan
+from ppfacerec.engine.state import Progress, TrainState
+from ppfacerec.engine.stop_signals import StopSignals
+from ppfacerec.engine.tables import ProgressLines, Tables
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
 from ppfacerec.engine.visuals import build_visuals
+from ppfacerec.engine.watchdog import Watchdog
 from ppfacerec.engine.weights import load_pretrained
-from ppfacerec.heads import HEADS, MarginHead
+from ppfacerec.heads import HEADS
 from ppfacerec.log import log_to_file, logger, table
 from ppfacerec.metrics import METRICS
 from ppfacerec.model_info import info_of_config, info_path, read_info, thresholds_of
-from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
+
+
+class _BestInfo(Callback):
+    """Writes what best_model needs beside its weights."""
+
+    def __init__(self, save: Callable[[Evaluation], None]) -> None:
+        self._save = save
+
+    def on_evaluate(self, state: TrainState, epoch: int, evaluation: Evaluation, is_best: bool) -> None:
+        if is_best:
+            self._save(evaluation)
 
 
 class Engine:
@@ -58,67 +74,81 @@ class Engine:
         make_output_dir(self.output_dir)
         self._notes = list(notes)
 
-    def train(self) -> dict[int, Evaluation]:
-        """Train from scratch, from pretrained weights or from a checkpoint; return the evaluations by epoch."""
+    def train(self, callbacks: Sequence[Callback] = ()) -> dict[int, Evaluation]:
+        """Train from scratch, from pretrained weights or from a checkpoint; return the evaluations by epoch.
+
+        Args:
+            callbacks: that hear of the training, besides those of the config.
+        """
         refuse_onednn_training()
         with only_run(self.output_dir):
-            return self._train()
+            return self._train(callbacks)
 
-    def _train(self) -> dict[int, Evaluation]:
+    def _train(self, callbacks: Sequence[Callback]) -> dict[int, Evaluation]:
         self._begin("train")
         self._make_demo_data()
-        glob = self.config.Global
+        config, glob = self.config, self.config.Global
         checkpoint = find_checkpoint(glob.checkpoints, self.output_dir)
         paddle.seed(glob.seed)  # initial weights
         np.random.seed(glob.seed)
-        loader = build_train_loader(self.config, self.output_dir)
-        recognizer = self._recognizer(loader.dataset.num_classes)
-        self._prepare_head(recognizer.head, loader)
-        self._check_memory(recognizer, loader)
-        optimizer = build_optimizer(self.config, recognizer)
-        active = getattr(recognizer.head, "active", None)
-        sparse = SparseUpdate(active, optimizer) if active else None
-        precision = self._precision()
-        precision.decorate(recognizer.backbone, optimizer)
-        ema = EMA(recognizer, self.config.EMA.decay) if self.config.EMA else None
-        progress, facts = Progress(), RunFacts.of_run(self.config, recognizer, loader)
+        loader = build_train_loader(config, self.output_dir)
+        state = self._state(loader)
+        facts = RunFacts.of_run(config, state.recognizer, loader)
         if checkpoint:
-            resumable = Resumable(recognizer, optimizer, precision, ema, sparse)
-            progress, facts = resume(checkpoint, resumable, facts)
-        if progress.epoch > glob.epochs:
+            facts = resume(checkpoint, state, facts)
+        if state.progress.epoch > glob.epochs:
             logger.info("All %d epochs are trained; Global.epochs can be raised to go on.", glob.epochs)
-        plan = TrainingPlan(
-            self.output_dir, glob.epochs, glob.eval_interval, glob.print_batch_step, glob.update_freq, glob.seed,
-            glob.eval_before_train, glob.bn_sync, glob.max_bad_steps, glob.watchdog_minutes,
-        )  # fmt: skip
-        savable = Savable(recognizer, optimizer, precision, sparse, ema, progress, facts.to_states())
-        saver = Saver(save_plan(glob), savable, spare=checkpoint)
-        is_main = distributed.rank() == 0
         evaluator = self._evaluator() if glob.eval_during_train else None
         if evaluator:
             evaluator.check()
-        if is_main:
-            save_config(self.config, self.output_dir / "config.yaml")
-        losses, schedule = build_losses(self.config), build_schedule(self.config, loader)
-        sets = evaluator.dataset.names if evaluator else ()
-        visuals = build_visuals(self.config, recognizer, loader, sets, progress, checkpoint)
-        trainer = Trainer(
-            recognizer, losses, optimizer, schedule, loader, evaluator, precision, plan, ema, progress, visuals, saver,
-            sparse,
-        )  # fmt: skip
-        if glob.checkpoints:
-            trainer.forget_later_rows()
-        trainer.on_best = lambda evaluation: self._save_trained_info("best_model", recognizer, evaluation)
+        if distributed.rank() == 0:
+            save_config(config, self.output_dir / "config.yaml")
+        saver = Saver(save_plan(glob), state, facts.to_states(), spare=checkpoint)
+        plan = TrainingPlan(**{field.name: getattr(glob, field.name) for field in dataclasses.fields(TrainingPlan)})
+        trainer = Trainer(state, build_losses(config), loader, plan, evaluator, saver)
         try:
-            evaluations = trainer.train()
+            evaluations = trainer.train([*self._callbacks(state, loader, evaluator, checkpoint), *callbacks])
         finally:
             loader.close()
         if evaluations or not info_path(self.output_dir / "latest.pdparams").is_file():
-            self._save_trained_info("latest", recognizer, evaluations.get(max(evaluations, default=0)))
-        self._say_results(evaluations, progress)
+            self._save_trained_info("latest", state.recognizer, evaluations.get(max(evaluations, default=0)))
+        self._say_results(evaluations, state.progress)
         if evaluator and evaluations:
             self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
         return evaluations
+
+    def _state(self, loader: TrainLoader) -> TrainState:
+        """Network, optimizer, precision and average at the start of a training."""
+        config = self.config
+        recognizer = self._recognizer(loader.dataset.num_classes)
+        amp = config.AMP if self._device == "gpu" else None
+        recognizer.traits.prepare(
+            loader.sampler.global_batch_size * config.Global.update_freq, amp.dtype if amp else None
+        )
+        self._check_memory(recognizer, loader)
+        optimizer, precision = build_optimizer(config, recognizer), self._precision()
+        precision.decorate(recognizer.backbone, optimizer)
+        ema = EMA(recognizer, config.EMA.decay) if config.EMA else None
+        return TrainState(recognizer, optimizer, build_schedule(config, loader), precision, ema)
+
+    def _callbacks(
+        self, state: TrainState, loader: TrainLoader, evaluator: Optional[Evaluator], checkpoint: Optional[Path]
+    ) -> list[Callback]:
+        """What listens to every training, in the order in which it is told."""
+        glob = self.config.Global
+        length = Length(glob.epochs, len(loader), glob.update_freq)
+        health = Health(state, length, loader.dataset.where, self.output_dir, glob.max_bad_steps)
+        sets = evaluator.dataset.names if evaluator else ()
+        return [
+            Watchdog(glob.watchdog_minutes, self.output_dir, health.record),
+            StopSignals(),
+            ReplicaCheck(glob.check_replicas_steps),
+            ProgressLines(glob.epochs, len(loader)),
+            Tables(self.output_dir, goes_on=bool(glob.checkpoints)),
+            build_visuals(self.config, state, loader, sets, checkpoint),
+            health,
+            _BestInfo(lambda evaluation: self._save_trained_info("best_model", state.recognizer, evaluation)),
+        ]
 
     def evaluate(self) -> Evaluation:
         """Evaluate the weights of ``Global.pretrained_model``; eval.json goes to output_dir."""
@@ -192,12 +222,6 @@ class Engine:
             return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # the keys of the state dict stay
         logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no such layer for CPUs).")
         return backbone
-
-    def _prepare_head(self, head: nn.Layer, loader: TrainLoader) -> None:
-        if isinstance(head, MarginHead):
-            head.reserve(loader.sampler.global_batch_size * self.config.Global.update_freq)
-            if self.config.AMP and self._device == "gpu":
-                head.matmul_dtype = self.config.AMP.dtype
 
     def _check_memory(self, recognizer: FaceRecognizer, loader: TrainLoader) -> None:
         """Warn before the start where `ppfacerec plan` would say that it does not fit."""

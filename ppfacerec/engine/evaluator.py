@@ -20,6 +20,7 @@ from ppfacerec.inference import InferenceRunner
 from ppfacerec.log import logger, progress_bar
 from ppfacerec.metrics import FaceAccOnFiveDatasets, VerificationResult, sum_flip
 from ppfacerec.metrics.evaluation import Evaluation
+from ppfacerec.recognizer import set_training
 from ppfacerec.runtime import to_network_input
 
 __all__ = ["Evaluation", "Evaluator"]
@@ -52,7 +53,6 @@ class Evaluator:
         backend: Literal["auto", "eager", "onednn"] = "auto",
     ) -> None:
         self.dataset = dataset
-        self.on_batch: Callable[[], None] = lambda: None  # called after each batch
         self._pipeline, self._metric, self._batch_size = pipeline, metric, batch_size
         self._flip_test, self._feature_normalize, self._backend = flip_test, feature_normalize, backend
 
@@ -67,10 +67,13 @@ class Evaluator:
                 pairs = self.dataset.open(name)
                 self._score(name, pairs, np.zeros((pairs.num_images, 1)))
 
-    def evaluate(self, backbone: nn.Layer, watch: Optional[Watch] = None) -> Evaluation:
+    def evaluate(
+        self, backbone: nn.Layer, on_batch: Callable[[], None] = lambda: None, watch: Optional[Watch] = None
+    ) -> Evaluation:
         """Evaluate on every set; all ranks work and all get the same result.
 
         Args:
+            on_batch: called after each batch.
             watch: shown each set while it is open, with the embeddings (M, D) of its distinct images.
 
         Raises:
@@ -80,17 +83,19 @@ class Evaluator:
         was_training = backbone.training
         backbone.eval()
         runner = InferenceRunner(backbone, self._backend)
-        results = {name: self._evaluate_set(runner, name, watch) for name in self.dataset.names}
+        results = {name: self._evaluate_set(runner, name, on_batch, watch) for name in self.dataset.names}
         if was_training:
-            backbone.train()
+            set_training(backbone)
         return Evaluation(results)
 
-    def _evaluate_set(self, runner: InferenceRunner, name: str, watch: Optional[Watch]) -> VerificationResult:
+    def _evaluate_set(
+        self, runner: InferenceRunner, name: str, on_batch: Callable[[], None], watch: Optional[Watch]
+    ) -> VerificationResult:
         start = time.perf_counter()
         with distributed.failing_together():
             pairs = self.dataset.open(name)
             shares = self._shares(pairs.num_images)
-            rows = self._embed(runner, pairs, shares[distributed.rank()], name)
+            rows = self._embed(runner, pairs, shares[distributed.rank()], name, on_batch)
         # (M, D), in the images' order, on every rank
         embeddings = distributed.gather_rows(rows, [sum(map(len, share)) for share in shares])
         result = self._score(name, pairs, embeddings)
@@ -117,7 +122,9 @@ class Evaluator:
         bounds = np.linspace(0, len(batches), distributed.world_size() + 1).astype(int)
         return [batches[first:last] for first, last in zip(bounds, bounds[1:])]
 
-    def _embed(self, runner: InferenceRunner, pairs: PairSet, share: list[range], name: str) -> np.ndarray:
+    def _embed(
+        self, runner: InferenceRunner, pairs: PairSet, share: list[range], name: str, on_batch: Callable[[], None]
+    ) -> np.ndarray:
         """Normalised embeddings of this rank's images; only two batches of pixels exist at any time."""
         sizes: Counter[tuple[int, int]] = Counter()
         rows = [np.zeros((0, runner.embedding_size))]  # a rank may have no batch
@@ -128,7 +135,9 @@ class Evaluator:
             return np.stack([self._pipeline.transform(resize_short_side(image, IMAGE_SIZE)) for image in decoded])
 
         batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
-        rows.extend(self._embed_batch(runner, batch) for batch in batches)
+        for batch in batches:
+            rows.append(self._embed_batch(runner, batch))
+            on_batch()
         _say_resized(name, sizes)
         return np.concatenate(rows)
 
@@ -137,7 +146,6 @@ class Evaluator:
         both = np.concatenate([images, images[:, :, ::-1]]) if self._flip_test else images
         embeddings = runner(to_network_input(paddle.to_tensor(both), self._pipeline.normalize))
         flipped = embeddings[len(images) :] if self._flip_test else np.zeros_like(embeddings)
-        self.on_batch()
         return sum_flip(embeddings[: len(images)], flipped, self._feature_normalize)
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import paddle
 
 from ppfacerec import distributed
+from ppfacerec.data.loader import Batch
+from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.conditions import Alarm, Collapsed, Growing, LossStuck, saturated, too_many_skipped, zero_rate
-from ppfacerec.heads import MarginHead
+from ppfacerec.engine.state import TrainState
 from ppfacerec.log import CsvLog, logger
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision
 
 _SAMPLED_WEIGHTS = 16  # of the backbone, whose norms are followed
 _SAMPLED_STEPS = 1000  # of a schedule, where a learning rate of 0 is looked for
@@ -46,53 +47,50 @@ class Length:
         return self.epochs * -(-self.batches // self.update_freq)
 
 
-class Health:
+class Health(Callback):
     """Watches one run. A healthy one leaves no ``health.csv``.
 
-    What costs time (embeddings, gradients' norm) is measured at `check` only, which the trainer calls where it logs. Of
-    every step the sum of the gradients is looked at: no finite number comes out of a sum with one that is not.
+    What costs time (embeddings, gradients' norm) is measured only where the trainer logs. Of every step
+     the sum of the gradients is looked at: no finite number comes out of a sum with one that is not.
 
     Args:
-        recognizer: what is trained.
-        precision: how, for skipped steps.
-        schedule: finished optimizer steps -> learning rate.
+        state: what is trained.
         length: of the training.
+        where: index of a sample -> its file, for messages.
         folder: for ``health.csv``; each other process has a ``health_rank<n>.csv``.
         max_bad_steps: skipped steps in a row that end the run; None: as many as there are.
     """
 
     def __init__(
         self,
-        recognizer: FaceRecognizer,
-        precision: MixedPrecision,
-        schedule: Callable[[int], float],
+        state: TrainState,
         length: Length,
+        where: Callable[[int], str],
         folder: Path,
-        max_bad_steps: Optional[int],
+        max_bad_steps: Optional[int] = None,
     ) -> None:
-        self._recognizer, self._precision, self._schedule, self._length = recognizer, precision, schedule, length
+        self._recognizer, self._precision, self._length, self._where = state.recognizer, state.precision, length, where
+        self._schedule = state.schedule or (lambda step: float(state.optimizer.get_lr()))
         self._folder, rank = folder, distributed.rank()
         self._csv = CsvLog(folder / (f"health_rank{rank}.csv" if rank else "health.csv"))
         self._tells = rank == 0
         self._max_bad_steps, self._skipped = max_bad_steps, 0
-        head = recognizer.head
-        chance = math.log(max(1.0, head.class_num * head.sample_rate)) if isinstance(head, MarginHead) else math.inf
-        self._stuck, self._collapsed = LossStuck(length.num_batches, chance), Collapsed()
-        self._trained = [(name, p) for name, p in recognizer.named_parameters() if not p.stop_gradient]
+        self._stuck, self._collapsed = LossStuck(length.num_batches, state.head.guessing_loss()), Collapsed()
+        self._trained = state.trained()
         matrices = [p for name, p in self._trained if p.ndim > 1 and name.startswith("backbone.")]
         self._sampled = matrices[:: max(1, len(matrices) // _SAMPLED_WEIGHTS)]
         self._growing = Growing()
         self._alarms: dict[str, Alarm] = defaultdict(Alarm)
-        self._highest_rate = max(map(schedule, _spread(length.num_steps)), default=0.0)
+        self._highest_rate = max(map(self._schedule, _spread(length.num_steps)), default=0.0)
         self._step, self._batches, self._rate = 0, 0, 0.0
         self._loss_sum, self._loss_count = 0.0, 0
         self._embedding: Optional[paddle.Tensor] = None
         self._gradient_norm: Optional[float] = None
         self._wants_norm = True
 
-    def begin(self, step: int) -> None:
-        """Look ahead from this optimizer step."""
-        self._step = step
+    def on_train_begin(self, state: TrainState) -> None:
+        """Look ahead from the present optimizer step."""
+        self._step = step = state.progress.global_step
         self._growing(step, _norms(self._sampled), 0.0)  # what the steps start from
         for at in _spread(self._length.num_steps, step):
             if self._schedule(at) == 0 and at > 0:
@@ -105,32 +103,31 @@ class Health:
                 self._tell("learning_rate_zero", zero_rate(0.0, first, until, self._length.num_steps))
                 return
 
-    def forward(self, losses: Mapping[str, float], embedding: paddle.Tensor, rate: float) -> None:
-        """A batch went forward: its losses, its embeddings (N, D), the learning rate that its step will have."""
+    def on_forward(
+        self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
+    ) -> None:
+        """Raises:
+        ValueError: the loss is not finite.
+        """
+        if not math.isfinite(losses["loss"]):
+            self._loss_not_finite(state, batch, embedding, losses)
+        rate = float(state.optimizer.get_lr())
         self._batches, self._rate, self._embedding = self._batches + 1, rate, embedding.detach()
         loss = losses.get("CELoss", math.nan)  # of another loss nobody knows what guessing gives
         self._loss_sum, self._loss_count = self._loss_sum + loss, self._loss_count + 1
         self._stuck.add(loss, rate / self._highest_rate if self._highest_rate > 0 else 0.0)
 
-    def loss_not_finite(
-        self, losses: Mapping[str, float], embedding: paddle.Tensor, files: Sequence[str], at: tuple[int, int]
+    def _loss_not_finite(
+        self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
     ) -> NoReturn:
-        """End the run, and say all that helps to find out why; the batch's files go to a list of their own.
-
-        Args:
-            losses: the batch's.
-            embedding: (N, D).
-            files: where each sample comes from.
-            at: epoch and iteration.
-
-        Raises:
-            ValueError: always.
-        """
+        """End the run, and say all that helps to find out why; the batch's files go to a list of their own."""
+        files, progress = [self._where(int(index)) for index in batch.indices], state.progress
         path = self._folder / f"not_finite_rank{distributed.rank()}.txt"
         path.write_text("\n".join(files) + "\n", encoding="utf-8")
         self._rate = self._schedule(self._step)
         self._end("loss_not_finite", (
-            f"The loss is not finite in epoch {at[0]}, iteration {at[1]} (optimizer step {self._step}): {losses}. "
+            f"The loss is not finite in epoch {progress.epoch}, iteration {progress.iteration} (optimizer step "
+            f"{self._step}): {losses}. "
             f"Learning rate {self._rate:.3g}, {norms_of(self._recognizer, embedding)}, loss scale "
             f"{self._precision.loss_scale}. The {len(files)} files of the batch are listed in {path}, first: "
             f"{files[0]}. "
@@ -139,11 +136,9 @@ class Health:
         ))  # fmt: skip
 
     @paddle.no_grad()
-    def before_step(self) -> None:
-        """Look at the gradients that the optimizer is about to use.
-
-        Raises:
-            ValueError: one is not finite, and no loss scaler skips the step.
+    def on_gradients(self, state: TrainState) -> None:
+        """Raises:
+        ValueError: one is not finite, and no loss scaler skips the step.
         """
         gradients = {name: p.grad for name, p in self._trained if p.grad is not None}
         if self._precision.level is not None or not gradients:
@@ -158,11 +153,9 @@ class Health:
             self._gradient_norm = math.sqrt(sum(x**2 for x in _norms(backbone))) if backbone else None
             self._wants_norm = False
 
-    def after_step(self) -> None:
-        """Count the steps that the loss scaler has skipped.
-
-        Raises:
-            ValueError: they were too many in a row.
+    def on_step(self, state: TrainState) -> None:
+        """Raises:
+        ValueError: the loss scaler has skipped too many steps in a row.
         """
         self._step += 1
         self._skipped = self._skipped + 1 if self._precision.skipped_step else 0
@@ -170,8 +163,8 @@ class Health:
         if message:
             self._end("steps_skipped", message)
 
-    def check(self) -> None:
-        """Compare what was seen since the last check with the conditions."""
+    def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
+        """Compare what was seen since the last row with the conditions."""
         if not self._tells or self._embedding is None:
             return
         embeddings = self._embedding.astype("float32").numpy().astype(np.float64)

@@ -3,53 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import paddle
 
 from ppfacerec.engine.saved_state import from_saved, to_saved
-from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.engine.state import TrainState
 from ppfacerec.optim.state import state_of
-from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
+from ppfacerec.recognizer import HEAD_WEIGHT
 
 
-def optimizer_state(
-    recognizer: FaceRecognizer, optimizer: paddle.optimizer.Optimizer, sparse: Optional[SparseUpdate] = None
-) -> dict[str, dict[str, np.ndarray]]:
+def optimizer_state(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
     """Optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
 
     Paddle's own keys begin with automatic names (linear_0.w_0), which depend on what was built before.
     """
-    tensors = optimizer_tensors(recognizer, optimizer, sparse)
-    return {name: saved_slots(recognizer, name, slots) for name, slots in tensors.items()}
+    return {name: saved_slots(state, name, slots) for name, slots in optimizer_tensors(state).items()}
 
 
-def saved_slots(recognizer: FaceRecognizer, name: str, slots: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
+def saved_slots(state: TrainState, name: str, slots: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
     """One parameter's state as files have it."""
-    return {slot: to_saved(recognizer, name, tensor) for slot, tensor in slots.items()}
+    return {slot: to_saved(state.recognizer, name, tensor) for slot, tensor in slots.items()}
 
 
-def optimizer_tensors(
-    recognizer: FaceRecognizer, optimizer: paddle.optimizer.Optimizer, sparse: Optional[SparseUpdate]
-) -> dict[str, dict[str, paddle.Tensor]]:
+def optimizer_tensors(state: TrainState) -> dict[str, dict[str, paddle.Tensor]]:
     """``optimizer_state`` before it is made ready for a file: this process's tensors."""
-    structured = {tensor.name: name for name, tensor in _trained(recognizer).items()}
-    state: dict[str, dict[str, paddle.Tensor]] = {}
-    for key, value in _flat(state_of(optimizer)).items():
+    structured = {tensor.name: name for name, tensor in _trained(state).items()}
+    found: dict[str, dict[str, paddle.Tensor]] = {}
+    for key, value in _flat(state_of(state.optimizer)).items():
         owner = max((name for name in structured if key.startswith(f"{name}_")), key=len)
         name, slot = structured[owner], key[len(owner) + 1 :]
-        if sparse is not None and name == HEAD_WEIGHT:
-            value = sparse.slots.get(slot, value)
-        state.setdefault(name, {})[slot] = value
-    return state
+        if state.sparse is not None and name == HEAD_WEIGHT:
+            value = state.sparse.slots.get(slot, value)
+        found.setdefault(name, {})[slot] = value
+    return found
 
 
-def _trained(recognizer: FaceRecognizer) -> dict[str, paddle.Tensor]:
+def _trained(state: TrainState) -> dict[str, paddle.Tensor]:
     """What the optimizer may train, by structured names; sampled rows stand for the whole weight."""
-    active = getattr(recognizer.head, "active", None)
-    tensors = recognizer.state_dict()
-    return tensors if active is None else {**tensors, HEAD_WEIGHT: active.parameter}
+    tensors = state.recognizer.state_dict()
+    return tensors if state.sparse is None else {**tensors, HEAD_WEIGHT: state.sparse.active.parameter}
 
 
 _MASTER = "master_weight"
@@ -62,27 +56,22 @@ def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
     return {**plain, **{f"{name}_{_MASTER}": tensor for name, tensor in masters.items()}}
 
 
-def set_optimizer_state(
-    recognizer: FaceRecognizer,
-    optimizer: paddle.optimizer.Optimizer,
-    state: Mapping[str, Mapping[str, np.ndarray]],
-    sparse: Optional[SparseUpdate] = None,
-) -> None:
-    """Give a fresh optimizer the state that ``optimizer_state`` returned, in any number of processes.
+def set_optimizer_state(state: TrainState, saved: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Give a fresh optimizer what ``optimizer_state`` returned, in any number of processes.
 
     Raises:
-        ValueError: the state has a parameter that the network has not.
+        ValueError: the saved state has a parameter that the network has not.
     """
-    trained = _trained(recognizer)
-    automatic = {name: tensor.name for name, tensor in trained.items()}
-    unknown = [name for name in state if name not in automatic]
+    automatic = {name: tensor.name for name, tensor in _trained(state).items()}
+    unknown = [name for name in saved if name not in automatic]
     if unknown:
         raise ValueError(f"The checkpoint's optimizer state has {unknown[:3]}, which the network has not.")
+    sparse = state.sparse
     tensors: dict[str, Any] = {}
     masters = {}
-    for name, slots in state.items():
+    for name, slots in saved.items():
         for slot, value in slots.items():
-            tensor = paddle.to_tensor(from_saved(recognizer, name, value))
+            tensor = paddle.to_tensor(from_saved(state.recognizer, name, value))
             if slot == _MASTER:
                 masters[automatic[name]] = tensor
                 continue
@@ -91,4 +80,4 @@ def set_optimizer_state(
             tensors[f"{automatic[name]}_{slot}"] = tensor
     if masters:
         tensors["master_weights"] = masters
-    optimizer.set_state_dict(tensors)
+    state.optimizer.set_state_dict(tensors)

@@ -24,14 +24,13 @@ import numpy as np
 import paddle
 
 from ppfacerec import safe_pickle
-from ppfacerec.engine.checkpoint import Progress
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.saved_state import saved_shapes
+from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.engine.weights import match_weights, set_weights
 from ppfacerec.log import logger
-from ppfacerec.optim.sparse_update import SparseUpdate
-from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.weights_io.read import read_any
 
 _TABLE = "StructuredToParameterName@@"
@@ -56,18 +55,12 @@ def is_paddleclas(prefix: Union[str, Path]) -> bool:
     return isinstance(content, list) or (isinstance(content, Mapping) and "LR_Scheduler" in content)
 
 
-def resume_paddleclas(
-    prefix: Union[str, Path],
-    recognizer: FaceRecognizer,
-    optimizer: paddle.optimizer.Optimizer,
-    steps_per_epoch: int,
-    ema: Optional[EMA] = None,
-    sparse: Optional[SparseUpdate] = None,
-) -> Progress:
+def resume_paddleclas(prefix: Union[str, Path], state: TrainState, steps_per_epoch: int) -> None:
     """Give a fresh training the state of PaddleClas's checkpoint, and say in the log what was taken and what was not.
 
     Args:
         prefix: ``output/RecModel/latest``, without suffix.
+        state: of this run.
         steps_per_epoch: optimizer steps, for the place in the schedule.
 
     Raises:
@@ -75,22 +68,22 @@ def resume_paddleclas(
     """
     raw = _file(prefix, ".pdema")
     path = raw if raw.is_file() else _file(prefix, ".pdparams")
+    recognizer, ema = state.recognizer, state.ema
     weights = _fitting(path, recognizer)
-    masters, slots, why_not = _optimizer_state(prefix, list(weights), _table(path), recognizer, optimizer)
+    masters, slots, why_not = _optimizer_state(prefix, list(weights), _table(path), state)
     set_weights(recognizer, {**weights, **masters})
     if slots:
-        set_optimizer_state(recognizer, optimizer, slots, sparse)
+        set_optimizer_state(state, slots)
     if ema:
         ema.load_state(_fitting(_file(prefix, ".pdparams"), recognizer))
     states = _states(prefix)
     epoch = _epoch(states, _file(prefix, ".pdstates"))
-    progress = Progress(epoch=epoch + 1, global_step=epoch * steps_per_epoch)
+    state.progress = progress = Progress(epoch=epoch + 1, global_step=epoch * steps_per_epoch)
     logger.info(
         "Going on from PaddleClas's checkpoint %s with epoch %d, optimizer step %d.\n  taken: %s\n  not taken: %s",
         _plain(prefix), progress.epoch, progress.global_step,
         "; ".join(_taken(path, weights, masters, slots, ema)), "; ".join([*why_not, *_not_in(states), *_NEVER]),
     )  # fmt: skip
-    return progress
 
 
 _NEVER = (
@@ -150,8 +143,7 @@ class _State:
 
 
 def _optimizer_state(
-    prefix: Union[str, Path], order: list[str], table: Mapping[str, str], recognizer: FaceRecognizer,
-    optimizer: paddle.optimizer.Optimizer,
+    prefix: Union[str, Path], order: list[str], table: Mapping[str, str], training: TrainState
 ) -> tuple[dict[str, np.ndarray], Slots, list[str]]:  # fmt: skip
     """The float32 weights of half-precision ones, the optimizer's state, and reasons for what is not taken.
 
@@ -162,9 +154,10 @@ def _optimizer_state(
     path = _file(prefix, ".pdopt")
     if not path.is_file():
         return {}, {}, [f"the optimizer's state ({path.name} is not there)"]
-    state, kinds = _read_state(path), _SLOTS.get(type(optimizer).__name__)
+    state, kinds = _read_state(path), _SLOTS.get(type(training.optimizer).__name__)
+    recognizer, sampled = training.recognizer, training.sparse is not None
     tensors, shapes = recognizer.state_dict(), saved_shapes(recognizer)
-    trained = [name for name in order if not tensors[name].stop_gradient or name == _sampled(recognizer)]
+    trained = [name for name in order if not tensors[name].stop_gradient or (name == HEAD_WEIGHT and sampled)]
     table = {automatic: name for automatic, name in table.items() if name in shapes}
     is_used = any(key.startswith(f"{automatic}_") for automatic in table for key in state.tensors)
     names = table if is_used else _names_by_order(state, trained, shapes, kinds or {})
@@ -183,11 +176,6 @@ def _optimizer_state(
         if is_half[name]:
             slots[name] = {f"{_MASTER_SLOT}{kind}": array for kind, array in kept.items()}
     return masters, slots, []
-
-
-def _sampled(recognizer: FaceRecognizer) -> Optional[str]:
-    """A head whose rows are trained through a copy of some is trained too, though it has no gradient of its own."""
-    return "head.weight" if getattr(recognizer.head, "active", None) is not None else None
 
 
 def _slots(

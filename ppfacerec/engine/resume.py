@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-import paddle
-
 from ppfacerec import distributed
 from ppfacerec.config import weights_file
-from ppfacerec.engine.checkpoint import Progress, check_files, read_states
+from ppfacerec.engine.checkpoint import check_files, check_finite, read_states
 from ppfacerec.engine.checkpoint_files import (
     broken_names,
     clean_up,
@@ -20,17 +17,14 @@ from ppfacerec.engine.checkpoint_files import (
     foreign_names,
     plain_prefix,
 )
-from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
-from ppfacerec.engine.run_facts import RunFacts, check_same_training, say_changes
+from ppfacerec.engine.run_facts import RunFacts, check_same_training, known_fields, say_changes
 from ppfacerec.engine.run_lock import lock_if_free
+from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.engine.weights import match_weights, read_weights, set_weights
 from ppfacerec.failures import remove_old_notes
 from ppfacerec.log import logger
-from ppfacerec.optim.sparse_update import SparseUpdate
-from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision
 
 AUTO = "auto"
 
@@ -96,6 +90,7 @@ def newest_complete(folder: Path) -> Optional[Path]:
     for name in complete_names(folder):
         try:
             check_files(folder / name)
+            check_finite(folder / name, read_weights(folder / name))
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -118,55 +113,45 @@ def newest_complete(folder: Path) -> Optional[Path]:
     return None
 
 
-@dataclass(frozen=True)
-class Resumable:
-    """What gets its state back."""
-
-    recognizer: FaceRecognizer
-    optimizer: paddle.optimizer.Optimizer
-    precision: MixedPrecision
-    ema: Optional[EMA]
-    sparse: Optional[SparseUpdate]
-
-
-def resume(prefix: Path, parts: Resumable, facts: RunFacts) -> tuple[Progress, RunFacts]:
-    """Give every part the state that a checkpoint holds; return where training is, and the facts with the run's name.
+def resume(prefix: Path, state: TrainState, facts: RunFacts) -> RunFacts:
+    """Give a training the state that a checkpoint holds; return the facts with the run's name.
 
     Args:
         prefix: from ``find_checkpoint``, which has compared the files with their checksums.
-        parts: of this run.
+        state: of this run.
         facts: of this run.
 
     Raises:
         ValueError: the checkpoint is of another training than `facts` tell; the message names every key that differs.
     """
     if is_paddleclas(prefix):
-        steps = facts.pace.steps
-        return resume_paddleclas(prefix, parts.recognizer, parts.optimizer, steps, parts.ema, parts.sparse), facts
-    optimizer_state, states = read_states(prefix)
-    saved = RunFacts.of_states(states)
+        resume_paddleclas(prefix, state, facts.pace.steps)
+        return facts
+    optimizer, states = read_states(prefix)
+    saved = RunFacts.of_states(states, prefix)
     if saved:
         check_same_training(prefix, saved, facts)
         say_changes(saved, facts)
-    weights = read_weights(prefix)
-    problems = match_weights(parts.recognizer, weights).problems("")
+    recognizer, weights = state.recognizer, read_weights(prefix)
+    check_finite(prefix, weights)
+    problems = match_weights(recognizer, weights).problems("")
     if problems:
         raise ValueError(f"{weights_file(str(prefix))} does not fit the network of the config: {'; '.join(problems)}.")
-    set_weights(parts.recognizer, weights)
-    set_optimizer_state(parts.recognizer, parts.optimizer, optimizer_state, parts.sparse)
-    if parts.precision.level is not None and states["scaler"]:
-        parts.precision.scaler.load_state_dict(states["scaler"])
-    if parts.ema:
-        parts.ema.load_state(states.get("ema", weights))
-    progress = _progress(states, saved, facts)
+    set_weights(recognizer, weights)
+    set_optimizer_state(state, optimizer)
+    if state.precision.level is not None and states["scaler"]:
+        state.precision.scaler.load_state_dict(states["scaler"])
+    if state.ema:
+        state.ema.load_state(states.get("ema", weights))
+    state.progress = progress = _progress(states, prefix, saved, facts)
     logger.info(
         "Resumed from %s: epoch %d, iteration %d, optimizer step %d, best accuracy %s.",
         prefix, progress.epoch, progress.iteration, progress.global_step,
         "none yet" if progress.best_accuracy is None else f"{progress.best_accuracy:.5f}",
     )  # fmt: skip
-    return progress, facts.of_same_run(saved) if saved else facts
+    return facts.of_same_run(saved) if saved else facts
 
 
-def _progress(states: Mapping[str, Any], saved: Optional[RunFacts], facts: RunFacts) -> Progress:
-    progress = Progress(**states["progress"])
+def _progress(states: Mapping[str, Any], prefix: Path, saved: Optional[RunFacts], facts: RunFacts) -> Progress:
+    progress = known_fields(Progress, states["progress"], f"{prefix}.pdstates")
     return facts.pace.translate(progress, saved.pace) if saved else progress

@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
+from ppfacerec import __version__
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config
 from ppfacerec.config.types import thaw
 from ppfacerec.data.loader import TrainLoader
-from ppfacerec.engine.checkpoint import Progress
+from ppfacerec.engine.state import Progress
 from ppfacerec.log import logger
 from ppfacerec.recognizer import FaceRecognizer
 
@@ -22,6 +23,7 @@ _MAY_CHANGE = ("dropout", "recompute")
 # Of a run, not of a training.
 _NOT_SHOWN = ("Global.checkpoints",)
 _ABSENT = "(not set)"
+Saved = TypeVar("Saved")
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,12 @@ class RunFacts:
         return cls(config.to_tree(), dict(_identity(config, recognizer, loader)), pace)
 
     @classmethod
-    def of_states(cls, states: Mapping[str, Any]) -> Optional[RunFacts]:
+    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> Optional[RunFacts]:
         """Those of a checkpoint's .pdstates; None where it is older than they are."""
         if "identity" not in states:
             return None
-        return cls(states["config"], states["identity"], Pace(**states["pace"]), states["run"])
+        pace = known_fields(Pace, states["pace"], f"{prefix}.pdstates")
+        return cls(states["config"], states["identity"], pace, states["run"])
 
     def to_states(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -101,16 +104,35 @@ class RunFacts:
         return dataclasses.replace(self, run=saved.run)
 
 
+def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Saved:
+    """A dataclass from what a file holds of it.
+
+    Raises:
+        ValueError: the file is of a version that knows more, or is damaged.
+    """
+    names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise ValueError(
+            f"{file} has {', '.join(unknown)}, which this version of ppfacerec ({__version__}) does not know: a newer "
+            "one wrote it. Go on with that version, or start from the weights with Global.pretrained_model."
+        )
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{file} is damaged: {error}.") from error
+
+
 def _identity(config: Config, recognizer: FaceRecognizer, loader: TrainLoader) -> Iterator[tuple[str, Any]]:
-    arch, head = config.Arch, recognizer.head
+    arch, head = config.Arch, recognizer.traits
     yield "Arch.Backbone.name", arch.Backbone.name
     for name, parameter in BACKBONES.signature(arch.Backbone.name).parameters.items():
         if name not in _MAY_CHANGE:
             yield f"Arch.Backbone.{name}", thaw(arch.Backbone.kwargs.get(name, parameter.default))
     yield "Arch.Head.name", arch.Head.name
     yield "Arch.Head.embedding_size", recognizer.backbone.embedding_size
-    yield "Arch.Head.class_num", getattr(head, "class_num", loader.dataset.num_classes)
-    yield "Arch.Head.num_sub_centers", getattr(head, "num_sub_centers", 1)
+    yield "Arch.Head.class_num", head.class_num or loader.dataset.num_classes
+    yield "Arch.Head.num_sub_centers", head.num_sub_centers
     assert config.Optimizer is not None, "checked by load_config"
     yield "Optimizer.name", config.Optimizer.spec.name
     yield "DataLoader.Train.dataset (images)", len(loader.dataset)

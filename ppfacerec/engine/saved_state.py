@@ -1,7 +1,7 @@
 """How tensors stand in files: whole and as PaddleClas has them, whatever the number of processes.
 
-One tensor is special, ``head.weight``. In a process it is (rows, D), the rows of this process's classes; in a file it
-is (D, rows of all classes). Everything that belongs to it (its average, the optimizer's moments) changes likewise.
+One tensor is special, a ``head.weight`` with rows for each class (``ClassRows``), and with it all that belongs to
+it: its average, the optimizer's moments.
 """
 
 from __future__ import annotations
@@ -12,37 +12,32 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ppfacerec import distributed
 from ppfacerec.engine.head_shards import ShardedArray
-from ppfacerec.heads import MarginHead
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
 
 def saved_shapes(recognizer: FaceRecognizer) -> dict[str, tuple[int, ...]]:
     """Shapes by name, as files have them."""
     shapes = {name: tuple(tensor.shape) for name, tensor in recognizer.state_dict().items()}
-    if isinstance(recognizer.head, MarginHead):
-        shapes[HEAD_WEIGHT] = recognizer.head.saved_shape
+    if recognizer.traits.class_rows is not None:
+        shapes[HEAD_WEIGHT] = recognizer.traits.class_rows.saved_shape
     return shapes
 
 
 def to_saved(recognizer: FaceRecognizer, name: str, tensor: paddle.Tensor) -> np.ndarray:
     """The array that a file has of a tensor called `name`. All processes call it; rank 0 gets the whole array."""
-    head = recognizer.head
-    if name != HEAD_WEIGHT or not isinstance(head, MarginHead) or tensor.shape != head.weight.shape:
+    rows = recognizer.traits.class_rows
+    if name != HEAD_WEIGHT or rows is None or tuple(tensor.shape) != rows.shape:
         return tensor.numpy()
-    counts = [count * head.num_sub_centers for count in head.shard.counts]
-    rows = tensor.numpy() if head.shard.world_size == 1 else distributed.collect_rows(tensor, counts)
-    return rows.T  # a view: files keep its order in memory, and so does whoever reads them
+    return rows.collect(tensor)
 
 
 def from_saved(recognizer: FaceRecognizer, name: str, array: Any) -> np.ndarray:
     """This process's part of a file's array, in the process's layout."""
-    head = recognizer.head
-    if name != HEAD_WEIGHT or not isinstance(head, MarginHead) or tuple(array.shape) != head.saved_shape:
+    rows = recognizer.traits.class_rows
+    if name != HEAD_WEIGHT or rows is None or tuple(array.shape) != rows.saved_shape:
         return array
-    first = head.shard.start * head.num_sub_centers
-    last = first + head.shard.size * head.num_sub_centers
+    first, last = rows.range
     if isinstance(array, ShardedArray):
         return array.rows(first, last)
     return np.ascontiguousarray(array[:, first:last].T)

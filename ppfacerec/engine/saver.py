@@ -6,25 +6,20 @@ import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Optional, Union
 
-import paddle
-
 from ppfacerec import distributed
 from ppfacerec.config.schema import GlobalSection
-from ppfacerec.engine.checkpoint import Progress, complete, gather_entries, write_snapshot
+from ppfacerec.engine.checkpoint import complete, gather_entries, write_snapshot
 from ppfacerec.engine.checkpoint_files import NUMBERED, complete_names, discard_new, remove_checkpoint
 from ppfacerec.engine.disk_space import size_text
-from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.snapshot import HeadFiles, Snapshot, take_snapshot
-from ppfacerec.heads import MarginHead
+from ppfacerec.engine.state import TrainState
 from ppfacerec.log import logger
-from ppfacerec.optim.sparse_update import SparseUpdate
-from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision
 
 # A head.weight above this is saved in a file a process.
 SHARD_FROM_BYTES = 1 << 30
@@ -49,19 +44,6 @@ def save_plan(section: GlobalSection) -> SavePlan:
     return SavePlan(**{**given, "output_dir": Path(section.output_dir)})
 
 
-@dataclass(frozen=True)
-class Savable:
-    """What a checkpoint is made of; `facts` are plain values that every one holds as they are."""
-
-    recognizer: FaceRecognizer
-    optimizer: paddle.optimizer.Optimizer
-    precision: MixedPrecision
-    sparse: Optional[SparseUpdate]
-    ema: Optional[EMA]
-    progress: Progress
-    facts: Mapping[str, Any]
-
-
 class _Save(NamedTuple):
     """Checkpoints of these names are being made of one snapshot; the future has the entries of each in the manifest."""
 
@@ -70,17 +52,46 @@ class _Save(NamedTuple):
     entries: Future[dict[str, dict[str, Any]]]
 
 
+class NoSaver(AbstractContextManager):  # type: ignore[type-arg]
+    """Saves nothing."""
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def after_step(self, stop: bool) -> bool:
+        return distributed.any_rank(stop)
+
+    def before_evaluation(self) -> None:
+        return None
+
+    def after_epoch(self, epoch: int, is_last: bool) -> None:
+        return None
+
+    def save(self, *names: str) -> None:
+        return None
+
+    def finish(self) -> None:
+        return None
+
+    def completed(self) -> list[str]:
+        return []
+
+
 class Saver:
     """Saves the checkpoints of a training. A ``with`` around the training ends what is still being written.
 
     Args:
         plan: when, where and how.
-        savable: what.
+        state: what.
+        facts: plain values that every checkpoint holds as they are.
         spare: a checkpoint that is never removed, as training goes on from it.
     """
 
-    def __init__(self, plan: SavePlan, savable: Savable, spare: Optional[Path] = None) -> None:
-        self.plan, self._savable, self._spare = plan, savable, spare and spare.resolve()
+    def __init__(
+        self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any], spare: Optional[Path] = None
+    ) -> None:
+        self.plan, self._state, self._facts, self._spare = plan, state, facts, spare and spare.resolve()
+        self._completed: list[str] = []
         self._is_main = distributed.rank() == 0
         self._running: Optional[_Save] = None
         self._thread = ThreadPoolExecutor(1, "saving")
@@ -106,7 +117,7 @@ class Saver:
         stop, busy, failed, due = distributed.any_ranks([stop, busy, self._has_failed(), self._minutes_are_up()])
         if failed or not busy:
             self.finish()
-        steps, done = self.plan.save_interval_steps, self._savable.progress.global_step
+        steps, done = self.plan.save_interval_steps, self._state.progress.global_step
         numbered = [f"step_{done}"] if steps and done % steps == 0 else []
         if numbered or due or stop:
             self.save(*numbered, *(["latest"] if due or stop else []))
@@ -133,7 +144,7 @@ class Saver:
         """
         self.finish()
         began = time.perf_counter()
-        snapshot = self._snapshot(names)
+        snapshot = take_snapshot(self._state, self._facts, self._head_files(names))
         logger.debug("Snapshot for %s: %.2f s", " and ".join(names), time.perf_counter() - began)
         self._running = _Save(names, snapshot, self._thread.submit(self._write, names, snapshot))
         if not self.plan.save_in_background:
@@ -160,26 +171,20 @@ class Saver:
                 self._discard(save)
             raise
         distributed.barrier()  # nobody ends, and lets a launcher end the others, while rank 0 is at it
+        self._completed += save.names
 
-    def _snapshot(self, names: tuple[str, ...]) -> Snapshot:
-        parts = self._savable
-        scaler = parts.precision.scaler.state_dict()
-        states = {
-            **parts.facts,
-            "progress": asdict(parts.progress),
-            "scaler": {k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in scaler.items()},
-        }
-        return take_snapshot(
-            parts.recognizer, parts.optimizer, states, parts.sparse, parts.ema, self._head_files(names)
-        )  # fmt: skip
+    def completed(self) -> list[str]:
+        """Names of the checkpoints that have become complete since the last call."""
+        names, self._completed = self._completed, []
+        return names
 
     def _head_files(self, names: tuple[str, ...]) -> HeadFiles:
-        head = self._savable.recognizer.head
-        if not isinstance(head, MarginHead):
+        rows = self._state.head.class_rows
+        if rows is None:
             return "whole"
         if names == ("best_model",) and self.plan.save_head is False:
             return "none"
-        is_large = 4 * math.prod(head.saved_shape) > SHARD_FROM_BYTES
+        is_large = 4 * math.prod(rows.saved_shape) > SHARD_FROM_BYTES
         return "shards" if self.plan.save_head == "shards" or is_large else "whole"
 
     def _write(self, names: tuple[str, ...], snapshot: Snapshot) -> dict[str, dict[str, Any]]:

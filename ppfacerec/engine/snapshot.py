@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Optional
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import paddle
 
 from ppfacerec import distributed
-from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.head_shards import shard_suffix
 from ppfacerec.engine.optimizer_state import optimizer_tensors, saved_slots
 from ppfacerec.engine.saved_state import saved_arrays
-from ppfacerec.heads import MarginHead
-from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.engine.state import TrainState
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
 HeadFiles = Literal["whole", "shards", "none"]
@@ -42,26 +40,19 @@ class Snapshot:
         return sum(_num_bytes(content) for content in self.files.values())
 
 
-def take_snapshot(
-    recognizer: FaceRecognizer,
-    optimizer: paddle.optimizer.Optimizer,
-    states: Mapping[str, Any],
-    sparse: Optional[SparseUpdate] = None,
-    ema: Optional[EMA] = None,
-    head: HeadFiles = "whole",
-) -> Snapshot:
+def take_snapshot(state: TrainState, facts: Mapping[str, Any], head: HeadFiles = "whole") -> Snapshot:
     """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
 
     Args:
-        states: plain values and arrays for .pdstates; "run" and "progress" are for the manifest too.
-        sparse: what holds the state of the head's rows, where only sampled ones are updated.
-        ema: its averages go into .pdstates.
+        state: the training.
+        facts: plain values and arrays for .pdstates; "run" is for the manifest too.
         head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
             file of its own; "none": left out.
     """
+    recognizer = state.recognizer
     weights: dict[str, Any] = dict(recognizer.state_dict())
-    optimizers: dict[str, Any] = optimizer_tensors(recognizer, optimizer, sparse)
-    averages: dict[str, Any] = dict(ema.tensors()) if ema else {}
+    optimizers: dict[str, Any] = optimizer_tensors(state)
+    averages: dict[str, Any] = dict(state.ema.tensors()) if state.ema else {}
     shard: dict[str, Any] = {}
     rows: dict[str, Any] = {}
     if head != "whole":
@@ -69,13 +60,20 @@ def take_snapshot(
     if head == "shards":
         shard, rows = _own_shard(recognizer, taken)
     weights, averages = saved_arrays(recognizer, weights), saved_arrays(recognizer, averages)
-    optimizers = {name: saved_slots(recognizer, name, slots) for name, slots in optimizers.items()}
-    everything = {**states, "ema": averages} if ema else dict(states)
+    optimizers = {name: saved_slots(state, name, slots) for name, slots in optimizers.items()}
+    scaler = state.precision.scaler.state_dict()
+    states = {
+        **facts,
+        "progress": asdict(state.progress),
+        "scaler": {k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in scaler.items()},
+        **({"ema": averages} if state.ema else {}),
+    }
     # The table makes paddle.load return tensors; its names of the tensors have no meaning.
     named = {**weights, "StructuredToParameterName@@": {name: name for name in weights}}
-    main = {".pdparams": named, ".pdopt": optimizers, ".pdstates": everything} if distributed.rank() == 0 else {}
-    is_spread = head == "shards" and isinstance(recognizer.head, MarginHead) and recognizer.head.shard.world_size > 1
-    return Snapshot({**main, **shard}, rows, is_spread, states.get("run", ""), states.get("progress", {}))
+    main = {".pdparams": named, ".pdopt": optimizers, ".pdstates": states} if distributed.rank() == 0 else {}
+    class_rows = state.head.class_rows
+    is_spread = head == "shards" and class_rows is not None and class_rows.shard.world_size > 1
+    return Snapshot({**main, **shard}, rows, is_spread, facts.get("run", ""), states["progress"])
 
 
 def _take_head(
@@ -95,13 +93,13 @@ def _own_shard(
     recognizer: FaceRecognizer, tensors: Mapping[str, paddle.Tensor]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """This process's file of the head by its suffix, and which rows it has."""
-    head = recognizer.head
-    assert isinstance(head, MarginHead)
-    part, K = head.shard, head.num_sub_centers
+    class_rows = recognizer.traits.class_rows
+    assert class_rows is not None, "only such a head is saved in shards"
+    part = class_rows.shard
     if part.world_size == 1 and distributed.rank() != 0:
         return {}, {}
     suffix = shard_suffix(part.rank, part.world_size)
-    place = {"rows": [part.start * K, (part.start + part.size) * K], "columns": head.embedding_size}
+    place = {"rows": list(class_rows.range), "columns": class_rows.embedding_size}
     return {suffix: {name: tensor.numpy() for name, tensor in tensors.items()}}, {suffix: place}
 
 

@@ -9,6 +9,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Optional
 
+from ppfacerec.engine.callbacks import Callback
 from ppfacerec.log import logger
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -17,19 +18,14 @@ SAME_SIGNAL_SECONDS = 1.0
 _DONE = b"\0"  # no signal has this number
 
 
-class StopSignals:
-    """Inside a ``with``, signals are counted instead of ending the process.
+class StopSignals(Callback):
+    """During a training, signals are counted instead of ending the process.
 
     Python runs its handlers between two bytecodes of the main thread, which may be in a collective that never returns,
     as when another process is gone. So a thread of its own reads the signals' numbers from a pipe into which the
     interpreter writes them at once, and the second one ends the process whatever the main thread is doing.
 
-    Attributes:
-        requested: a signal has come.
     """
-
-    def __init__(self) -> None:
-        self.requested = False
 
     def __enter__(self) -> StopSignals:
         self._read, self._write = os.pipe()
@@ -52,7 +48,7 @@ class StopSignals:
         os.close(self._write)
 
     def _request(self, number: int, frame: Optional[FrameType]) -> None:
-        self.requested = True
+        self.wants_stop = True
 
     def _watch(self) -> None:
         """Runs in the thread, and says what comes of each signal."""
@@ -62,7 +58,7 @@ class StopSignals:
             if number not in SIGNALS:
                 continue
             if first is None:
-                self.requested, first = True, time.monotonic()
+                self.wants_stop, first = True, time.monotonic()
                 logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
             elif time.monotonic() - first > SAME_SIGNAL_SECONDS:
                 logger.error("%s again: stopped at once.", signal.Signals(number).name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Optional
 
 import numpy as np
@@ -14,8 +15,9 @@ from ppfacerec.config import Config
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.loader import Batch, TrainLoader
 from ppfacerec.data.pair_set import PairSet
-from ppfacerec.engine.checkpoint import Progress
+from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.distributions import head_statistics, some_values, watched_parameters
+from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.recognizer import HEAD_ACTIVE_ROWS, FaceRecognizer
@@ -28,7 +30,7 @@ NUM_HISTOGRAMS = 50  # of a tag in a training: of more, VisualDL's lines run tog
 NUM_COLOURS = 18  # that its projector has; a column of more kinds cannot be coloured by
 
 
-class Visuals:
+class Visuals(Callback):
     """Draws what a training does, on rank 0; where VisualDL is off, or fails, nothing happens.
 
     Args:
@@ -39,14 +41,21 @@ class Visuals:
     """
 
     def __init__(self, log: VisualDLLog, recognizer: FaceRecognizer, num_steps: int, shows_faces: bool = True) -> None:
-        self.log, self._recognizer, self._shows_faces = log, recognizer, shows_faces
+        self.log, self._shows_faces = log, shows_faces
         self._interval = max(1, num_steps // NUM_HISTOGRAMS)
         self._seen_step = 0
         self._has_drawn = set(log.tags)
         self._watched = watched_parameters(recognizer)
 
-    def saw_batch(self, batch: Batch, embedding: paddle.Tensor, step: int) -> None:
-        """Look at the embeddings (N, D) of a batch of the optimizer step that comes, the first being 1."""
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.log.close()
+
+    def on_forward(
+        self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
+    ) -> None:
+        step = state.progress.global_step + 1  # the optimizer step that this batch is for
         if not self.log or step == self._seen_step:  # a further batch of one step
             return
         self._seen_step = step
@@ -54,11 +63,11 @@ class Visuals:
             if self._shows_faces and self._is_first("train/batch"):
                 self.log.image("train/batch", batch_sheet(batch.images.numpy(), batch.labels.numpy()), step)
             if self._is_due(step):
-                for name, values in head_statistics(self._recognizer.head, batch, embedding).items():
+                for name, values in head_statistics(state.head, batch, embedding).items():
                     self.log.histogram(name, values, step)
 
-    def saw_gradients(self, step: int) -> None:
-        """Look at some weights and their gradients, to be called before these are cleared."""
+    def on_step(self, state: TrainState) -> None:
+        step = state.progress.global_step
         if not self.log or not self._is_due(step):
             return
         with self.log.said_once():
@@ -68,10 +77,17 @@ class Visuals:
                 if parameter.grad is not None:
                     self.log.histogram(f"gradients/{name}", some_values(parameter.grad), step)
 
-    def saw_set(self, step: int, name: str, pairs: PairSet, embeddings: np.ndarray, result: VerificationResult) -> None:
-        """Look at one evaluated set: its hardest pairs, and the embeddings (M, D) of some of its people."""
+    def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
+        shown = {f"train/{name}": value for name, value in row.items() if name not in ("epoch", "iter", "global_step")}
+        self.log.scalars(shown, state.progress.global_step)
+
+    def on_evaluate_set(
+        self, state: TrainState, name: str, pairs: PairSet, embeddings: np.ndarray, result: VerificationResult
+    ) -> None:
+        """The hardest pairs of a set, and the embeddings of some of its people."""
         if not self.log:
             return
+        step = state.progress.global_step
         with self.log.said_once():
             people = people_of(pairs)
             points = [(number, person.name, image) for number, person in enumerate(people) for image in person.images]
@@ -88,10 +104,10 @@ class Visuals:
             if self._is_first(f"eval/{name}_people"):
                 self.log.image(f"eval/{name}_people", people_sheet(pairs, people), step)
 
-    def saw_evaluation(self, step: int, evaluation: Evaluation) -> None:
-        """Look at the results of all sets."""
+    def on_evaluate(self, state: TrainState, epoch: int, evaluation: Evaluation, is_best: bool) -> None:
         if not self.log:
             return
+        step = state.progress.global_step
         accuracies = {name: result.accuracy_mean for name, result in evaluation.results.items()}
         accuracies["average"] = evaluation.average_accuracy
         self.log.scalars({f"eval/{name}": value for name, value in accuracies.items()}, step)
@@ -111,29 +127,23 @@ class Visuals:
 
 
 def build_visuals(
-    config: Config,
-    recognizer: FaceRecognizer,
-    loader: TrainLoader,
-    sets: Sequence[str],
-    progress: Progress,
-    checkpoint: Optional[Path],
+    config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str], checkpoint: Optional[Path]
 ) -> Visuals:
     """The visuals of a training, which say at once with what hyper-parameters it runs.
 
     Args:
         sets: names of what it is evaluated on.
-        progress: where it goes on.
         checkpoint: what it goes on from, or None.
     """
     glob, output_dir = config.Global, Path(config.Global.output_dir)
     is_on = glob.use_visualdl and distributed.rank() == 0
     # Where a checkpoint of another folder is where training starts, what is in this one is of another training.
     goes_on = checkpoint is not None and checkpoint.resolve().parent == output_dir.resolve()
-    log = VisualDLLog(output_dir / "vdl" if is_on else None, _is_done(progress) if goes_on else None)
+    log = VisualDLLog(output_dir / "vdl" if is_on else None, _is_done(state.progress) if goes_on else None)
     num_steps = glob.epochs * -(-len(loader) // glob.update_freq)
     metrics = [f"eval/{name}" for name in (["average", *sets] if sets else [])]
     log.hyper_parameters(hyper_parameters(config, loader), [*metrics, "train/loss"])
-    return Visuals(log, recognizer, num_steps, glob.visualdl_faces)
+    return Visuals(log, state.recognizer, num_steps, glob.visualdl_faces)
 
 
 def _is_done(progress: Progress) -> Callable[[str, int], bool]:

@@ -11,16 +11,16 @@ import faulthandler
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any, Optional
 
 from ppfacerec import distributed
+from ppfacerec.engine.callbacks import Activity, Callback
+from ppfacerec.engine.state import TrainState
 from ppfacerec.log import logger
 from ppfacerec.whole_file import text_written_whole
 
@@ -34,24 +34,23 @@ _POLL = 5.0  # seconds between two looks
 _ASLEEP = 60.0  # a look that comes so much too late: the machine slept, or the process was stopped
 _FOR_OTHERS = 5.0  # seconds that the other processes get for their own report before a launcher ends them
 
-_WRITES = "It writes its log, tables or VisualDL's records. Likely: the disk of Global.output_dir does not answer."
-_SAVES = "It writes a checkpoint. Likely: the disk of Global.output_dir does not answer."
-# Which file the main thread is in, from the innermost call outwards -> what it waits for, and what to try.
-_WAITS = (
-    ("ppfacerec/distributed.py", "It waits for another process, which says in its own report where it stands."),
-    ("ppfacerec/data/", "It waits for training or evaluation data. Likely: a disk or network file system that does not "
-     "answer (dmesg, `ls` of the image folder), or a data set or transform that never ends. The data workers' stacks "
-     "below say which; DataLoader.Train.loader.num_workers: 0 reads in this process."),
-    *((f"ppfacerec/{name}.py", _WRITES) for name in ("log", "visualdl_log", "whole_file")),
-    ("ppfacerec/engine/save", _SAVES),
-    ("ppfacerec/engine/checkpoint.py", _SAVES),
-    ("ppfacerec/engine/", "It computes. Likely: a GPU or its driver that hangs (nvidia-smi, dmesg), a process that is "
-     "swapped out, or a first step that takes longer than the limit."),
-)  # fmt: skip
+_DISK = "Likely: the disk of Global.output_dir does not answer."
+# What is likely, and what to try.
+_LIKELY = {
+    Activity.READING: "Likely: a disk or network file system that does not answer (dmesg, `ls` of the image folder), "
+    "or a data set or transform that never ends. The data workers' stacks below say which; "
+    "DataLoader.Train.loader.num_workers: 0 reads in this process.",
+    Activity.COMPUTING: "Likely: a GPU or its driver that hangs (nvidia-smi, dmesg), a process that is swapped out, or "
+    "a first step that takes longer than the limit.",
+    Activity.EXCHANGING: "Their own reports say where they stand.",
+    Activity.LOGGING: _DISK,
+    Activity.SAVING: _DISK,
+    Activity.EVALUATING: "Likely: a disk or network file system that does not answer, or a GPU that hangs.",
+}
 
 
-class Watchdog:
-    """Between ``__enter__`` and ``__exit__`` somebody must call `beat` at least every so many minutes.
+class Watchdog(Callback):
+    """During a training a batch must be done at least every so many minutes.
 
     Data workers that are forked in between write their stacks on the signal too, as they inherit its handler.
 
@@ -65,11 +64,18 @@ class Watchdog:
         self._limit = None if minutes is None else 60 * minutes
         self._folder, self._on_stall = folder, on_stall
         self._last, self._beats = time.monotonic(), 0
+        self._activity = Activity.COMPUTING
         self._done = threading.Event()
         self._stacks: Optional[IO[bytes]] = None
 
+    def on_activity(self, activity: Activity) -> None:
+        self._activity = activity
+
+    def on_batch(self, state: TrainState) -> None:
+        self.beat()
+
     def beat(self) -> None:
-        """A batch of training or evaluation is finished."""
+        """Something was finished: there is no stall."""
         self._last = time.monotonic()
         self._beats += 1
 
@@ -129,9 +135,14 @@ class Watchdog:
     def _first_line(self, seconds: float) -> str:
         return (
             f"No batch was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats} of "
-            f"training and evaluation: the run ends with status {STALLED}. {_what_it_waits_for()} Go on from the last "
+            f"training and evaluation: the run ends with status {STALLED}. {self._likely()} Go on from the last "
             "checkpoint once the cause is gone."
         )
+
+    def _likely(self) -> str:
+        many = distributed.world_size() > 1 and self._activity is not Activity.EXCHANGING
+        others = ", or waiting for another process, whose own report says where it stands" if many else ""
+        return f"It is {self._activity.value}{others}. {_LIKELY[self._activity]}"
 
     def _worker(self, process: Any) -> str:
         """A data worker's state and stack."""
@@ -172,14 +183,3 @@ def _state(pid: int) -> str:
     except OSError:
         return "state unknown"
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("State:")), "state unknown")
-
-
-def _what_it_waits_for() -> str:
-    frame: Optional[FrameType] = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame is not None:
-        name = frame.f_code.co_filename.replace(os.sep, "/")
-        for part, words in _WAITS:
-            if part in name:
-                return words
-        frame = frame.f_back
-    return ""

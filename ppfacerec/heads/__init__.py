@@ -7,11 +7,12 @@ from ppfacerec.heads.fixed_margins import ArcMargin, CombinedMargin, CosMargin, 
 from ppfacerec.heads.margin_head import MarginHead
 from ppfacerec.heads.options import HeadOptions, with_head_options
 from ppfacerec.heads.scores import MarginScores
+from ppfacerec.heads.traits import ClassRows, HeadTraits, traits_of
 from ppfacerec.registry import Registry
 
 HEADS = Registry("head", ArcMargin, CosMargin, SphereMargin, CombinedMargin, AdaMargin, MagMargin, CurricularMargin)
 
 __all__ = [
-    "HEADS", "AdaMargin", "ArcMargin", "CombinedMargin", "CosMargin", "CurricularMargin", "HeadOptions", "MagMargin",
-    "MarginHead", "MarginScores", "SphereMargin", "with_head_options",
+    "HEADS", "AdaMargin", "ArcMargin", "ClassRows", "CombinedMargin", "CosMargin", "CurricularMargin", "HeadOptions",
+    "HeadTraits", "MagMargin", "MarginHead", "MarginScores", "SphereMargin", "traits_of", "with_head_options",
 ]  # fmt: skip

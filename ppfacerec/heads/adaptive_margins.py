@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Optional
 
 import paddle
@@ -44,11 +45,10 @@ class AdaMargin(MarginHead):
         self.register_buffer("batch_mean", paddle.full([1], 20.0))  # the paper's start
         self.register_buffer("batch_std", paddle.full([1], 100.0))
 
-    def observe_norms(self, norm: paddle.Tensor) -> None:
-        if self.training:
-            mean, deviation = distributed.moments(_safe(norm))
-            for buffer, value in ((self.batch_mean, mean), (self.batch_std, deviation)):
-                buffer.set_value(self._t_alpha * value + (1 - self._t_alpha) * buffer)
+    def observe(self, norm: paddle.Tensor, target: Callable[[], paddle.Tensor]) -> None:
+        mean, deviation = distributed.moments(_safe(norm))
+        for buffer, value in ((self.batch_mean, mean), (self.batch_std, deviation)):
+            buffer.set_value(self._t_alpha * value + (1 - self._t_alpha) * buffer)
 
     def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
         quality = (_safe(norm) - self.batch_mean) / (self.batch_std + 1e-3) * self._h
@@ -129,11 +129,12 @@ class CurricularMargin(MarginHead):
     def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
         return margins.arcface(cosine, self._margin)
 
+    def observe(self, norm: paddle.Tensor, target: Callable[[], paddle.Tensor]) -> None:
+        mean, _ = distributed.moments(paddle.clip(target(), -1.0, 1.0))
+        self.t.set_value(self._t_alpha * mean + (1 - self._t_alpha) * self.t)
+
     def negatives(self, target: paddle.Tensor) -> Optional[Transform]:
         target = paddle.clip(target, -1.0, 1.0)
-        if self.training:
-            mean, _ = distributed.moments(target)
-            self.t.set_value(self._t_alpha * mean + (1 - self._t_alpha) * self.t)
         hardest = target * math.cos(self._margin) - margins.sine(target) * math.sin(self._margin)
         t, row, filtered = self.t.clone(), hardest.unsqueeze(0), super().negatives(target)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Optional
 
 import numpy as np
@@ -10,13 +11,13 @@ import paddle
 from paddle import nn
 
 from ppfacerec import distributed
-from ppfacerec.cpu_tuning import tune_cpu
-from ppfacerec.heads.margin_softmax import Classes, Transform
+from ppfacerec.heads.margin_softmax import Classes, Transform, normalize, target_cosines
 from ppfacerec.heads.margins import filtered_negatives
 from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions
 from ppfacerec.heads.sampling import ActiveRows, sample_classes
 from ppfacerec.heads.scores import MarginScores
 from ppfacerec.heads.sharding import ClassShard
+from ppfacerec.heads.traits import ClassRows, HeadTraits
 from ppfacerec.log import logger
 
 # Below, one all-reduce of the whole weight's gradient is cheap, and every process having all classes is simpler.
@@ -26,11 +27,10 @@ CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
 _INITIAL_BLOCK = 1024  # classes whose first weights come from one generator
 
 
-class MarginHead(nn.Layer):
+class MarginHead(HeadTraits, nn.Layer):
     """Base of the heads: holds the class centres and knows which of them a step needs. A margin overrides `margin`.
 
-    The centres are rows (classes x sub-centres, D) in `weight`, because rows of a chunk or sample are contiguous; files
-    hold them as PaddleClas does, (D, classes x sub-centres).
+    The centres are rows (classes x sub-centres, D) in `weight`; ``ClassRows`` says how files hold them.
 
     Args:
         embedding_size: D, length of an embedding.
@@ -42,6 +42,8 @@ class MarginHead(nn.Layer):
         ValueError: a size below 1, a scale that is not positive, or an option out of range.
     """
 
+    class_num: int
+    class_rows: ClassRows
     largest_cosine = 1.0  # that `negatives` may return
 
     def __init__(
@@ -53,8 +55,6 @@ class MarginHead(nn.Layer):
             raise ValueError(f"{name} needs sizes of at least 1, got {embedding_size=} and {class_num=}.")
         if scale <= 0:
             raise ValueError(f"{name} needs a scale > 0, got {scale=}.")
-        if paddle.get_device() == "cpu":
-            tune_cpu()
         self.embedding_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
         self.num_sub_centers, self.sample_rate = options.num_sub_centers, options.sample_rate
         self.matmul_dtype: Optional[str] = None
@@ -65,8 +65,9 @@ class MarginHead(nn.Layer):
         self.shard = ClassShard(class_num)
         if parallel and 1 < distributed.world_size() <= class_num:
             self.shard = ClassShard(class_num, distributed.rank(), distributed.world_size())
+        self.class_rows = ClassRows(self.shard, self.num_sub_centers, embedding_size)
         self.weight = self.create_parameter(
-            [self.shard.size * self.num_sub_centers, embedding_size],
+            list(self.class_rows.shape),
             default_initializer=nn.initializer.Constant(0.0),
         )
         self.weight.is_distributed = self.shard.world_size > 1  # Paddle's word for: do not average the gradients
@@ -105,10 +106,9 @@ class MarginHead(nn.Layer):
             rows = rows[(start - block * _INITIAL_BLOCK) * K :]
             self.weight[(start - first) * K : (stop - first) * K].copy_(paddle.to_tensor(rows), False)
 
-    @property
-    def saved_shape(self) -> tuple[int, int]:
-        """Shape of the weight in a file: (D, classes x sub-centres), all processes' classes."""
-        return self.embedding_size, self.class_num * self.num_sub_centers
+    def prepare(self, num_samples: int, matmul_dtype: Optional[str] = None) -> None:
+        self.matmul_dtype = matmul_dtype
+        self.reserve(num_samples)
 
     def reserve(self, num_samples: int) -> None:
         """Make room for the positives of one optimizer step; to be called before the optimizer is made.
@@ -126,10 +126,28 @@ class MarginHead(nn.Layer):
         """Say which optimizer step follows: the sampled classes depend on (seed, step, part of the classes)."""
         self._seed, self._step = seed, step
 
+    def guessing_loss(self) -> float:
+        return math.log(max(1.0, self.class_num * self.sample_rate))
+
     def forward(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> MarginScores:
-        """Return the scores of embeddings (B, D), of any length, whose classes are labels (B,), int64."""
+        """Return the scores of embeddings (B, D), of any length, whose classes are labels (B,), int64.
+
+        In training this is the one step that changes the head's state: it draws the classes of a sampling head, and
+        takes the batch into the margin's running statistics. Reading the scores changes nothing.
+
+        Raises:
+            ValueError: a label is not one of the classes.
+        """
         with paddle.amp.auto_cast(enable=False):  # cosines times 64 need float32
-            return MarginScores(self, embedding.astype("float32"), labels)
+            embedding = embedding.astype("float32")
+            unit = normalize(embedding)
+            norm = paddle.sqrt(paddle.clip(paddle.sum(embedding * embedding, axis=1), min=1e-24))  # (B,)
+            weight, classes = self.classes(labels)
+            if self.training:
+                self.observe(norm.detach(), lambda: target_cosines(unit.detach(), weight.detach(), classes))
+            return MarginScores(
+                unit, labels, weight, classes, lambda cosine: self.margin(cosine, norm), self.penalties(norm)
+            )
 
     # What a margin may override.
 
@@ -138,14 +156,19 @@ class MarginHead(nn.Layer):
         raise NotImplementedError
 
     def negatives(self, target: paddle.Tensor) -> Optional[Transform]:
-        """What reweights the negatives of samples with these target cosines (N,), or None."""
+        """What reweights the negatives of samples with these target cosines (N,), or None; changes nothing."""
         if self._threshold is None:
             return None
         threshold = self._threshold
         return lambda cosine: filtered_negatives(cosine, threshold)
 
-    def observe_norms(self, norm: paddle.Tensor) -> None:
-        """Take the norms (B,) of this process's batch into statistics."""
+    def observe(self, norm: paddle.Tensor, target: Callable[[], paddle.Tensor]) -> None:
+        """Take a batch of training into running statistics, once.
+
+        Args:
+            norm: (B,) lengths of this process's embeddings.
+            target: computes the cosines (N,) to the own class, of the samples of all processes that share the classes.
+        """
 
     def penalties(self, norm: paddle.Tensor) -> dict[str, paddle.Tensor]:
         """Terms to add to the loss."""
@@ -198,6 +221,19 @@ class MarginHead(nn.Layer):
         if self.active is not None:
             self.active.load(chosen)
             return self.active.parameter, len(self.active.classes), self.active.positions(positions)
-        rows = chosen[:, None] * self.num_sub_centers + np.arange(self.num_sub_centers)
-        weight = paddle.gather(self.weight, paddle.to_tensor(rows.flatten()))
+        weight = paddle.gather(self.weight, paddle.to_tensor(self.class_rows.places(chosen)))
         return weight, len(chosen), np.where(positions >= 0, np.searchsorted(chosen, positions), -1)
+
+    def centre_cosines(
+        self, embedding: np.ndarray, labels: np.ndarray, most_centres: int
+    ) -> Optional[tuple[np.ndarray, np.ndarray]]:
+        positions, size = self.shard.positions(labels), self.shard.size
+        others = np.linspace(0, size - 1, min(size, most_centres)).astype(int)
+        here = np.unique(np.concatenate([others, positions[positions >= 0]]))
+        places = paddle.to_tensor(self.class_rows.places(here))
+        centres = paddle.gather(self.weight.detach(), places).astype("float32").numpy()
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+        unit = embedding / np.maximum(np.linalg.norm(embedding, axis=1), 1e-12)[:, None]
+        cosines = (unit @ centres.T).reshape(len(unit), len(here), -1).max(axis=2)  # (N, classes)
+        is_target = here == positions[:, None]
+        return cosines[is_target], cosines[~is_target]

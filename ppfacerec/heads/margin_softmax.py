@@ -114,6 +114,12 @@ class MarginSoftmax(PyLayer):
         return tuple(None if frozen else g for frozen, g in zip(ctx.is_frozen, gradients))
 
 
+@paddle.no_grad()
+def target_cosines(unit: paddle.Tensor, weight: paddle.Tensor, classes: Classes) -> paddle.Tensor:
+    """Cosines (N,) of all samples of the group to their own classes, without the sum over the others."""
+    return _Pass(classes, classes.group.gather(unit), weight).target_cosines()
+
+
 class _Chunk(NamedTuple):
     number: int
     rows: slice  # of the weight

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import paddle
 
-from ppfacerec.heads.margin_softmax import MarginSoftmax, normalize
-
-if TYPE_CHECKING:
-    from ppfacerec.heads.margin_head import MarginHead
+from ppfacerec.heads.margin_softmax import Classes, MarginSoftmax, normalize
 
 
 def softplus(x: paddle.Tensor) -> paddle.Tensor:
@@ -21,59 +19,59 @@ def softplus(x: paddle.Tensor) -> paddle.Tensor:
     return is_positive * x + paddle.log1p(paddle.exp(x * (1.0 - 2.0 * is_positive)))
 
 
+@dataclass(frozen=True)
 class MarginScores:
     """The scaled cosines of B embeddings to all classes, with the margin on the targets'.
 
-    ``cross_entropy`` never makes the (B, C) matrix of them; ``dense`` does, for other losses and for tests.
+    ``cross_entropy`` never makes the (B, C) matrix of them; ``dense`` does, for other losses and for tests. Reading
+    either, once or twice, changes nothing: what a batch draws or averages, the head's forward has done.
 
     Args:
-        head: the head that they are the scores of.
-        embedding: (B, D) float32, of any length.
+        unit: (B, D) normalised embeddings.
         labels: (B,) class indices, int64.
+        weight: (rows, D) class centres that this batch is compared with.
+        classes: which classes those are, and the rest of what the sum over them needs.
+        margin: target cosines (B,) -> the same with the margin.
+        penalties: terms that the margin adds to the loss, by the names that the log shows.
     """
 
-    def __init__(self, head: MarginHead, embedding: paddle.Tensor, labels: paddle.Tensor) -> None:
-        self._head, self._labels = head, labels
-        self._unit = normalize(embedding)
-        square_sum = paddle.sum(embedding * embedding, axis=1)
-        self._norm = paddle.sqrt(paddle.clip(square_sum, min=1e-24))  # (B,)
-        head.observe_norms(self._norm)
-
-    @property
-    def penalties(self) -> dict[str, paddle.Tensor]:
-        """Terms that the margin adds to the loss, by the names that the log shows."""
-        return self._head.penalties(self._norm)
+    unit: paddle.Tensor
+    labels: paddle.Tensor
+    weight: paddle.Tensor
+    classes: Classes
+    margin: Callable[[paddle.Tensor], paddle.Tensor]
+    penalties: Mapping[str, paddle.Tensor] = field(default_factory=dict)
 
     def cross_entropy(self) -> paddle.Tensor:
         """-log softmax of the target (B,), float32."""
         with paddle.amp.auto_cast(enable=False):
-            weight, classes = self._head.classes(self._labels)
-            log_sum, target = MarginSoftmax.apply(self._unit, weight, classes)
+            log_sum, target = MarginSoftmax.apply(self.unit, self.weight, self.classes)
             return softplus(log_sum - self._target_logits(target))
 
     def _target_logits(self, cosine: paddle.Tensor) -> paddle.Tensor:
         # Rounding may give 1 + 1e-7; beyond +-1 there is no angle.
-        return self._head.scale * self._head.margin(paddle.clip(cosine, -1.0, 1.0), self._norm)
+        return self.classes.scale * self.margin(paddle.clip(cosine, -1.0, 1.0))
 
     def dense(self) -> paddle.Tensor:
         """All logits (B, C), float32: s cos(theta_j), and s margin(cos(theta_y)) in the target's column.
 
         Raises:
-            ValueError: the classes are spread over several processes.
+            ValueError: this process, or this step, has a part of the classes only.
         """
-        head = self._head
-        if head.shard.world_size > 1:
+        classes = self.classes
+        if classes.num_classes != classes.class_num:
             raise ValueError(
-                "This loss needs all logits, which no process has with class_parallel; use CELoss, or set "
-                "Arch.Head.class_parallel: False."
+                f"This loss needs the logits of all {classes.class_num} classes, but this step computes "
+                f"{classes.num_classes} of them here. Use CELoss, or set Arch.Head.class_parallel: False and "
+                "Arch.Head.sample_rate: 1.0."
             )
         with paddle.amp.auto_cast(enable=False):
-            cosine = paddle.matmul(self._unit, normalize(head.weight), transpose_y=True)
-            cosine = paddle.max(cosine.reshape([-1, head.class_num, head.num_sub_centers]), axis=2)  # (B, C)
-            column = self._labels.reshape([-1, 1])
+            cosine = paddle.matmul(self.unit, normalize(self.weight), transpose_y=True)
+            cosine = paddle.max(cosine.reshape([-1, classes.class_num, classes.num_sub_centers]), axis=2)  # (B, C)
+            column = self.labels.reshape([-1, 1])
             target = paddle.take_along_axis(cosine, column, axis=1).flatten()
-            transform = head.negatives(target.detach())
+            transform = classes.transform(target.detach())
             if transform is not None:
                 cosine = transform(cosine.t())[0].t()
-            logits = head.scale * paddle.clip(cosine, -head.largest_cosine, head.largest_cosine)
+            logits = classes.scale * paddle.clip(cosine, -classes.largest_cosine, classes.largest_cosine)
             return paddle.put_along_axis(logits, column, self._target_logits(target).unsqueeze(1), axis=1)

@@ -15,16 +15,18 @@ from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import optimizer_state, set_optimizer_state
 from ppfacerec.engine.saved_state import saved_arrays
 from ppfacerec.engine.snapshot import take_snapshot
+from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.engine.weights import load_pretrained, read_weights
 from ppfacerec.heads import ArcMargin
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
 
 
-def save_checkpoint(prefix, recognizer, optimizer, states, **options):
+def save_checkpoint(prefix, recognizer, optimizer, facts, ema=None, progress=None, **options):
     """What a training's saver does, in the foreground and in one process."""
     checkpoint_files.finish_interrupted_save(prefix)
-    snapshot = take_snapshot(recognizer, optimizer, states, **options)
+    state = TrainState(recognizer, optimizer, ema=ema, progress=progress or Progress())
+    snapshot = take_snapshot(state, facts, **options)
     complete(prefix, snapshot, gather_entries(write_snapshot(prefix, snapshot)))
 
 
@@ -80,12 +82,12 @@ def test_training_goes_on_bit_identically_after_loading(tmp_path, name, head):
     recognizer, optimizer = build(name)
     for seed in range(3):
         step(recognizer, optimizer, seed)
-    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {"progress": {"epoch": 2}}, head=head)
+    save_checkpoint(tmp_path / "latest", recognizer, optimizer, {}, progress=Progress(epoch=2), head=head)
     again, other_optimizer = build(name, seed=1)
     state, states = load_states(tmp_path / "latest")
     load_pretrained(again, str(tmp_path / "latest"))
-    set_optimizer_state(again, other_optimizer, state)
-    assert states["progress"] == {"epoch": 2}
+    set_optimizer_state(TrainState(again, other_optimizer), state)
+    assert states["progress"]["epoch"] == 2
     for seed in range(3, 6):
         step(recognizer, optimizer, seed)
         step(again, other_optimizer, seed)
@@ -97,10 +99,10 @@ def test_optimizer_state_that_was_loaded_is_there_before_the_first_step(tmp_path
     """Paddle 2.6's own state_dict forgets it until then."""
     recognizer, optimizer = build(name)
     step(recognizer, optimizer, 0)
-    before = optimizer_state(recognizer, optimizer)
+    before = optimizer_state(TrainState(recognizer, optimizer))
     again, other_optimizer = build(name, seed=1)
-    set_optimizer_state(again, other_optimizer, before)
-    after = optimizer_state(again, other_optimizer)
+    set_optimizer_state(TrainState(again, other_optimizer), before)
+    after = optimizer_state(TrainState(again, other_optimizer))
     assert before.keys() == after.keys()
     for key in before:
         assert_equal(before[key], after[key])
@@ -115,10 +117,12 @@ def test_head_in_shards_has_all_of_it_and_the_other_files_none(tmp_path):
     save_checkpoint(tmp_path / "shards", recognizer, optimizer, {}, ema=ema, head="shards")
     assert "head.weight" not in safe_pickle.load(tmp_path / "shards.pdparams")
     assert_equal(whole(read_weights(tmp_path / "shards")), read_weights(tmp_path / "whole"))
-    for one, other in zip(load_states(tmp_path / "whole"), load_states(tmp_path / "shards")):
-        assert one.keys() == other.keys()
-        for name in one:
-            assert_equal(one[name], whole(other[name]))
+    (optimizers, states), (others, other_states) = load_states(tmp_path / "whole"), load_states(tmp_path / "shards")
+    for one, other in [
+        (states["ema"], other_states["ema"]),
+        *((optimizers[name], others[name]) for name in optimizers),
+    ]:
+        assert_equal(one, whole(other))
 
 
 def test_pretrained_weights_with_a_head_in_shards_bring_the_head(tmp_path):
@@ -155,7 +159,7 @@ def test_a_head_left_out_is_in_no_file_and_the_backbone_loads(tmp_path, log_line
 def test_optimizer_state_has_structured_names():
     recognizer, optimizer = build()
     step(recognizer, optimizer, 0)
-    state = optimizer_state(recognizer, optimizer)
+    state = optimizer_state(TrainState(recognizer, optimizer))
     assert set(state) == {k for k, v in recognizer.state_dict().items() if not v.stop_gradient}
     assert set(state["head.weight"]) == {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
 

@@ -14,6 +14,7 @@ from ppfacerec.config import load_config
 from ppfacerec.engine import Engine, conditions
 from ppfacerec.engine.conditions import Alarm, Collapsed, Growing, LossStuck, zero_rate
 from ppfacerec.engine.health import Health, Length, effective_dimensions, mean_cosine
+from ppfacerec.engine.state import TrainState
 from ppfacerec.engine.trainer import Trainer
 from ppfacerec.heads import ArcMargin
 from ppfacerec.recognizer import FaceRecognizer
@@ -123,7 +124,7 @@ def test_a_rate_that_will_be_zero_is_named_before_the_first_step(tiny_net_config
 
 def test_a_gradient_that_is_not_finite_ends_the_run_before_it_ruins_the_weights(tiny_net_config, tmp_path, monkeypatch):
     trainers, begin = [], Trainer.train
-    monkeypatch.setattr(Trainer, "train", lambda trainer: (trainers.append(trainer), begin(trainer))[1])
+    monkeypatch.setattr(Trainer, "train", lambda trainer, *rest: (trainers.append(trainer), begin(trainer, *rest))[1])
     with pytest.raises(
         ValueError, match=r"The gradient of backbone\.\S+ is not finite in optimizer step 0 \(\d+ of"
     ) as caught:
@@ -131,7 +132,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_ruins_the_weights(
     message = str(caught.value)
     assert "though the loss is. The step was not taken. Learning rate 0, embedding norms" in message
     assert "0 parameters not finite" in message
-    for parameter in trainers[0].recognizer.parameters():
+    for parameter in trainers[0].state.recognizer.parameters():
         assert paddle.isfinite(parameter).all().item()
     (row,) = alarms(tmp_path / "output")
     assert (row["condition"], row["message"]) == ("gradient_not_finite", message)
@@ -202,10 +203,11 @@ def test_a_step_is_skipped_only_in_mixed_precision():
 def test_a_sum_that_overflows_is_no_bad_gradient(tmp_path):
     """Finite gradients whose sum is infinite: huge, but not what the check is about."""
     recognizer = FaceRecognizer(tiny_plugin.PlainNet(), ArcMargin(16, 5))
-    health = Health(recognizer, MixedPrecision(), lambda step: 0.1, Length(1, 10), tmp_path, None)
+    state = TrainState(recognizer, paddle.optimizer.SGD(0.1, recognizer.parameters()))
+    health = Health(state, Length(1, 10), str, tmp_path)
     (recognizer.head.weight * 3e38).sum().backward()
     assert not np.isfinite(recognizer.head.weight.grad.numpy().sum())
-    health.before_step()
+    health.on_gradients(state)
 
 
 def stuck(losses, rates=None, num_batches=0, chance=2.0):
@@ -289,7 +291,7 @@ def test_checks_do_not_change_what_is_trained(tiny_net_config, tmp_path, monkeyp
     from ppfacerec.engine.weights import read_weights
 
     train(tiny_net_config(), f"Global.output_dir={tmp_path}/with")
-    for name in ("begin", "forward", "before_step", "after_step", "check"):
+    for name in ("on_train_begin", "on_forward", "on_gradients", "on_step", "on_log"):
         monkeypatch.setattr(Health, name, lambda *arguments: None)
     train(tiny_net_config(), f"Global.output_dir={tmp_path}/without", "Global.watchdog_minutes=null")
     one, two = (read_weights(tmp_path / name / "latest") for name in ("with", "without"))

@@ -22,6 +22,7 @@ from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import optimizer_state
 from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.engine.saved_state import saved_arrays
+from ppfacerec.engine.state import TrainState
 from ppfacerec.engine.weights import read_weights
 from ppfacerec.heads import ArcMargin
 from ppfacerec.losses import CELoss
@@ -74,6 +75,12 @@ def next_step(recognizer, optimizer, prefix: Path) -> dict[str, np.ndarray]:
     return saved_arrays(recognizer, recognizer.state_dict())
 
 
+def resumed_progress(prefix, recognizer, optimizer):
+    state = TrainState(recognizer, optimizer)
+    resume_paddleclas(prefix, state, steps_per_epoch=7)
+    return state.progress
+
+
 def assert_as_paddles_own(weights, prefix):
     with np.load(prefix.parent / "after.npz") as after:
         assert {*weights, "learning_rate"} == set(after)
@@ -87,7 +94,7 @@ def assert_as_paddles_own(weights, prefix):
 def test_the_next_step_equals_paddles_own(name, request, log_lines):
     prefix = request.getfixturevalue(name.lower())
     recognizer, optimizer = build(name)
-    progress = resume_paddleclas(prefix, recognizer, optimizer, steps_per_epoch=7)
+    progress = resumed_progress(prefix, recognizer, optimizer)
     assert (progress.epoch, progress.iteration, progress.global_step) == (4, 0, 21)
     assert (progress.best_accuracy, progress.best_epoch) == (None, 0)
     assert_as_paddles_own(next_step(recognizer, optimizer, prefix), prefix)
@@ -106,7 +113,8 @@ def test_the_law_can_fail(name, request):
     """Without the optimizer's state, or with the state of other parameters, the next step is another one."""
     prefix = request.getfixturevalue(name.lower())
     recognizer, optimizer = build(name)
-    resume_paddleclas(prefix, recognizer, OPTIMIZERS.get(name)(groups=parameter_groups([recognizer], 0, True)), 7)
+    other = OPTIMIZERS.get(name)(groups=parameter_groups([recognizer], 0, True))
+    resume_paddleclas(prefix, TrainState(recognizer, other), 7)
     weights = next_step(recognizer, optimizer, prefix)
     with np.load(prefix.parent / "after.npz") as after:
         assert max(np.abs(weights[key] - after[key]).max() for key in weights if key not in NOISE) > 1e-3
@@ -123,7 +131,7 @@ def test_the_writers_names_tell_no_layer(adamw):
 def test_without_the_table_of_names_the_order_tells(tmp_path, log_lines):
     prefix = write(tmp_path, "AdamW", "without_table")
     recognizer, optimizer = build("AdamW")
-    resume_paddleclas(prefix, recognizer, optimizer, 7)
+    resume_paddleclas(prefix, TrainState(recognizer, optimizer), 7)
     assert_as_paddles_own(next_step(recognizer, optimizer, prefix), prefix)
     assert "of all 12 trained parameters" in log_lines.text
 
@@ -139,7 +147,7 @@ def copied(prefix: Path, folder: Path, **changed) -> Path:
 
 def resumed(prefix, name, log_lines):
     recognizer, optimizer = build(name)
-    progress = resume_paddleclas(prefix, recognizer, optimizer, 7)
+    progress = resumed_progress(prefix, recognizer, optimizer)
     return recognizer, optimizer, progress, log_lines.records[-1].getMessage()
 
 
@@ -151,7 +159,7 @@ def test_another_optimizers_state_is_left_out_and_the_log_says_so(adamw, log_lin
         "backbone.features.0.weight was not trained); it starts anew; the best metric" in message
     )
     assert progress.epoch == 4
-    assert optimizer_state(recognizer, optimizer) == {}
+    assert optimizer_state(TrainState(recognizer, optimizer)) == {}
 
 
 def test_a_state_that_misses_a_parameter_or_has_another_shape_is_left_out(adamw, tmp_path, log_lines):
@@ -185,7 +193,7 @@ def test_a_table_of_names_that_the_state_has_not_is_no_table(adamw, tmp_path):
     weights = safe_pickle.load(f"{adamw}.pdparams")
     weights["StructuredToParameterName@@"] = {k: f"generated_{i}" for i, k in enumerate(weights)}
     recognizer, optimizer = build("AdamW")
-    resume_paddleclas(copied(adamw, tmp_path, pdparams=weights), recognizer, optimizer, 7)
+    resume_paddleclas(copied(adamw, tmp_path, pdparams=weights), TrainState(recognizer, optimizer), 7)
     assert_as_paddles_own(next_step(recognizer, optimizer, adamw), adamw)
 
 
@@ -204,7 +212,7 @@ def test_with_ema_the_weights_are_in_pdema_and_the_averages_in_pdparams(tmp_path
     prefix = write(tmp_path, "AdamW", "ema")
     recognizer, optimizer = build("AdamW")
     ema = EMA(recognizer, 0.9)
-    resume_paddleclas(prefix, recognizer, optimizer, 7, ema)
+    resume_paddleclas(prefix, TrainState(recognizer, optimizer, ema=ema), 7)
     own = saved_arrays(recognizer, recognizer.state_dict())
     averages = saved_arrays(recognizer, ema.tensors())
     for name in own:
@@ -255,7 +263,7 @@ def test_weights_of_another_network_are_refused(adamw):
     recognizer = FaceRecognizer(tiny_plugin.TinyNet(dropout=0.0), ArcMargin(16, 7))
     optimizer = OPTIMIZERS.get("AdamW")(groups=parameter_groups([recognizer], 0, True))
     with pytest.raises(ValueError) as caught:
-        resume_paddleclas(adamw, recognizer, optimizer, 7)
+        resume_paddleclas(adamw, TrainState(recognizer, optimizer), 7)
     assert (
         str(caught.value)
         == f"{adamw}.pdparams does not fit the network of the config: 1 other shape: head.weight [16, 5] for [16, 7]."
@@ -275,7 +283,7 @@ def test_a_file_with_other_content_is_named(adamw, tmp_path, changed, message):
     prefix = copied(adamw, tmp_path, **changed)
     recognizer, optimizer = build("AdamW")
     with pytest.raises(ValueError) as caught:
-        resume_paddleclas(prefix, recognizer, optimizer, 7)
+        resume_paddleclas(prefix, TrainState(recognizer, optimizer), 7)
     assert str(caught.value) == f"{tmp_path}/{message}"
 
 
@@ -288,7 +296,7 @@ def test_nothing_in_it_is_run(adamw, tmp_path):
         prefix = copied(adamw, tmp_path, **{suffix: {"epoch": 1, "x": Evil()}})
         recognizer, optimizer = build("AdamW")
         with pytest.raises(ValueError, match=f"latest.{suffix}"):
-            resume_paddleclas(prefix, recognizer, optimizer, 7)
+            resume_paddleclas(prefix, TrainState(recognizer, optimizer), 7)
     assert not (tmp_path / "was_run").exists()
 
 
@@ -304,15 +312,14 @@ def test_our_own_checkpoint_without_its_manifest_is_not_taken_for_paddleclas(tin
 
 
 def test_a_head_that_samples_its_classes_gets_the_state_of_all(adamw):
-    from ppfacerec.optim.sparse_update import SparseUpdate
-
     paddle.seed(0)
     head = ArcMargin(16, paddleclas_writer.CLASSES, sample_rate=0.4)
     head.reserve(paddleclas_writer.BATCH)
     recognizer = FaceRecognizer(tiny_plugin.TinyNet(dropout=0.0), head)
     optimizer = OPTIMIZERS.get("AdamW")(groups=parameter_groups([recognizer], 0.05, True))
-    sparse = SparseUpdate(head.active, optimizer)
-    resume_paddleclas(adamw, recognizer, optimizer, 7, sparse=sparse)
+    state = TrainState(recognizer, optimizer)
+    resume_paddleclas(adamw, state, 7)
+    sparse = state.sparse
     images, labels = map(paddle.to_tensor, paddleclas_writer.batch(3))
     CELoss()(recognizer.scores(recognizer(images), labels), labels).backward()
     before = {slot: tensor.numpy().T for slot, tensor in sparse.slots.items()}  # of all classes

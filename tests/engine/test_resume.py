@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
-from training_state import assert_same_checkpoint, training_state
+from training_state import assert_same_checkpoint, differences, training_state
 
 from ppfacerec.config import load_config
 from ppfacerec.engine import Engine
-from ppfacerec.engine.checkpoint import Progress
-from ppfacerec.engine.checkpoint_files import clean_up, complete_names
+from ppfacerec.engine.callbacks import Callback
+from ppfacerec.engine.checkpoint_files import clean_up, complete_names, sha256
 from ppfacerec.engine.evaluator import Evaluation
 from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.resume import find_checkpoint, newest_complete
 from ppfacerec.engine.run_facts import Pace, config_changes
 from ppfacerec.engine.run_lock import only_run
+from ppfacerec.engine.state import Progress
 from ppfacerec.engine.trainer import Trainer
 from ppfacerec.model_info import info_path, read_info
 
@@ -94,6 +96,54 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(trained, log_l
     assert find_checkpoint("auto", trained) == trained / "step_8"
     for victim in victims:
         assert f"is damaged: {victim} is" in log_lines.text
+
+
+def poisoned(prefix):
+    """Overwrite a weight of a checkpoint by NaN, its manifest being right."""
+    path = prefix.with_name(f"{prefix.name}.pdparams")
+    weights = pickle.loads(path.read_bytes())
+    weights["backbone.fc.bias"] = weights["backbone.fc.bias"] * np.nan
+    path.write_bytes(pickle.dumps(weights, protocol=4))
+    manifest = Manifest.read(prefix)
+    entry = {"size": path.stat().st_size, "sha256": sha256(path)}
+    changed = dataclasses.replace(manifest, files={**manifest.files, ".pdparams": entry})
+    prefix.with_name(f"{prefix.name}.manifest.json").write_text(changed.to_text())
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(trained, log_lines):
+    for name in ("epoch_2", "latest"):
+        poisoned(trained / name)
+    assert find_checkpoint("auto", trained) == trained / "step_8"
+    assert f"{trained}/latest: 1 of 16 weights are not finite (backbone.fc.bias): the training has" in log_lines.text
+
+
+def test_weights_that_are_not_finite_are_not_saved(tiny_net_config, trained):
+    class Diverge(Callback):
+        def on_step(self, state):
+            if state.progress.global_step == 15:  # the last one
+                state.recognizer.backbone.fc.bias.set_value(np.full(16, np.nan, "float32"))
+
+    before = training_state(trained / "latest")
+    config, notes = load_config(tiny_net_config(), [*PLAIN, "Global.checkpoints=auto"])
+    with pytest.raises(ValueError, match=r"weights are not finite \(backbone.fc.bias\): the training has diverged"):
+        Engine(config, notes).train([Diverge()])
+    assert differences(training_state(trained / "latest"), before) == []
+    assert not list(trained.glob("epoch_3*"))
+
+
+def test_a_checkpoint_of_a_newer_version_is_named(tiny_net_config, trained):
+    path = trained / "latest.pdstates"
+    states = pickle.loads(path.read_bytes())
+    states["progress"]["new_idea"] = 1
+    path.write_bytes(pickle.dumps(states, protocol=4))
+    manifest = Manifest.read(trained / "latest")
+    entry = {"size": path.stat().st_size, "sha256": sha256(path)}
+    changed = dataclasses.replace(manifest, files={**manifest.files, ".pdstates": entry})
+    (trained / "latest.manifest.json").write_text(changed.to_text())
+    with pytest.raises(
+        ValueError, match=r"latest\.pdstates has new_idea, which this version of ppfacerec .* newer one"
+    ):
+        train(tiny_net_config(), *PLAIN, f"Global.checkpoints={trained}/latest")
 
 
 def test_a_damaged_checkpoint_that_was_asked_for_is_an_error(trained):
@@ -280,7 +330,9 @@ def test_samples_and_learning_rate_go_on_on_another_total_batch(tiny_net_config,
     seen, forward = [], Trainer._forward_backward
     monkeypatch.setattr(
         Trainer, "_forward_backward",
-        lambda self, batch, *rest: (seen.append((rest[0], *batch.indices)), forward(self, batch, *rest))[1],
+        lambda self, batch, iteration: (
+            seen.append((self.state.progress.epoch, *batch.indices)), forward(self, batch, iteration)
+        )[1],
     )  # fmt: skip
     train(tiny_net_config(), *PLAIN, f"Global.output_dir={tmp_path}/whole", "DataLoader.Train.sampler.batch_size=2")
     whole, seen[:] = list(seen), []
@@ -323,7 +375,7 @@ def test_the_tables_of_a_killed_and_resumed_run_are_the_uninterrupted_ones(tiny_
 def test_a_run_that_starts_again_at_its_beginning_writes_epoch_0_once(tiny_net_config, tmp_path, monkeypatch):
     config = tiny_net_config(**{"Global.eval_before_train": True, "Global.checkpoints": "auto"})
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", lambda trainer: 1 / 0)  # killed before its first checkpoint
+        patch.setattr(Trainer, "_step", lambda trainer: 1 / 0)  # killed before its first checkpoint
         with pytest.raises(ZeroDivisionError):
             train(config)
     train(config)
@@ -345,15 +397,15 @@ def test_measured_thresholds_stay_beside_the_weights_that_they_are_of(
         return 0.9 if evaluation is known[0] else 0.5
 
     monkeypatch.setattr(Evaluation, "average_accuracy", property(accuracy))
-    update = Trainer._update
+    update = Trainer._step
 
     def die_in_epoch_2(trainer):
         update(trainer)
-        if trainer.progress.global_step == 8:
+        if trainer.state.progress.global_step == 8:
             raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", die_in_epoch_2)
+        patch.setattr(Trainer, "_step", die_in_epoch_2)
         with pytest.raises(ZeroDivisionError):
             train(config)
     of_best = thresholds("best_model")  # of epoch 1

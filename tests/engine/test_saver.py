@@ -110,7 +110,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tiny_net_config, tmp_pat
         if prefix.name == "step_2":
             time.sleep(0.2)
         entry = write(prefix, suffix, value)
-        steps_at_end.append((prefix.name, trainers[0].progress.global_step))
+        steps_at_end.append((prefix.name, trainers[0].state.progress.global_step))
         return entry
 
     init = Trainer.__init__
@@ -181,15 +181,15 @@ def test_another_error_in_writing_ends_the_run_with_its_words(tiny_net_config, t
 
 
 def test_a_run_that_fails_still_completes_the_checkpoint_under_way(tiny_net_config, tmp_path, monkeypatch):
-    update, write = Trainer._update, checkpoint.write_new
+    update, write = Trainer._step, checkpoint.write_new
 
     def fail(trainer):
-        if trainer.progress.global_step == 2:
+        if trainer.state.progress.global_step == 2:
             raise ValueError("a bad image")
         update(trainer)
 
     monkeypatch.setattr(checkpoint, "write_new", lambda *a: (time.sleep(0.1), write(*a))[1])
-    monkeypatch.setattr(Trainer, "_update", fail)
+    monkeypatch.setattr(Trainer, "_step", fail)
     with pytest.raises(ValueError, match="a bad image"):
         train(tiny_net_config(), *PLAIN, "Global.save_interval_steps=2")
     assert names(tmp_path / "output") == ["step_2"]

@@ -44,9 +44,9 @@ def test_a_second_signal_ends_a_process_that_is_stuck(number, status):
 def test_the_first_signal_is_a_request_and_afterwards_everything_is_as_before():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopSignals() as signals:
-        assert not signals.requested
+        assert not signals.wants_stop
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.requested
+        assert signals.wants_stop
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert signal.set_wakeup_fd(-1) == -1
 
@@ -57,6 +57,6 @@ def test_other_signals_are_none_of_its_business():
         with StopSignals() as signals:
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.05)
-            assert not signals.requested
+            assert not signals.wants_stop
     finally:
         signal.signal(signal.SIGUSR1, before)

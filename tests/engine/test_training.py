@@ -89,14 +89,14 @@ def test_resumed_run_equals_the_uninterrupted_one(tiny_net_config, tmp_path, mon
     ]
     train(tiny_net_config(), *common, f"Global.output_dir={tmp_path}/whole")
 
-    original = Trainer._update
+    original = Trainer._step
 
     def stop_in_mid_epoch(trainer):
         original(trainer)
-        trainer._signals.requested = trainer.progress.global_step == 8 // update_freq
+        trainer.callbacks[0].wants_stop = trainer.state.progress.global_step == 8 // update_freq
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", stop_in_mid_epoch)
+        patch.setattr(Trainer, "_step", stop_in_mid_epoch)
         with pytest.raises(TrainingStopped):
             train(tiny_net_config(), *common, f"Global.output_dir={tmp_path}/part")
     _, states = load_states(tmp_path / "part" / "latest")
@@ -227,15 +227,15 @@ def test_a_wrong_image_root_is_named_before_training(tiny_net_config, tmp_path):
 def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, tmp_path, monkeypatch, number):
     from ppfacerec import cli
 
-    original = Trainer._update
+    original = Trainer._step
 
     def interrupt(trainer):
         original(trainer)
-        if trainer.progress.global_step == 3:
+        if trainer.state.progress.global_step == 3:
             os.kill(os.getpid(), number)
             os.kill(os.getpid(), number)  # as from a launcher that passes on what this process got with it
 
-    monkeypatch.setattr(Trainer, "_update", interrupt)
+    monkeypatch.setattr(Trainer, "_step", interrupt)
     assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_STOPPED == 75
     _, states = load_states(tmp_path / "output" / "latest")
     assert states["progress"]["global_step"] == 3
@@ -245,7 +245,7 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
 def test_a_signal_in_an_evaluation_stops_after_it(tiny_net_config, tmp_path, monkeypatch):
     evaluate = Trainer._evaluate
     monkeypatch.setattr(
-        Trainer, "_evaluate", lambda self, epoch: (os.kill(os.getpid(), signal.SIGTERM), evaluate(self, epoch))[1]
+        Trainer, "_evaluate", lambda self, *rest: (os.kill(os.getpid(), signal.SIGTERM), evaluate(self, *rest))[1]
     )
     with pytest.raises(TrainingStopped):
         train(tiny_net_config())

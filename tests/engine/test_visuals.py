@@ -113,15 +113,15 @@ def test_visualdl_changes_no_weight(tiny_net_config, tmp_path):
 def test_a_resumed_run_has_the_records_of_an_uninterrupted_one(tiny_net_config, tmp_path, monkeypatch):
     common = [VISUALDL, "Global.epochs=3", "DataLoader.Eval.dataset.val_targets=[lfw]"]
     train(tiny_net_config(), *common, f"Global.output_dir={tmp_path}/whole")
-    original = Trainer._update
+    original = Trainer._step
 
     def stop_at_8_and_10(trainer):  # in the middle of an epoch, and at its end before the evaluation
         original(trainer)
-        trainer._signals.requested = trainer.progress.global_step in (8, 10)
+        trainer.callbacks[0].wants_stop = trainer.state.progress.global_step in (8, 10)
 
     part = [*common, f"Global.output_dir={tmp_path}/part"]
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", stop_at_8_and_10)
+        patch.setattr(Trainer, "_step", stop_at_8_and_10)
         for resume in ((), ("Global.checkpoints=auto",)):
             with pytest.raises(TrainingStopped):
                 train(tiny_net_config(), *part, *resume)

@@ -23,7 +23,7 @@ import time
 
 from ppfacerec.data import TRAIN_DATASETS
 from ppfacerec.data.datasets import ImageNetDataset
-from ppfacerec.engine.checkpoint import Progress
+from ppfacerec.engine.state import Progress
 from ppfacerec.engine.evaluator import Evaluator
 from ppfacerec.engine.trainer import Trainer
 
@@ -44,11 +44,11 @@ class Sleeping(ImageNetDataset):
         return super().read(index)
 
 
-update, embed = Trainer._update, Evaluator._embed_batch
+update, embed = Trainer._step, Evaluator._embed_batch
 
 
 def sleepy_update(trainer):
-    if trainer.progress.global_step == 2 and os.environ.get("SLEEPS") == "computing":
+    if trainer.state.progress.global_step == 2 and os.environ.get("SLEEPS") == "computing":
         sleep_with_the_lock(10_000)
     update(trainer)
 
@@ -60,7 +60,7 @@ def sleepy_embed(evaluator, runner, images):
     return embed(evaluator, runner, images)
 
 
-Trainer._update, Evaluator._embed_batch = sleepy_update, sleepy_embed
+Trainer._step, Evaluator._embed_batch = sleepy_update, sleepy_embed
 """
 
 
@@ -87,7 +87,7 @@ def test_a_read_that_never_returns_ends_the_run_with_the_stacks_of_all(tiny_net_
     report = (tmp_path / "output" / "stalled_rank0.txt").read_text()
     assert report in output
     assert "(Global.watchdog_minutes)" in report
-    assert "the run ends with status 124. It waits for training or evaluation data. Likely: a disk or network" in report
+    assert "the run ends with status 124. It is reading training data. Likely: a disk or network" in report
     assert "Threads of this process:\n" in report
     assert report.count("in sleep_for_ever") == 1
     processes = [part for part in report.split("\n\n") if part.startswith("Process ")]
@@ -107,7 +107,7 @@ def test_a_read_that_never_returns_ends_the_run_with_the_stacks_of_all(tiny_net_
 def test_an_evaluation_that_hangs_is_seen_and_one_that_is_slow_is_let_alone(tiny_net_config, tmp_path):
     status, output = train(tiny_net_config(), tmp_path, "evaluating")
     assert status == STALLED, output
-    assert "It computes." in output
+    assert "It is evaluating." in output
     status, output = train(
         tiny_net_config(), tmp_path, "", "Global.epochs=1", "DataLoader.Eval.dataset.val_targets=[lfw]",
         "DataLoader.Eval.sampler.batch_size=10", "Optimizer.lr={name: Constant, learning_rate: 0.01}",
@@ -167,8 +167,8 @@ def test_each_of_two_processes_says_where_it_stands(tiny_net_config, tmp_path, m
         log_dir=tmp_path / "log", expect=1,
     )  # fmt: skip
     first, second = ((tmp_path / "output" / f"stalled_rank{rank}.txt").read_text() for rank in (0, 1))
-    assert "It waits for another process, which says in its own report where it stands." in first
-    assert "It waits for training or evaluation data." in second
+    assert "or waiting for another process, whose own report says where it stands." in first
+    assert "It is reading training data" in second
     assert "in sleep_for_ever" in second
     assert "in sleep_for_ever" not in first
     assert "No batch was finished for" in output

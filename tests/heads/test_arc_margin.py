@@ -124,7 +124,7 @@ def test_logits_do_not_depend_on_the_embeddings_length():
 def test_weight_is_classes_as_rows_and_paddleclas_shape_in_files():
     head = ArcMargin(128, 50)
     assert {k: list(v.shape) for k, v in head.state_dict().items()} == {"weight": [50, 128]}
-    assert head.saved_shape == (128, 50)
+    assert head.class_rows.saved_shape == (128, 50)
 
 
 def test_wrong_arguments_are_named():

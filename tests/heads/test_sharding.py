@@ -8,7 +8,7 @@ import pytest
 
 from ppfacerec import distributed
 from ppfacerec.heads import ArcMargin
-from ppfacerec.heads.sharding import ClassShard
+from ppfacerec.heads.sharding import BatchGroup, ClassShard
 from ppfacerec.runtime import agree_on_overflow
 
 
@@ -60,7 +60,7 @@ def test_classes_are_spread_where_it_pays_and_the_log_says_why(monkeypatch, log_
     head = ArcMargin(2, class_num, class_parallel=asked)
     assert head.shard.world_size == parts
     assert head.weight.is_distributed == (parts > 1)
-    assert head.saved_shape == (2, class_num)
+    assert head.class_rows.saved_shape == (2, class_num)
     assert f"Head: {reason}" in log_lines.text
 
 
@@ -82,6 +82,11 @@ def test_fewer_classes_than_processes_are_in_every_process(monkeypatch):
 
 def test_dense_logits_of_a_part_are_refused_with_the_way_out(monkeypatch):
     as_rank(monkeypatch, 0, 2)
+    monkeypatch.setattr(ClassShard, "batch", lambda self, num_samples: BatchGroup())
     scores = ArcMargin(2, 50, class_parallel=True)(paddle.randn([3, 2]), paddle.to_tensor([0, 1, 2]))
-    with pytest.raises(ValueError, match=r"needs all logits, which no process has with class_parallel; use CELoss, or"):
+    with pytest.raises(
+        ValueError,
+        match=r"needs the logits of all 50 classes, but this step computes 25 of them here. Use CELoss, or set "
+        r"Arch\.Head\.class_parallel: False and Arch\.Head\.sample_rate: 1\.0\.",
+    ):
         scores.dense()
