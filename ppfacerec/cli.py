@@ -13,7 +13,6 @@ from typing import Optional
 
 from ppfacerec import __version__, log
 from ppfacerec.commands import data, export, infer, weights
-from ppfacerec.failures import first_failure_first
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was asked to stop and has saved; start it again to go on
@@ -65,13 +64,15 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from ppfacerec import distributed
     from ppfacerec.config import ConfigError, load_config
     from ppfacerec.engine import Engine, TrainingStopped
 
     if not arguments.config:
         raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
-    config, notes = load_config(arguments.config, arguments.override, "train")
-    with first_failure_first(Path(config.Global.output_dir)):
+    with distributed.first_failure_first():
+        with distributed.failing_together():
+            config, notes = load_config(arguments.config, arguments.override, "train")
         try:
             Engine(config, notes).train()
         except TrainingStopped:
@@ -96,13 +97,15 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 def _eval(arguments: argparse.Namespace) -> int:
     if arguments.embeddings:
         return _eval_embeddings(arguments)
+    from ppfacerec import distributed
     from ppfacerec.config import config_beside, load_config
     from ppfacerec.engine import Engine
 
     overrides = [*arguments.override, *(["Global.report=True"] if arguments.report else [])]
     path = arguments.config or config_beside(overrides)
-    config, notes = load_config(path, overrides, "eval")
-    with first_failure_first(Path(config.Global.output_dir)):
+    with distributed.first_failure_first():
+        with distributed.failing_together():
+            config, notes = load_config(path, overrides, "eval")
         Engine(config, notes).evaluate()
     return 0
 

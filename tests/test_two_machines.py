@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -21,15 +22,19 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start_machine(number: int, master: str, config: Path, output: Path, *overrides: str) -> subprocess.Popen[str]:
+def start_machine(
+    number: int, master: str, config: Path, output: Path, *overrides: str, cwd: Optional[Path] = None, tool="train.py"
+) -> subprocess.Popen[str]:
+    cwd = cwd or output.parent
+    log = "log" if output.parent == Path() else str(output.parent / f"log_machine{number}")
     command = [
         sys.executable, "-m", "paddle.distributed.launch", "--master", master, "--nnodes", "2", "--rank", str(number),
-        "--nproc_per_node", "1", "--log_dir", str(output.parent / f"log_machine{number}"),
-        str(ROOT / "tools" / "train.py"), "-c", str(config), "-o", f"Global.output_dir={output}", *overrides,
+        "--nproc_per_node", "1", "--log_dir", log,
+        str(ROOT / "tools" / tool), "-c", str(config), "-o", f"Global.output_dir={output}", *overrides,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     return subprocess.Popen(
-        command, cwd=output.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 

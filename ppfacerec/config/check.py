@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Literal, Optional
 
 from ppfacerec.config.components import check_spec
-from ppfacerec.config.paths import missing, missing_sets
+from ppfacerec.config.paths import is_one_of_many, missing, missing_sets
 from ppfacerec.config.schema import Config, DataLoaderSection, DataSection, GlobalSection
 from ppfacerec.config.types import thaw
 from ppfacerec.registry import Registry, Spec
@@ -150,14 +150,15 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
 
         demo = Registry("demo data", make_demo_data=make_demo_data)
         yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"))
-    if config.Global.pretrained_model:
+    if config.Global.pretrained_model and not is_one_of_many():
         from ppfacerec.weights_io.fetch import problem_of
 
         problem = problem_of(weights_file(config.Global.pretrained_model))
         if problem:
             yield f"Global.pretrained_model: {problem}"
     prefix = config.Global.checkpoints
-    if mode == "train" and prefix not in (None, "auto") and not Path(weights_file(prefix)).is_file():
+    is_looked_for = mode == "train" and not is_one_of_many()
+    if is_looked_for and prefix not in (None, "auto") and not Path(weights_file(prefix)).is_file():
         yield (
             f"Global.checkpoints: {weights_file(prefix)} does not exist; 'auto' goes on from the newest complete "
             "checkpoint in output_dir, if there is one."

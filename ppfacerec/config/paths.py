@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -58,3 +59,8 @@ def _missing_bins(folder: str, val_targets: Any, where: str) -> Iterator[str]:
                 f"{where}: {Path(folder) / name}.bin does not exist{near_match(name, there)}"
                 f" In that folder: {', '.join(there)}."
             )
+
+
+def is_one_of_many() -> bool:
+    """Whether weights that are not here may be on the disk of another process: then the ranks find out together."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1

@@ -15,6 +15,7 @@ import numpy as np
 
 from ppfacerec import distributed, safe_pickle
 from ppfacerec.engine.checkpoint_files import (
+    NEW,
     commit,
     discard_new,
     file_of,
@@ -55,6 +56,11 @@ def complete(prefix: Path, snapshot: Snapshot, entries: Mapping[str, Any]) -> No
         ValueError: the disk is full, or cannot be written to; the checkpoint that was there is as it was then.
     """
     manifest = Manifest(dict(entries), time.time(), snapshot.run, snapshot.progress)
+    for suffix, entry in entries.items():  # a manifest counts: nothing that it names may be missing
+        new = file_of(prefix, suffix + NEW)
+        if not new.is_file() or new.stat().st_size != entry["size"]:
+            discard_new(prefix, entries)
+            raise ValueError(f"{prefix} cannot be saved: {new}, which another process has written, is not seen here.")
     try:
         write_new_manifest(prefix, manifest)
     except OSError as error:

@@ -130,11 +130,21 @@ def clean_up(folder: Path) -> None:
 def complete_names(folder: Path) -> dict[str, Manifest]:
     """The checkpoints of training in a folder with their manifests, the newest first; their files are not read.
 
+    The newest is the one that is furthest in the training that wrote `latest`; those of other trainings come after it.
     best_model is none of them: its weights may be averages.
 
     A damaged manifest is not among them: `broken_names` has it.
     """
-    return dict(sorted(_manifests(folder).items(), key=lambda item: item[1].age_key(), reverse=True))
+    found = _manifests(folder)
+    if not found:
+        return {}
+    run = (found["latest"] if "latest" in found else max(found.values(), key=lambda manifest: manifest.saved_at)).run
+
+    def key(item: tuple[str, Manifest]) -> tuple[bool, tuple[int, int, int], bool]:
+        name, manifest = item
+        return manifest.run == run, manifest.place(), name != "latest"
+
+    return dict(sorted(found.items(), key=key, reverse=True))
 
 
 def foreign_names(folder: Path) -> list[str]:

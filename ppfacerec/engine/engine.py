@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
@@ -18,6 +19,7 @@ from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
+from ppfacerec.engine.agreement import check_same_config
 from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
@@ -71,7 +73,9 @@ class Engine:
         self.output_dir = Path(config.Global.output_dir)
         self._device = choose_device(config.Global.device)
         distributed.init()
+        check_same_config(config)
         make_output_dir(self.output_dir)
+        self._disks = distributed.find_disks(self.output_dir)
         self._notes = list(notes)
 
     def train(self, callbacks: Sequence[Callback] = ()) -> dict[int, Evaluation]:
@@ -81,14 +85,14 @@ class Engine:
             callbacks: that hear of the training, besides those of the config.
         """
         refuse_onednn_training()
-        with only_run(self.output_dir):
+        with only_run(self.output_dir, self._disks.is_leader):
             return self._train(callbacks)
 
     def _train(self, callbacks: Sequence[Callback]) -> dict[int, Evaluation]:
         self._begin("train")
         self._make_demo_data()
         config, glob = self.config, self.config.Global
-        checkpoint = find_checkpoint(glob.checkpoints, self.output_dir)
+        checkpoint = find_checkpoint(glob.checkpoints, self.output_dir, self._disks)
         paddle.seed(glob.seed)  # initial weights
         np.random.seed(glob.seed)
         loader = build_train_loader(config, self.output_dir)
@@ -103,11 +107,12 @@ class Engine:
             evaluator.check()
         if distributed.rank() == 0:
             save_config(config, self.output_dir / "config.yaml")
-        saver = Saver(save_plan(glob), state, facts.to_states(), spare=checkpoint)
+        spare = checkpoint.prefix if checkpoint else None
+        saver = Saver(save_plan(glob), state, facts.to_states(), spare, can_spread=self._disks.is_shared)
         plan = TrainingPlan(**{field.name: getattr(glob, field.name) for field in dataclasses.fields(TrainingPlan)})
         trainer = Trainer(state, build_losses(config), loader, plan, evaluator, saver)
         try:
-            evaluations = trainer.train([*self._callbacks(state, loader, evaluator, checkpoint), *callbacks])
+            evaluations = trainer.train([*self._callbacks(state, loader, evaluator, spare), *callbacks])
         finally:
             loader.close()
         if evaluations or not info_path(self.output_dir / "latest.pdparams").is_file():
@@ -188,6 +193,10 @@ class Engine:
             __version__, paddle.__version__, platform.python_version(), self._device.upper(),
             distributed.world_size(), "" if distributed.world_size() == 1 else "es",
         )  # fmt: skip
+        if distributed.world_size() > 1:
+            shared = "share a disk" if self._disks.is_shared else "have disks of their own; checkpoints are on rank 0's"
+            zone = time.strftime("UTC%z")
+            logger.info("Processes: %s; they %s. Times are %s.", distributed.describe_ranks(), shared, zone)
         for note in self._notes:
             logger.info("%s", note)
 
@@ -195,9 +204,10 @@ class Engine:
         if self.config.Global.demo_data:
             from ppfacerec.data.demo_faces import make_demo_data
 
-            if distributed.rank() == 0:
-                make_demo_data(**self.config.Global.demo_data)
-            distributed.barrier()
+            disks = distributed.find_disks(Path(self.config.Global.demo_data["root"]).parent)
+            with distributed.failing_together():
+                if disks.is_leader:
+                    make_demo_data(**self.config.Global.demo_data)
 
     def _recognizer(self, num_classes: Optional[int] = None) -> FaceRecognizer:
         """Backbone and, where the data's number of classes is given, the head."""

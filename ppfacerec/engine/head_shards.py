@@ -111,3 +111,10 @@ class ShardedArray:
         if self._key not in arrays:
             raise ValueError(f"{shard.path} has no '{self._key}', which the others have.")
         return arrays[self._key]
+
+
+def whole_arrays(tree: Any) -> Any:
+    """A tree of what files hold with every part of the head read whole, (D, rows)."""
+    if isinstance(tree, Mapping):
+        return {key: whole_arrays(value) for key, value in tree.items()}
+    return tree.rows(0, tree.shape[1]).T if isinstance(tree, ShardedArray) else tree

@@ -61,12 +61,21 @@ class Manifest:
 
     def _is_comparable(self) -> bool:
         """What others are compared by is of the right kinds; the checksum is no proof of that."""
-        step = self.progress.get("global_step", 0) if isinstance(self.progress, Mapping) else None
-        return type(self.saved_at) in (int, float) and type(step) is int and isinstance(self.run, str)
+        is_map = isinstance(self.progress, Mapping)
+        places = self.place() if is_map else ()
+        return (
+            is_map and type(self.saved_at) in (int, float) and isinstance(self.run, str)
+            and all(type(number) is int for number in places)
+        )  # fmt: skip
 
-    def age_key(self) -> tuple[float, int]:
-        """Larger for what was saved later."""
-        return self.saved_at, self.progress.get("global_step", 0)
+    def place(self) -> tuple[int, int, int]:
+        """How far its training was, larger for later; no clock is asked, since clocks are set back."""
+        epoch, iteration, step = (self.progress.get(key, 0) for key in ("epoch", "iteration", "global_step"))
+        return step, epoch, iteration
+
+    def digest(self) -> str:
+        """The same for the same files."""
+        return _checksum({suffix: entry["sha256"] for suffix, entry in self.files.items()})
 
     def num_bytes(self) -> int:
         return sum(entry["size"] for entry in self.files.values())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from ppfacerec import distributed
 from ppfacerec.config import weights_file
+from ppfacerec.distributed import ALONE, Disks
 from ppfacerec.engine.checkpoint import check_files, check_finite, read_states
 from ppfacerec.engine.checkpoint_files import (
     broken_names,
@@ -16,39 +19,102 @@ from ppfacerec.engine.checkpoint_files import (
     finish_interrupted_save,
     foreign_names,
     plain_prefix,
+    sha256,
 )
+from ppfacerec.engine.head_shards import whole_arrays
+from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.optimizer_state import set_optimizer_state
 from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.engine.run_facts import RunFacts, check_same_training, known_fields, say_changes
 from ppfacerec.engine.run_lock import lock_if_free
 from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.engine.weights import match_weights, read_weights, set_weights
-from ppfacerec.failures import remove_old_notes
 from ppfacerec.log import logger
 
 AUTO = "auto"
 
 
-def find_checkpoint(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
+@dataclass(frozen=True)
+class Found:
+    """The checkpoint that all ranks go on from.
+
+    Attributes:
+        prefix: its path on the ranks that have it.
+        source: a rank that has it.
+        is_everywhere: every rank has the same files there; else they get its content from `source`.
+    """
+
+    prefix: Path
+    source: int = 0
+    is_everywhere: bool = True
+
+
+def find_checkpoint(checkpoints: Optional[str], output_dir: Path, disks: Disks = ALONE) -> Optional[Found]:
     """What ``Global.checkpoints`` stands for, its files checked, the same on every rank; None starts anew.
 
-    All ranks call it.
+    Every disk says what it has, and the one that is furthest in the training wins, whichever rank holds it. All ranks
+    call it.
 
     Args:
         checkpoints: a checkpoint; "auto", the newest complete one in `output_dir`, or none if there is none; or None.
         output_dir: which this run has locked.
+        disks: which ranks share one.
 
     Raises:
-        ValueError: the checkpoint is damaged, or "auto" and all that is there is.
+        ValueError: the checkpoint is damaged, or "auto" and all that is there is; or the disks have checkpoints of
+            different trainings.
     """
-    found = ""
+    offer: Optional[dict[str, Any]] = None
     with distributed.failing_together():
-        if distributed.rank() == 0:
+        if disks.is_leader:
             clean_up(output_dir)
-            remove_old_notes(output_dir)
-            found = str(_found(checkpoints, output_dir) or "")
-    found = distributed.gather_texts(found)[0]
-    return Path(found) if found else None
+            found = _found(checkpoints, output_dir)
+            offer = None if found is None else _offer(found)
+    offers = [json.loads(text) for text in distributed.gather_texts(json.dumps(offer))]
+    found_by = {number: one for number, one in enumerate(offers) if one is not None}
+    if not found_by:
+        if checkpoints == AUTO:
+            logger.info(
+                "Global.checkpoints is auto, and %s has no checkpoint: starting from the beginning.", output_dir
+            )
+        elif checkpoints is not None:
+            raise ValueError(f"Global.checkpoints: {weights_file(checkpoints)} does not exist ({_where(disks)}).")
+        return None
+    source = max(found_by, key=lambda number: (tuple(found_by[number]["place"]), -number))
+    chosen = found_by[source]
+    leaders = set(disks.leaders)
+    same = all(number in found_by and found_by[number]["digest"] == chosen["digest"] for number in leaders)
+    if not same:
+        _say_choice(found_by, source, leaders)
+    return Found(Path(chosen["prefix"]), source, same)
+
+
+def _offer(prefix: Path) -> dict[str, Any]:
+    """What other disks need to know of a checkpoint."""
+    if is_paddleclas(prefix):
+        return {"prefix": str(prefix), "run": "PaddleClas's", "place": [0, 0, 0],
+                "digest": sha256(prefix.with_name(f"{prefix.name}.pdparams"))}  # fmt: skip
+    manifest = Manifest.read(prefix)
+    return {"prefix": str(prefix), "run": manifest.run, "place": list(manifest.place()), "digest": manifest.digest()}
+
+
+def _say_choice(found_by: Mapping[int, Mapping[str, Any]], source: int, leaders: set[int]) -> None:
+    name_of = distributed.meeting().name_of
+    has = "; ".join(
+        f"{name_of(number)}: {found_by[number]['prefix']}, optimizer step {found_by[number]['place'][0]}"
+        if number in found_by else f"{name_of(number)}: none"
+        for number in sorted(leaders)
+    )  # fmt: skip
+    if len({one["run"] for one in found_by.values()}) > 1:
+        raise ValueError(
+            f"The machines have checkpoints of different trainings ({has}). Remove those of the one that is not to go "
+            "on, or name a checkpoint with Global.checkpoints."
+        )
+    logger.warning("The machines have different checkpoints (%s): all go on from %s's.", has, name_of(source))
+
+
+def _where(disks: Disks) -> str:
+    return "on no machine: " + distributed.describe_ranks() if not disks.is_shared else "or is no checkpoint"
 
 
 def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
@@ -63,6 +129,8 @@ def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
             )  # fmt: skip
         return None
     prefix = plain_prefix(checkpoints)
+    if distributed.world_size() > 1 and not Path(weights_file(checkpoints)).is_file():
+        return None  # another machine may have it
     if is_paddleclas(prefix):
         return prefix
     with lock_if_free(prefix.parent) as locked:
@@ -109,36 +177,37 @@ def newest_complete(folder: Path) -> Optional[Path]:
             f"which a training would overwrite. To go on from one: -o Global.checkpoints={folder / foreign[0]}; to "
             "start anew, give another output_dir."
         )
-    logger.info("Global.checkpoints is auto, and %s has no checkpoint: starting from the beginning.", folder)
     return None
 
 
-def resume(prefix: Path, state: TrainState, facts: RunFacts) -> RunFacts:
+def resume(found: Found, state: TrainState, facts: RunFacts) -> RunFacts:
     """Give a training the state that a checkpoint holds; return the facts with the run's name.
 
     Args:
-        prefix: from ``find_checkpoint``, which has compared the files with their checksums.
+        found: from ``find_checkpoint``, which has compared the files with their checksums.
         state: of this run.
         facts: of this run.
 
     Raises:
         ValueError: the checkpoint is of another training than `facts` tell; the message names every key that differs.
     """
-    if is_paddleclas(prefix):
+    prefix = found.prefix
+    if found.is_everywhere and is_paddleclas(prefix):
         resume_paddleclas(prefix, state, facts.pace.steps)
         return facts
-    optimizer, states = read_states(prefix)
+    content = _content(found)
+    states, weights = content["states"], content["weights"]
     saved = RunFacts.of_states(states, prefix)
     if saved:
         check_same_training(prefix, saved, facts)
         say_changes(saved, facts)
-    recognizer, weights = state.recognizer, read_weights(prefix)
+    recognizer = state.recognizer
     check_finite(prefix, weights)
     problems = match_weights(recognizer, weights).problems("")
     if problems:
         raise ValueError(f"{weights_file(str(prefix))} does not fit the network of the config: {'; '.join(problems)}.")
     set_weights(recognizer, weights)
-    set_optimizer_state(state, optimizer)
+    set_optimizer_state(state, content["optimizer"])
     if state.precision.level is not None and states["scaler"]:
         state.precision.scaler.load_state_dict(states["scaler"])
     if state.ema:
@@ -150,6 +219,21 @@ def resume(prefix: Path, state: TrainState, facts: RunFacts) -> RunFacts:
         "none yet" if progress.best_accuracy is None else f"{progress.best_accuracy:.5f}",
     )  # fmt: skip
     return facts.of_same_run(saved) if saved else facts
+
+
+def _content(found: Found) -> Mapping[str, Any]:
+    """What the files hold, read by every rank, or by one for all where the others have no such files."""
+    content: Optional[dict[str, Any]] = None
+    with distributed.failing_together():
+        if found.is_everywhere or distributed.rank() == found.source:
+            if not found.is_everywhere and is_paddleclas(found.prefix):
+                raise ValueError(f"{found.prefix} is PaddleClas's and not on all machines: copy it to the others.")
+            optimizer, states = read_states(found.prefix)
+            content = {"optimizer": optimizer, "states": states, "weights": read_weights(found.prefix)}
+    if found.is_everywhere:
+        assert content is not None
+        return content
+    return distributed.share_tree(whole_arrays(content), found.source)
 
 
 def _progress(states: Mapping[str, Any], prefix: Path, saved: Optional[RunFacts], facts: RunFacts) -> Progress:

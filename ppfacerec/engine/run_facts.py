@@ -163,7 +163,7 @@ def say_changes(saved: RunFacts, now: RunFacts) -> None:
 
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """``"Optimizer.lr.learning_rate: 0.1 -> 0.01"`` for every value that differs."""
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = dict(flat(old)), dict(flat(new))
     return [
         f"{key}: {before.get(key, _ABSENT)} -> {after.get(key, _ABSENT)}"
         for key in dict.fromkeys([*before, *after])
@@ -171,11 +171,11 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every value with its dotted key, numbers for the places in lists."""
     items = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, (list, tuple)) else None
     if items is None or not tree:
         yield path, tree
         return
     for key, value in items:
-        yield from _flat(value, f"{path}.{key}" if path else str(key))
+        yield from flat(value, f"{path}.{key}" if path else str(key))

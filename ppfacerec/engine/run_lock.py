@@ -21,8 +21,12 @@ _CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
+def only_run(folder: Path, is_leader: bool = True) -> Iterator[None]:
     """Be the only training in `folder` inside the block; the ranks of one run are one.
+
+    Args:
+        folder: the run's.
+        is_leader: whether this rank locks it, for all that share its disk.
 
     The system drops the lock of a process that ends, however it ends, so that a dead run blocks nobody. Between
     machines it works where the network file system passes locks on (NFS does).
@@ -32,7 +36,7 @@ def only_run(folder: Path) -> Iterator[None]:
     """
     descriptor: Optional[int] = None
     with distributed.failing_together():
-        if distributed.rank() == 0:
+        if is_leader:
             try:
                 descriptor = _lock(folder)
             except OSError as error:
@@ -62,20 +66,19 @@ def lock_if_free(folder: Path) -> Iterator[bool]:
 
 
 def make_output_dir(folder: Path) -> None:
-    """Make `folder` on rank 0 and see that files can be written there.
+    """Make `folder`, on every machine, and see that files can be written there.
 
     Raises:
         ValueError: it cannot be made or written to.
     """
-    probe = folder / f".writable.{os.getpid()}.tmp"
+    probe = folder / f".writable.{distributed.rank()}.{os.getpid()}.tmp"
     with distributed.failing_together():
-        if distributed.rank() == 0:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                probe.touch()
-                probe.unlink()
-            except OSError as error:
-                raise _cannot_write(folder, error) from error
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
 
 
 def _cannot_write(folder: Path, error: OSError) -> ValueError:

@@ -85,11 +85,14 @@ class Saver:
         state: what.
         facts: plain values that every checkpoint holds as they are.
         spare: a checkpoint that is never removed, as training goes on from it.
+        can_spread: all ranks write to one disk, so that each may write a part of the head; else rank 0 writes it all.
     """
 
     def __init__(
-        self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any], spare: Optional[Path] = None
-    ) -> None:
+        self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any], spare: Optional[Path] = None,
+        can_spread: bool = True,
+    ) -> None:  # fmt: skip
+        self._can_spread = can_spread
         self.plan, self._state, self._facts, self._spare = plan, state, facts, spare and spare.resolve()
         self._completed: list[str] = []
         self._is_main = distributed.rank() == 0
@@ -170,7 +173,6 @@ class Saver:
             if save.snapshot.is_spread:
                 self._discard(save)
             raise
-        distributed.barrier()  # nobody ends, and lets a launcher end the others, while rank 0 is at it
         self._completed += save.names
 
     def completed(self) -> list[str]:
@@ -185,7 +187,7 @@ class Saver:
         if names == ("best_model",) and self.plan.save_head is False:
             return "none"
         is_large = 4 * math.prod(rows.saved_shape) > SHARD_FROM_BYTES
-        return "shards" if self.plan.save_head == "shards" or is_large else "whole"
+        return "shards" if self._can_spread and (self.plan.save_head == "shards" or is_large) else "whole"
 
     def _write(self, names: tuple[str, ...], snapshot: Snapshot) -> dict[str, dict[str, Any]]:
         """Runs in the thread, and so talks to no other process."""

@@ -6,17 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
+import numpy as np
 import paddle
 
+from ppfacerec import distributed
 from ppfacerec.config import weights_file
-from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files
+from ppfacerec.config.types import thaw
+from ppfacerec.engine.checkpoint_files import sha256
+from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files, whole_arrays
 from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
 from ppfacerec.model_info import ModelInfo, known_info
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
+from ppfacerec.registry import Spec
 from ppfacerec.weights_io.fetch import fetch
-from ppfacerec.weights_io.read import read_any
+from ppfacerec.weights_io.read import Weights, read_any
 from ppfacerec.weights_io.report import WeightsReport, match_shapes
 from ppfacerec.weights_io.zoo import ZOO
 
@@ -59,6 +64,44 @@ def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
             tensor.set_value(paddle.to_tensor(array).astype(tensor.dtype))
 
 
+def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
+    """Weights and state dict by a name, on every rank; where files differ or are missing, one reads for all."""
+    file = weights_file(name)
+    if distributed.world_size() > 1 and not Path(file).exists() and (file in ZOO or "://" in file):
+        hosts = distributed.meeting().hosts
+        with distributed.failing_together():  # one a machine downloads
+            if hosts.index(hosts[distributed.rank()]) == distributed.rank():
+                fetch(file)
+    digests = distributed.gather_texts(_digest(Path(file)))
+    if len(set(digests)) == 1:
+        weights = read_any(fetch(file))
+        return weights, {**weights.state_dict(), **_sharded_head(Path(weights.path))}
+    source = next(number for number, digest in enumerate(digests) if digest)
+    logger.warning(
+        "%s is not the same file on all processes, or not there: all take %s's.",
+        file,
+        distributed.meeting().name_of(source),
+    )
+    content: Optional[dict[str, Any]] = None
+    with distributed.failing_together():
+        if distributed.rank() == source:
+            weights = read_any(file)
+            arch = None if weights.arch is None else [weights.arch.name, thaw(weights.arch.kwargs)]
+            facts = {"format": weights.format, "source": weights.source, "arch": arch}
+            content = {**facts, "state": {**weights.state_dict(), **_sharded_head(Path(file))}}
+    shared = distributed.share_tree(whole_arrays(content), source)
+    parts: dict[str, dict[str, np.ndarray]] = {"backbone": {}, "head": {}}
+    for key, array in shared["state"].items():
+        part, _, rest = key.partition(".")
+        parts[part][rest] = array
+    spec = Spec(*shared["arch"]) if shared["arch"] else None
+    return Weights(file, parts["backbone"], parts["head"], shared["format"], shared["source"], spec), shared["state"]
+
+
+def _digest(path: Path) -> str:
+    return sha256(path) if path.is_file() else "folder" if path.is_dir() else ""
+
+
 def load_pretrained(
     recognizer: FaceRecognizer, name: str, load_head: LoadHead = "auto", config_info: Optional[ModelInfo] = None
 ) -> WeightsReport:
@@ -74,9 +117,8 @@ def load_pretrained(
     Raises:
         ValueError: the weights are another backbone's, or the head does not fit and must.
     """
-    path = str(fetch(weights_file(name)))
-    weights = read_any(path)
-    state = {**weights.state_dict(), **_sharded_head(Path(path))}
+    weights, state = _read_together(name)
+    path = weights.path
     if load_head is False:
         state = {name: array for name, array in state.items() if not name.startswith("head.")}
     report = match_weights(recognizer, state)

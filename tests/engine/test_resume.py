@@ -63,7 +63,22 @@ def test_auto_does_not_write_over_checkpoints_that_are_not_ours(tiny_net_config,
     assert "has checkpoints of an earlier run (the newest: epoch_3)" in log_lines.text
 
 
-def test_the_newest_is_what_was_saved_last_not_what_has_the_most_steps(trained):
+def with_changes(prefix, **changes):
+    manifest = dataclasses.replace(Manifest.read(prefix), **changes)
+    prefix.with_name(f"{prefix.name}.manifest.json").write_text(manifest.to_text())
+
+
+def test_the_newest_is_the_furthest_of_its_training_whatever_the_clock_says(trained):
+    """A clock that was set back by a day; and numbered checkpoints that an earlier training has left there."""
+    names = ["epoch_2", "latest", "step_8", "epoch_1", "step_4"]
+    for number, name in enumerate(names):
+        with_changes(trained / name, saved_at=1e9 + 86400 * number)
+    assert list(complete_names(trained)) == names
+    with_changes(trained / "epoch_2", run="another", saved_at=1e12)
+    assert list(complete_names(trained)) == [*names[1:], "epoch_2"]
+
+
+def test_the_newest_of_all_is_taken(trained):
     assert list(complete_names(trained)) == ["epoch_2", "latest", "step_8", "epoch_1", "step_4"]
     manifest = trained / "step_4.manifest.json"
     (trained / "epoch_2.pdopt").unlink()  # complete_names reads the manifests only
@@ -93,7 +108,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(trained, log_l
     victims = [trained / f"{name}{suffix}" for name in ("epoch_2", "latest")]
     for victim in victims:
         harm(victim)
-    assert find_checkpoint("auto", trained) == trained / "step_8"
+    assert find_checkpoint("auto", trained).prefix == trained / "step_8"
     for victim in victims:
         assert f"is damaged: {victim} is" in log_lines.text
 
@@ -113,7 +128,7 @@ def poisoned(prefix):
 def test_weights_that_are_not_finite_are_no_checkpoint(trained, log_lines):
     for name in ("epoch_2", "latest"):
         poisoned(trained / name)
-    assert find_checkpoint("auto", trained) == trained / "step_8"
+    assert find_checkpoint("auto", trained).prefix == trained / "step_8"
     assert f"{trained}/latest: 1 of 16 weights are not finite (backbone.fc.bias): the training has" in log_lines.text
 
 
@@ -154,7 +169,7 @@ def test_a_damaged_checkpoint_that_was_asked_for_is_an_error(trained):
 
 def test_a_missing_file_is_named_and_the_checkpoint_before_is_used(trained, log_lines):
     (trained / "epoch_2.pdstates").unlink()
-    assert find_checkpoint("auto", trained) == trained / "latest"
+    assert find_checkpoint("auto", trained).prefix == trained / "latest"
     assert f"Checkpoint {trained}/epoch_2 is incomplete: {trained}/epoch_2.pdstates is missing." in log_lines.text
 
 
@@ -174,7 +189,7 @@ def test_nothing_but_damaged_ones_is_an_error_and_nothing_is_overwritten(trained
 def test_a_manifest_of_before_is_still_read(trained):
     content = json.loads((trained / "latest.manifest.json").read_text())
     (trained / "latest.manifest.json").write_text(json.dumps(content["files"]))
-    assert find_checkpoint(f"{trained}/latest", trained) == trained / "latest"
+    assert find_checkpoint(f"{trained}/latest", trained).prefix == trained / "latest"
     assert training_state(trained / "latest")["progress"]["global_step"] == 10
 
 
@@ -206,7 +221,7 @@ def test_a_manifest_that_is_none_is_called_damaged(tmp_path, content):
 def test_starting_anew_over_checkpoints_and_going_on_from_an_old_one_are_said(trained, log_lines):
     assert find_checkpoint(None, trained) is None
     assert "has checkpoints of an earlier run (the newest: epoch_2)" in log_lines.text
-    assert find_checkpoint(f"{trained}/step_4.pdparams", trained) == trained / "step_4"
+    assert find_checkpoint(f"{trained}/step_4.pdparams", trained).prefix == trained / "step_4"
     assert (
         f"{trained}/epoch_2 is newer than {trained}/step_4; Global.checkpoints=auto takes the newest" in log_lines.text
     )
@@ -231,7 +246,7 @@ def test_a_run_that_is_saving_elsewhere_is_not_disturbed(trained, tmp_path):
     new.write_bytes(b"being written")
     (tmp_path / "other").mkdir()
     with only_run(trained):
-        assert find_checkpoint(f"{trained}/latest", tmp_path / "other") == trained / "latest"
+        assert find_checkpoint(f"{trained}/latest", tmp_path / "other").prefix == trained / "latest"
         assert new.exists()
     find_checkpoint(f"{trained}/latest", tmp_path / "other")
     assert not new.exists()
@@ -269,7 +284,7 @@ def test_the_best_metric_survives(tiny_net_config, tmp_path, monkeypatch):
 def test_a_checkpoint_of_another_training_is_refused_with_every_key(trained, tiny_net_config, overrides, changes):
     with pytest.raises(ValueError) as caught:
         train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto", *overrides)
-    name = find_checkpoint("auto", trained)
+    name = find_checkpoint("auto", trained).prefix
     assert str(caught.value) == (
         f"{name} is a checkpoint of another training: {changes}. Change that back to go on; or start a new training from "
         f"its weights, with -o Global.pretrained_model={name} in place of Global.checkpoints, in another output_dir."

@@ -1,35 +1,16 @@
-"""Ranks and what they tell each other."""
+"""What the ranks of one training tell each other, by paddle.distributed's collectives."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Optional
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
 
-
-def rank() -> int:
-    return int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-
-
-def world_size() -> int:
-    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-
-
-def init() -> None:
-    """Join the other processes of ``paddle.distributed.launch``; one process alone needs nothing."""
-    if world_size() > 1 and not dist.is_initialized():
-        dist.init_parallel_env()
-
-
-def barrier() -> None:
-    if world_size() > 1:
-        dist.barrier()
+from ppfacerec.distributed.ranks import rank, world_size
 
 
 @paddle.no_grad()
@@ -179,39 +160,6 @@ def any_ranks(flags: Sequence[bool]) -> list[bool]:
     return [value > 0 for value in values.tolist()]
 
 
-@contextmanager
-def failing_together() -> Iterator[None]:
-    """Let an error of one rank inside the block end the block on all, so that none waits for ever for the others.
-
-    The ranks meet at the end of the block; there must be no communication inside of it. A rank that did not fail
-    itself raises a ValueError with the message of the first that did.
-    """
-    if world_size() == 1:
-        yield
-        return
-    failure: Optional[Exception] = None
-    try:
-        yield
-    except Exception as error:  # whatever it is, the others must hear of it before it goes on
-        failure = error
-    texts = gather_texts("" if failure is None else str(failure) or type(failure).__name__)
-    if failure is not None:
-        raise failure
-    for number, text in enumerate(texts):
-        if text:
-            raise ValueError(f"Rank {number} failed: {text}")
-
-
-def describe_ranks() -> str:
-    """``"rank 0 on alpha; ranks 1, 2 on beta"``. All ranks call it."""
-    hosts: dict[str, list[str]] = {}
-    for number, host in enumerate(gather_texts(socket.gethostname())):
-        hosts.setdefault(host, []).append(str(number))
-    return "; ".join(
-        f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} on {host}" for host, ranks in hosts.items()
-    )
-
-
 def gather_texts(text: str) -> list[str]:
     """The texts of all ranks, on every rank."""
     if world_size() == 1:
@@ -224,3 +172,59 @@ def gather_texts(text: str) -> list[str]:
         return [""] * len(sizes)
     flat = gather_rows(data[:, None], sizes)[:, 0].astype(np.uint8)
     return [part.tobytes().decode() for part in np.split(flat, np.cumsum(sizes)[:-1])]
+
+
+_MESSAGE = 8 << 20  # int32 a message
+
+
+def share_tree(tree: Optional[Mapping[str, Any]], source: int) -> dict[str, Any]:
+    """Give every rank what one has read from files: nested dicts of arrays and plain values.
+
+    Args:
+        tree: on rank `source`; the others' is not looked at.
+        source: the rank that has it.
+    """
+    arrays: list[np.ndarray] = []
+    own = json.dumps(_taken_out(tree, arrays)) if rank() == source else ""
+    skeleton = json.loads(gather_texts(own)[source])
+    kinds: list[tuple[str, list[int]]] = json.loads(
+        gather_texts(json.dumps([(array.dtype.str, array.shape) for array in arrays]))[source]
+    )
+    shared = []
+    for number, (dtype, shape) in enumerate(kinds):
+        array = np.ascontiguousarray(arrays[number]) if rank() == source else np.empty(shape, dtype)
+        shared.append(_share_array(array, source))
+    return _put_back(skeleton, shared)
+
+
+def _share_array(array: np.ndarray, source: int) -> np.ndarray:
+    count = -(-array.nbytes // 4)
+    words = np.zeros(count, np.int32)  # gloo and NCCL both broadcast int32
+    words.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
+    for first in range(0, count, _MESSAGE):
+        part = paddle.to_tensor(words[first : first + _MESSAGE])
+        dist.broadcast(part, src=source)
+        words[first : first + _MESSAGE] = part.numpy()
+    return words.view(np.uint8)[: array.nbytes].view(array.dtype).reshape(array.shape)
+
+
+def _taken_out(value: Any, arrays: list[np.ndarray]) -> Any:
+    """The tree with a number for each array, which JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _taken_out(item, arrays) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_taken_out(item, arrays) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        arrays.append(np.asarray(value))
+        return {"__array__": len(arrays) - 1}
+    return value
+
+
+def _put_back(value: Any, arrays: Sequence[np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_put_back(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"__array__"}:
+        return arrays[value["__array__"]]
+    return {key: _put_back(item, arrays) for key, item in value.items()}

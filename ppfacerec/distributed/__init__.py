@@ -1,0 +1,36 @@
+"""Ranks: who they are, how they wait for each other, and what they tell each other."""
+
+from ppfacerec.distributed.collectives import (
+    any_rank,
+    any_ranks,
+    average_tensors,
+    broadcast_tensors,
+    collect_rows,
+    gather_integers,
+    gather_rows,
+    gather_tensors,
+    gather_texts,
+    max_tensor,
+    moments,
+    share_tree,
+    sum_tensor,
+)
+from ppfacerec.distributed.disks import ALONE, Disks, find_disks
+from ppfacerec.distributed.meeting import (
+    RankError,
+    barrier,
+    describe_ranks,
+    failing_together,
+    first_failure_first,
+    init,
+    meeting,
+)
+from ppfacerec.distributed.ranks import rank, world_size
+
+__all__ = [
+    "ALONE", "Disks", "RankError", "any_rank", "any_ranks", "average_tensors", "barrier", "broadcast_tensors",
+    "collect_rows", "describe_ranks", "failing_together", "find_disks", "first_failure_first", "gather_integers",
+    "gather_rows", "gather_tensors", "gather_texts", "init", "max_tensor", "meeting", "moments", "rank", "share_tree",
+    "sum_tensor",
+    "world_size",
+]  # fmt: skip

@@ -1,0 +1,25 @@
+"""Which of how many processes this one is, from the variables of ``paddle.distributed.launch``."""
+
+from __future__ import annotations
+
+import os
+
+
+def rank() -> int:
+    return int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+
+
+def refuse_lone_slurm_tasks() -> None:
+    """Raise a ValueError where SLURM has started several tasks that do not know of each other."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if world_size() == 1 and tasks.isdigit() and int(tasks) > 1:
+        raise ValueError(
+            f"SLURM has started {tasks} tasks (task {os.environ.get('SLURM_PROCID', '?')} here), but nothing tells "
+            "them of each other: each would train alone. Start one launcher a machine, srun --ntasks-per-node=1 python "
+            "-m paddle.distributed.launch --master HOST:PORT --nnodes $SLURM_NNODES --rank $SLURM_NODEID ... "
+            "(docs/distributed.md has a whole job script); or one task, srun --ntasks=1."
+        )

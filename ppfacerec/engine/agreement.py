@@ -1,0 +1,65 @@
+"""What the ranks of a training must agree on before its first step: program, config, data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import paddle
+
+from ppfacerec import __version__, distributed
+from ppfacerec.config import Config
+from ppfacerec.engine.run_facts import flat
+
+# Each machine has its own paths, and as many workers as it has cores.
+_PATHS = (
+    "output_dir", "checkpoints", "pretrained_model", "image_root", "root", "cls_label_path", "val_data_path",
+    "dataset_root", "pair_label_path", "pairs_path", "save_inference_dir",
+)  # fmt: skip
+_OF_A_MACHINE = ("num_workers", "prefetch_factor", "persistent_workers")
+_ABSENT = "not set"
+
+
+def check_same_config(config: Config) -> None:
+    """Compare program, Paddle and resolved config over the ranks. All ranks call it.
+
+    Raises:
+        ValueError: on every rank, with the keys that differ, their values and the ranks.
+    """
+    facts = {"ppfacerec": __version__, "Paddle": paddle.__version__, **dict(_shared(config.to_tree()))}
+    check_same(facts, "The processes were started with different configs or programs")
+
+
+def _shared(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in flat(tree):
+        last = key.rpartition(".")[2]
+        if last in _PATHS:
+            yield key, "set" if value is not None else _ABSENT
+        elif last not in _OF_A_MACHINE:
+            yield key, value
+
+
+def check_same(facts: Mapping[str, Any], what: str) -> None:
+    """Compare values by name over the ranks.
+
+    Raises:
+        ValueError: on every rank: `what`, the names that differ, the values and whose they are.
+    """
+    if distributed.world_size() == 1:
+        return
+    texts = distributed.gather_texts(json.dumps(facts, default=str, sort_keys=True))
+    found = [json.loads(text) for text in texts]
+    lines = []
+    for name in dict.fromkeys(name for one in found for name in one):
+        values: dict[str, list[int]] = {}
+        for number, one in enumerate(found):
+            values.setdefault(str(one.get(name, _ABSENT)), []).append(number)
+        if len(values) > 1:
+            lines.append(f"{name} is " + ", ".join(f"{value} on {_names(ranks)}" for value, ranks in values.items()))
+    if lines:
+        raise ValueError(f"{what}: {'; '.join(lines)}. Start all with the same.")
+
+
+def _names(ranks: list[int]) -> str:
+    return " and ".join(distributed.meeting().name_of(number) for number in ranks)
