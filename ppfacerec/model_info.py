@@ -17,6 +17,8 @@ import numpy as np
 from ppfacerec.config import Config
 from ppfacerec.config.types import thaw
 from ppfacerec.data.transforms import NormalizeImage
+from ppfacerec.digest import sha256
+from ppfacerec.log import logger
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.registry import Spec, near_match
 from ppfacerec.weights_io.read import Weights
@@ -26,7 +28,7 @@ from ppfacerec.whole_file import written_whole
 SUFFIX = ".info.json"
 # insightface's five points (eyes, nose, corners of the mouth) for 112 x 112, by which faces of all sources are aligned
 ALIGNMENT = "arcface_112x112"
-_TEXTS = ("training_data", "source", "licence")
+_TEXTS = ("training_data", "source", "licence", "weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ModelInfo:
         training_data, source, licence: texts, where known.
         thresholds: by set of pairs, by FAR ("1e-3"): the cosine above which two faces count as the same, the TAR
             there, and the number of pairs of different people that it was measured on.
+        weights_sha256: of the file of weights that all this is of; None where nobody has said so.
         config: the YAML of the training, resolved.
     """
 
@@ -62,6 +65,7 @@ class ModelInfo:
     source: Optional[str] = None
     licence: Optional[str] = None
     thresholds: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    weights_sha256: Optional[str] = None
     config: Optional[Mapping[str, Any]] = None
 
     @property
@@ -73,10 +77,19 @@ class ModelInfo:
         """Plain values, as JSON and YAML write them."""
         return {f.name: thaw(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
+    def to_json(self) -> bytes:
+        return (json.dumps(self.to_tree(), indent=2) + "\n").encode()
+
     def save(self, path: Union[str, Path]) -> None:
         """Write it as JSON; the file appears whole or not at all."""
         with written_whole(path) as file:
-            file.write((json.dumps(self.to_tree(), indent=2) + "\n").encode())
+            file.write(self.to_json())
+
+    def save_beside(self, weights: Union[str, Path]) -> Path:
+        """Write it beside a file of weights, of which it then says that it is; return where."""
+        path = info_path(weights)
+        dataclasses.replace(self, weights_sha256=sha256(weights)).save(path)
+        return path
 
     def mismatches(self, other: ModelInfo) -> list[str]:
         """Say where `other`, of a config, would prepare images in another way than this one, of the weights."""
@@ -141,6 +154,25 @@ def read_info(path: Union[str, Path]) -> ModelInfo:
     return from_tree(tree, str(path))
 
 
+def info_beside(weights: Union[str, Path]) -> Optional[ModelInfo]:
+    """The info beside a file of weights, where there is one and it is of these weights.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = info_path(weights)
+    if not path.is_file():
+        return None
+    info = read_info(path)
+    if info.weights_sha256 is not None and Path(weights).is_file() and info.weights_sha256 != sha256(weights):
+        logger.warning(
+            "%s is of other weights than %s: its thresholds and preprocessing are not used. An evaluation of these "
+            "weights writes it anew.", path, weights,
+        )  # fmt: skip
+        return None
+    return info
+
+
 def info_path(weights: Union[str, Path]) -> Path:
     """``output/X/best_model.pdparams`` -> ``output/X/best_model.info.json``."""
     path = Path(weights)
@@ -189,9 +221,9 @@ def known_info(weights: Weights, zoo: Optional[ZooModel] = None) -> Optional[Mod
     Raises:
         ValueError: the info beside them is damaged.
     """
-    beside = info_path(weights.path)
-    if beside.is_file():
-        return read_info(beside)
+    beside = info_beside(weights.path)
+    if beside is not None:
+        return beside
     if weights.arch is None or not (zoo or weights.source in ("insightface", "adaface")):
         return None
     arguments = weights.arch.kwargs

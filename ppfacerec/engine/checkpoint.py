@@ -5,6 +5,7 @@ How files are complete or absent is in checkpoint_files.py; when which is saved,
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import numpy as np
 
 from ppfacerec import distributed, safe_pickle
 from ppfacerec.engine.checkpoint_files import (
+    INFO,
     NEW,
     commit,
     discard_new,
@@ -22,6 +24,7 @@ from ppfacerec.engine.checkpoint_files import (
     plain_prefix,
     sha256,
     write_new,
+    write_new_info,
     write_new_manifest,
 )
 from ppfacerec.engine.disk_space import check_room, write_error
@@ -46,7 +49,11 @@ def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:
     except OSError as error:
         discard_new(prefix, snapshot.files)
         raise write_error(prefix, snapshot.num_bytes(), error) from error
-    return {suffix: {**entry, **snapshot.rows.get(suffix, {})} for suffix, entry in entries.items()}
+    entries = {suffix: {**entry, **snapshot.rows.get(suffix, {})} for suffix, entry in entries.items()}
+    if snapshot.info is not None and ".pdparams" in entries:
+        info = dataclasses.replace(snapshot.info, weights_sha256=entries[".pdparams"]["sha256"])
+        entries[INFO] = write_new_info(prefix, info)
+    return entries
 
 
 def complete(prefix: Path, snapshot: Snapshot, entries: Mapping[str, Any]) -> None:
@@ -90,8 +97,10 @@ def check_files(prefix: Path) -> Manifest:
         ) from error
     for suffix, expected in manifest.files.items():
         path = file_of(prefix, suffix)
-        if not path.is_file():
+        if not path.is_file() and suffix != INFO:
             raise ValueError(f"Checkpoint {prefix} is incomplete: {path} is missing. {_ANOTHER}")
+        if suffix == INFO:  # evaluations write into it; it says itself which weights it is of
+            continue
         if path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
             raise ValueError(
                 f"Checkpoint {prefix} is damaged: {path} is not the file that was saved ({path.stat().st_size} bytes "

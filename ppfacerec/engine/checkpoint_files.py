@@ -1,7 +1,8 @@
 """The files of a checkpoint: complete or absent.
 
 A checkpoint `latest` is the three files latest.pdparams (weights), latest.pdopt (optimizer) and latest.pdstates (where
-training was, the average, the best metric), and latest.manifest.json with their sizes and SHA-256. The files are
+training was, the average, the best metric), latest.info.json (how to use the weights; evaluations change it later), and
+latest.manifest.json with their sizes and SHA-256. The files are
 written under other names first (.new); the manifest's rename is the moment at which the new checkpoint counts. What a
 kill leaves undone after that moment is finished by whoever opens the checkpoint next. A large head is in further files,
 one a process (head_shards.py), which the manifest describes too.
@@ -17,10 +18,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Union
 
+from ppfacerec.digest import sha256
 from ppfacerec.engine.head_shards import SUFFIX
 from ppfacerec.engine.manifest import MANIFEST, Manifest
+from ppfacerec.model_info import SUFFIX as INFO
+from ppfacerec.model_info import ModelInfo
 
-SUFFIXES = (".pdparams", ".pdopt", ".pdstates")
+SUFFIXES = (".pdparams", ".pdopt", ".pdstates", INFO)
 NEW, REMOVED = ".new", ".removed.json"
 NUMBERED = re.compile(r"(step|epoch)_\d+")
 _OWN_NAME = re.compile(r"(latest|best_model|(step|epoch)_\d+)\.")
@@ -63,6 +67,14 @@ def discard_new(prefix: Path, suffixes: Iterable[str]) -> None:
     """Remove what a save that failed has written so far."""
     for suffix in (*suffixes, MANIFEST):
         file_of(prefix, suffix + NEW).unlink(missing_ok=True)
+
+
+def write_new_info(prefix: Path, info: ModelInfo) -> dict[str, Any]:
+    """Write how to use the weights; return its entry in the manifest."""
+    path = file_of(prefix, INFO + NEW)
+    path.write_bytes(info.to_json())
+    _sync(path)
+    return {"size": path.stat().st_size, "sha256": sha256(path)}
 
 
 def write_new_manifest(prefix: Path, manifest: Manifest) -> None:
@@ -199,11 +211,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

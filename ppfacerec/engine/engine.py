@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -40,21 +40,10 @@ from ppfacerec.engine.weights import load_pretrained
 from ppfacerec.heads import HEADS
 from ppfacerec.log import log_to_file, logger, table
 from ppfacerec.metrics import METRICS
-from ppfacerec.model_info import info_of_config, info_path, read_info, thresholds_of
+from ppfacerec.model_info import info_beside, info_of_config, info_path, thresholds_of
 from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
-
-
-class _BestInfo(Callback):
-    """Writes what best_model needs beside its weights."""
-
-    def __init__(self, save: Callable[[Evaluation], None]) -> None:
-        self._save = save
-
-    def on_evaluate(self, state: TrainState, epoch: int, evaluation: Evaluation, is_best: bool) -> None:
-        if is_best:
-            self._save(evaluation)
 
 
 class Engine:
@@ -108,15 +97,14 @@ class Engine:
         if distributed.rank() == 0:
             save_config(config, self.output_dir / "config.yaml")
         spare = checkpoint.prefix if checkpoint else None
-        saver = Saver(save_plan(glob), state, facts.to_states(), spare, can_spread=self._disks.is_shared)
+        info = info_of_config(config, state.recognizer.backbone.embedding_size)
+        saver = Saver(save_plan(glob), state, facts.to_states(), info, spare, self._disks.is_shared)
         plan = TrainingPlan(**{field.name: getattr(glob, field.name) for field in dataclasses.fields(TrainingPlan)})
         trainer = Trainer(state, build_losses(config), loader, plan, evaluator, saver)
         try:
             evaluations = trainer.train([*self._callbacks(state, loader, evaluator, spare), *callbacks])
         finally:
             loader.close()
-        if evaluations or not info_path(self.output_dir / "latest.pdparams").is_file():
-            self._save_trained_info("latest", state.recognizer, evaluations.get(max(evaluations, default=0)))
         self._say_results(evaluations, state.progress)
         if evaluator and evaluations:
             self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
@@ -152,7 +140,6 @@ class Engine:
             Tables(self.output_dir, goes_on=bool(glob.checkpoints)),
             build_visuals(self.config, state, loader, sets, checkpoint),
             health,
-            _BestInfo(lambda evaluation: self._save_trained_info("best_model", state.recognizer, evaluation)),
         ]
 
     def evaluate(self) -> Evaluation:
@@ -270,33 +257,28 @@ class Engine:
             backend=glob.eval_backend,
         )
 
-    def _save_trained_info(self, name: str, recognizer: FaceRecognizer, evaluation: Optional[Evaluation]) -> None:
-        """Write beside weights of this training how images are prepared for them, and the measured thresholds."""
-        if distributed.rank() == 0:
-            info = info_of_config(self.config, recognizer.backbone.embedding_size)
-            thresholds = thresholds_of(evaluation.results) if evaluation else {}
-            dataclasses.replace(info, thresholds=thresholds).save(info_path(self.output_dir / f"{name}.pdparams"))
-
     def _save_thresholds(self, recognizer: FaceRecognizer, evaluation: Evaluation) -> None:
-        """Put what was measured into the info beside the evaluated weights; the rest of an info stays."""
+        """Put what was measured into the info beside the evaluated weights; what other sets told stays."""
         weights = Path(weights_file(self.config.Global.pretrained_model or ""))
-        if distributed.rank() != 0 or not weights.is_file():  # a model of the zoo has no folder of its own
-            return
-        path = info_path(weights)
+        if distributed.rank() != 0 or not weights.is_file() or not self.config.Global.save_thresholds:
+            return  # a model of the zoo has no folder of its own
         used = info_of_config(self.config, recognizer.backbone.embedding_size)
-        info = read_info(path) if path.is_file() else dataclasses.replace(used, training_data=None, config=None)
-        info = dataclasses.replace(
-            info, flip_test=used.flip_test, feature_normalize=used.feature_normalize, thresholds={}
-        )
+        info = info_beside(weights) or dataclasses.replace(used, training_data=None, config=None)
+        way = {name: getattr(used, name) for name in ("flip_test", "feature_normalize")}
+        earlier = info.thresholds if all(getattr(info, name) == value for name, value in way.items()) else {}
+        info = dataclasses.replace(info, **way, thresholds={**earlier, **thresholds_of(evaluation.results)})
         if info.mismatches(used):
-            logger.warning("The thresholds are not kept in %s: images were prepared in another way than it says.", path)
+            logger.warning(
+                "The thresholds are not kept in %s: images were prepared in another way than it says.",
+                info_path(weights),
+            )
             return
         try:
-            dataclasses.replace(info, thresholds=thresholds_of(evaluation.results)).save(path)
+            path = info.save_beside(weights)
         except OSError as error:
-            logger.warning("%s cannot be written (%s): the thresholds are not kept.", path, error)
+            logger.warning("%s cannot be written (%s): the thresholds are not kept.", info_path(weights), error)
             return
-        logger.info("Written: %s", path)
+        logger.info("Thresholds written beside the weights: %s (not with Global.save_thresholds: False)", path)
 
     def _say_results(self, evaluations: Mapping[int, Evaluation], progress: Progress) -> None:
         """The end of a training log: accuracy by epoch, the last evaluation, and what was written."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Optional, Union
@@ -20,6 +20,8 @@ from ppfacerec.engine.disk_space import size_text
 from ppfacerec.engine.snapshot import HeadFiles, Snapshot, take_snapshot
 from ppfacerec.engine.state import TrainState
 from ppfacerec.log import logger
+from ppfacerec.metrics.evaluation import Evaluation
+from ppfacerec.model_info import ModelInfo, thresholds_of
 
 # A head.weight above this is saved in a file a process.
 SHARD_FROM_BYTES = 1 << 30
@@ -64,10 +66,10 @@ class NoSaver(AbstractContextManager):  # type: ignore[type-arg]
     def before_evaluation(self) -> None:
         return None
 
-    def after_epoch(self, epoch: int, is_last: bool) -> None:
+    def after_epoch(self, epoch: int, is_last: bool, evaluation: Optional[Evaluation] = None) -> None:
         return None
 
-    def save(self, *names: str) -> None:
+    def save(self, *names: str, evaluation: Optional[Evaluation] = None) -> None:
         return None
 
     def finish(self) -> None:
@@ -84,15 +86,16 @@ class Saver:
         plan: when, where and how.
         state: what.
         facts: plain values that every checkpoint holds as they are.
+        info: how the weights are used, with which thresholds once they are measured; None writes no such file.
         spare: a checkpoint that is never removed, as training goes on from it.
         can_spread: all ranks write to one disk, so that each may write a part of the head; else rank 0 writes it all.
     """
 
     def __init__(
-        self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any], spare: Optional[Path] = None,
-        can_spread: bool = True,
+        self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any],
+        info: Optional[ModelInfo] = None, spare: Optional[Path] = None, can_spread: bool = True,
     ) -> None:  # fmt: skip
-        self._can_spread = can_spread
+        self._can_spread, self._info = can_spread, info
         self.plan, self._state, self._facts, self._spare = plan, state, facts, spare and spare.resolve()
         self._completed: list[str] = []
         self._is_main = distributed.rank() == 0
@@ -134,20 +137,24 @@ class Saver:
         if self._running is not None and self._running.snapshot.is_spread:
             self.finish()  # only with all processes can it be completed, and these are about to be busy
 
-    def after_epoch(self, epoch: int, is_last: bool) -> None:
-        """Save `latest`, and `epoch_N` where it is its turn."""
-        self.save("latest", *([f"epoch_{epoch}"] if epoch % self.plan.save_interval == 0 or is_last else []))
+    def after_epoch(self, epoch: int, is_last: bool, evaluation: Optional[Evaluation] = None) -> None:
+        """Save `latest`, and `epoch_N` where it is its turn; `evaluation` is of the present weights, or None."""
+        is_due = epoch % self.plan.save_interval == 0 or is_last
+        self.save("latest", *([f"epoch_{epoch}"] if is_due else []), evaluation=evaluation)
 
-    def save(self, *names: str) -> None:
+    def save(self, *names: str, evaluation: Optional[Evaluation] = None) -> None:
         """Save checkpoints of these names, all of the present state, after the save before has ended. All processes
         call it between two optimizer steps.
+
+        Args:
+            evaluation: of these very weights: its thresholds go beside them.
 
         Raises:
             ValueError: the save before, or this one in the foreground, failed.
         """
         self.finish()
         began = time.perf_counter()
-        snapshot = take_snapshot(self._state, self._facts, self._head_files(names))
+        snapshot = take_snapshot(self._state, self._facts, self._head_files(names), self._info_with(evaluation))
         logger.debug("Snapshot for %s: %.2f s", " and ".join(names), time.perf_counter() - began)
         self._running = _Save(names, snapshot, self._thread.submit(self._write, names, snapshot))
         if not self.plan.save_in_background:
@@ -179,6 +186,11 @@ class Saver:
         """Names of the checkpoints that have become complete since the last call."""
         names, self._completed = self._completed, []
         return names
+
+    def _info_with(self, evaluation: Optional[Evaluation]) -> Optional[ModelInfo]:
+        if self._info is None or evaluation is None:
+            return self._info
+        return replace(self._info, thresholds=thresholds_of(evaluation.results))
 
     def _head_files(self, names: tuple[str, ...]) -> HeadFiles:
         rows = self._state.head.class_rows

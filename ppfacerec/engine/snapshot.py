@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 import numpy as np
 import paddle
@@ -14,6 +14,7 @@ from ppfacerec.engine.head_shards import shard_suffix
 from ppfacerec.engine.optimizer_state import optimizer_tensors, saved_slots
 from ppfacerec.engine.saved_state import saved_arrays
 from ppfacerec.engine.state import TrainState
+from ppfacerec.model_info import ModelInfo
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 
 HeadFiles = Literal["whole", "shards", "none"]
@@ -28,6 +29,7 @@ class Snapshot:
         rows: of the head in this process's file of it, by its suffix: first, last and columns.
         is_spread: every process has a file, whose entries must be gathered before the manifest can be written.
         run, progress: for the manifest.
+        info: how the weights are used, for a file of its own beside them.
     """
 
     files: Mapping[str, Mapping[str, Any]]
@@ -35,12 +37,15 @@ class Snapshot:
     is_spread: bool = False
     run: str = ""
     progress: Mapping[str, Any] = field(default_factory=dict)
+    info: Optional[ModelInfo] = None
 
     def num_bytes(self) -> int:
         return sum(_num_bytes(content) for content in self.files.values())
 
 
-def take_snapshot(state: TrainState, facts: Mapping[str, Any], head: HeadFiles = "whole") -> Snapshot:
+def take_snapshot(
+    state: TrainState, facts: Mapping[str, Any], head: HeadFiles = "whole", info: Optional[ModelInfo] = None
+) -> Snapshot:
     """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
 
     Args:
@@ -48,6 +53,7 @@ def take_snapshot(state: TrainState, facts: Mapping[str, Any], head: HeadFiles =
         facts: plain values and arrays for .pdstates; "run" is for the manifest too.
         head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
             file of its own; "none": left out.
+        info: how the weights are used.
     """
     recognizer = state.recognizer
     weights: dict[str, Any] = dict(recognizer.state_dict())
@@ -73,7 +79,7 @@ def take_snapshot(state: TrainState, facts: Mapping[str, Any], head: HeadFiles =
     main = {".pdparams": named, ".pdopt": optimizers, ".pdstates": states} if distributed.rank() == 0 else {}
     class_rows = state.head.class_rows
     is_spread = head == "shards" and class_rows is not None and class_rows.shard.world_size > 1
-    return Snapshot({**main, **shard}, rows, is_spread, facts.get("run", ""), states["progress"])
+    return Snapshot({**main, **shard}, rows, is_spread, facts.get("run", ""), states["progress"], info)
 
 
 def _take_head(

@@ -94,7 +94,8 @@ class Trainer:
                     callback.on_epoch(state, epoch)
                 stops = not last and distributed.any_rank(self._is_asked_to_stop())  # in the evaluation
                 with self._saving() as saver:
-                    saver.after_epoch(epoch, last)
+                    # With an average, what was evaluated are other weights than those that are saved here.
+                    saver.after_epoch(epoch, last, evaluations.get(epoch) if state.ema is None else None)
                     if stops or last:
                         saver.finish()
                 if stops:
@@ -203,7 +204,7 @@ class Trainer:
             if is_best:
                 progress.best_accuracy, progress.best_epoch = accuracy, epoch
                 with self._saving() as saver:
-                    saver.save("best_model")
+                    saver.save("best_model", evaluation=evaluation)
             logger.info(
                 "[Eval][Epoch %d/%d] average accuracy %.5f, best %.5f (epoch %d)",
                 epoch, self.plan.epochs, accuracy, progress.best_accuracy, progress.best_epoch,

@@ -12,7 +12,7 @@ from paddle import nn
 
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.log import logger
-from ppfacerec.model_info import ModelInfo, info_of_weights, info_path, read_info
+from ppfacerec.model_info import ModelInfo, info_beside, info_of_weights
 from ppfacerec.registry import Spec
 from ppfacerec.weights_io.fetch import fetch
 from ppfacerec.weights_io.read import Weights, read_any
@@ -66,8 +66,7 @@ def convert_weights(
     info = _info(source, weights, net)
     state = {f"backbone.{name}": tensor.numpy() for name, tensor in net.state_dict().items()}
     _WRITERS[target.suffix](target, {**state, **{f"head.{name}": array for name, array in weights.head.items()}})
-    info.save(info_path(target))
-    logger.info("Written: %s and %s (%s images)", target, info_path(target), info.colors)
+    logger.info("Written: %s and %s (%s images)", target, info.save_beside(target), info.colors)
     return info
 
 
@@ -96,10 +95,7 @@ def _verify(net: nn.Layer, weights: Weights, reference: Optional[str]) -> None:
 
 
 def _info(source: str, weights: Weights, net: nn.Layer) -> ModelInfo:
-    beside = info_path(weights.path)
-    if beside.is_file():
-        return read_info(beside)
-    return info_of_weights(weights, net.embedding_size, ZOO.get(source))
+    return info_beside(weights.path) or info_of_weights(weights, net.embedding_size, ZOO.get(source))
 
 
 def write_pdparams(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -50,7 +50,7 @@ def test_steps_are_the_optimizers_and_nothing_is_saved_within_an_accumulation(ti
 def test_latest_is_saved_every_so_many_minutes(tiny_net_config, monkeypatch):
     saved, clock = [], iter(range(0, 10**6, 40))  # every look at it is 40 seconds later
     monkeypatch.setattr("ppfacerec.engine.saver.time.monotonic", lambda: next(clock))
-    monkeypatch.setattr(Saver, "save", lambda self, *what: (saved.append(what), original(self, *what)))
+    monkeypatch.setattr(Saver, "save", lambda self, *what, **rest: (saved.append(what), original(self, *what, **rest)))
     train(tiny_net_config(), *PLAIN, "Global.save_interval_minutes=2", "Global.save_interval=9", "Global.epochs=2")
     # Three looks to two minutes; each save looks once itself. The epochs end after steps 5 and 10.
     assert saved.count(("latest",)) >= 3
