@@ -141,7 +141,9 @@ class Trainer:
         self.recognizer.train()
         num_batches, first = len(self.loader), self.progress.iteration
         began = time.perf_counter()
-        batches = progress_bar(self.loader.epoch(epoch, first), num_batches, f"Epoch {epoch}", "batch", first)
+        batches = progress_bar(
+            self.loader.epoch(epoch, first), num_batches, f"Epoch {epoch}", "batch", first, in_log=False
+        )
         for iteration, batch in enumerate(batches, first):
             read = time.perf_counter()
             rate = self.schedule(self.progress.global_step)

@@ -12,8 +12,8 @@ from typing import Any, Optional
 from ppfacerec import __version__
 from ppfacerec.data.pair_set import EvalDataset, PairSet
 from ppfacerec.metrics import VerificationResult
-from ppfacerec.metrics.bootstrap import CONFIDENCE, NUM_RESAMPLES
-from ppfacerec.metrics.evaluation import Evaluation, far_name, or_na
+from ppfacerec.metrics.bootstrap import CONFIDENCE, MIN_FALSE_ACCEPTS, NUM_RESAMPLES
+from ppfacerec.metrics.evaluation import Evaluation, far_name, json_key, or_na
 from ppfacerec.metrics.threshold_card import ThresholdCard, threshold_card
 from ppfacerec.printable import printable
 from ppfacerec.report.hardest import HardPair, data_uri, hardest_pairs, num_errors
@@ -68,7 +68,7 @@ def write_report(
         sets.append(_report_set(folder, name, result, pairs, (identities or {}).get(name)))
     content = evaluation.to_json()
     for part in sets:
-        content[part.name].update(part.to_json())
+        content[json_key(part.name)].update(part.to_json())
     (folder / "eval.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     roc = _plot(folder / "roc.png", lambda theme: draw_roc(evaluation.results, theme))
     page = folder / "index.html"
@@ -122,6 +122,7 @@ def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str,
         version=__version__,
         confidence=f"{100 * CONFIDENCE:.0f}",
         resamples=f"{NUM_RESAMPLES:,}",
+        least_false_accepts=MIN_FALSE_ACCEPTS,
     )
 
 
