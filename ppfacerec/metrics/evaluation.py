@@ -15,7 +15,6 @@ from ppfacerec.metrics.roc import FARS
 from ppfacerec.metrics.verification import VerificationResult
 from ppfacerec.whole_file import text_written_whole
 
-
 AVERAGE = "average_accuracy"  # its key in eval.json
 
 

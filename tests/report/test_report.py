@@ -20,8 +20,8 @@ from ppfacerec.data.pair_bin import write_bin
 from ppfacerec.metrics import evaluate, normalize
 from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.report import write_report
-from ppfacerec.report.plots import drawable
 from ppfacerec.report.hardest import hardest_pairs, num_errors
+from ppfacerec.report.plots import drawable
 
 
 def embeddings(num_pairs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
