@@ -23,6 +23,9 @@ class ConcatDataset:
         datasets: ``{name: ImageNetDataset, image_root: ..., ...}`` each.
         class_num: of all together; None takes what there is.
 
+    Attributes:
+        identities: name of each class, "" where its set has no names.
+
     Raises:
         ValueError: no set, or more classes than `class_num`.
     """
@@ -38,6 +41,8 @@ class ConcatDataset:
         self.labels = np.concatenate([d.labels + np.int32(first) for d, first in zip(self._datasets, first_labels)])
         self.num_classes = sum(classes)
         self.num_skipped = sum(getattr(dataset, "num_skipped", 0) for dataset in self._datasets)
+        parts = [getattr(d, "identities", None) or [""] * d.num_classes for d in self._datasets]
+        self.identities = [name for part in parts for name in part]
         check_class_num(self.num_classes, class_num, "ConcatDataset")
 
     def __len__(self) -> int:

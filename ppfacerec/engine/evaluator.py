@@ -128,9 +128,9 @@ class Evaluator:
         rows = [np.zeros((0, runner.embedding_size + 1))]  # a rank may have no batch
 
         def images(batch: range) -> np.ndarray:
-            decoded = [self._pipeline.decode(pairs.read(i), pairs.where(i)) for i in batch]
-            sizes.update(image.shape[:2] for image in decoded)
-            return np.stack([self._pipeline.transform(resize_short_side(image, IMAGE_SIZE)) for image in decoded])
+            made = [self._pipeline(pairs.read(i), pairs.where(i)) for i in batch]
+            sizes.update(image.shape[:2] for image in made)
+            return np.stack([resize_short_side(image, IMAGE_SIZE) for image in made])
 
         batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
         rows.extend(self._embed_batch(runner, batch) for batch in batches)
@@ -153,7 +153,7 @@ def _say_resized(name: str, sizes: Counter[tuple[int, int]]) -> None:
         (height, width), _ = sizes.most_common(1)[0]
         cut = ", and cut to the central square" if any(height != width for height, width in sizes) else ""
         logger.warning(
-            "[Eval] %s: %d images are not 112 x 112 (most of them %d x %d); resized by the short side, bicubic, as "
-            "insightface does%s. Faces must be aligned as in training.",
+            "[Eval] %s: %d images are not 112 x 112 after transform_ops (most of them %d x %d); resized by the short "
+            "side, bicubic, as insightface does%s. Faces must be aligned as in training.",
             name, sum(sizes.values()), width, height, cut,
         )  # fmt: skip
