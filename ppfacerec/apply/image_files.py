@@ -9,6 +9,7 @@ from typing import Union
 import numpy as np
 
 from ppfacerec.data.images import decode_rgb
+from ppfacerec.text_file import read_lines
 from ppfacerec.user_files import IMAGE_SUFFIXES, read_regular
 
 LIST_SUFFIX = ".txt"
@@ -77,7 +78,7 @@ def names_of(images: Iterable[Image]) -> list[str]:
 
 
 def _listed(path: Path, allow_outside: bool) -> Iterator[Path]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in read_lines(path, "image list"):
         name = line.split("\t")[0].strip()
         is_outside = Path(name).is_absolute() or ".." in Path(name).parts
         if is_outside and not allow_outside:
@@ -85,5 +86,4 @@ def _listed(path: Path, allow_outside: bool) -> Iterator[Path]:
                 f"{path}, line {number}: {name[:80]!r} leads out of the list's folder. Write paths relative to it, or "
                 "give --allow-outside if you trust the list."
             )
-        if name:
-            yield path.parent / name
+        yield path.parent / name

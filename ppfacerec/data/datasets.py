@@ -10,6 +10,7 @@ import numpy as np
 
 from ppfacerec.data.label_file import LabelFile
 from ppfacerec.printable import printable
+from ppfacerec.text_file import backslash_hint
 from ppfacerec.user_files import one_spelling, read_regular, walk_images
 
 
@@ -166,4 +167,22 @@ def cannot_read(error: OSError, where: str, root: Union[str, Path]) -> ValueErro
     """The error for a user about an image that is not there or not readable."""
     return ValueError(
         f"{where}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"
+        + backslash_hint(where)
+    )
+
+
+def gap_hint(labels: np.ndarray, num_classes: int) -> str:
+    """A sentence on classes without an image, or nothing: labels that begin at 1, or have gaps."""
+    if num_classes > 4 * len(labels):  # a label may be two billion: no array for all
+        used = np.unique(labels)
+    else:
+        is_used = np.zeros(num_classes, bool)
+        is_used[labels] = True
+        used = np.flatnonzero(is_used)
+    if len(used) == num_classes:
+        return ""
+    what = f"they begin at {used[0]}" if num_classes - len(used) == used[0] else "there are gaps between them"
+    return (
+        f"{num_classes - len(used):,} of the classes 0 to {num_classes - 1:,} have no image ({what}), but a class "
+        f"centre each. relabel: True of ImageNetDataset numbers the {len(used):,} that there are without gaps."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from ppfacerec.data.datasets import FolderDataset
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.pair_bin import write_bin
-from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
+from ppfacerec.data.pair_list import is_lfw_list, read_lfw_pairs, read_pair_list
 from ppfacerec.log import logger, progress_bar
 
 _MOST_IMAGES, _MOST_PAIRS = 200, 1000  # of one person, drawn from in a fold
@@ -28,11 +27,7 @@ def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -
     Raises:
         ValueError: a line of another form, an image that is not there or does not decode; with file and line.
     """
-    try:
-        with open(pairs_path, encoding="utf-8-sig") as file:
-            is_lfw = re.fullmatch(r"\s*\d+(\s+\d+)?\s*", file.readline()) is not None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{pairs_path}: cannot read the pair list ({error}).") from error
+    is_lfw = is_lfw_list(pairs_path)
     pairs = read_lfw_pairs(pairs_path, root, suffix) if is_lfw else read_pair_list(pairs_path, root)
     images = []
     for number in progress_bar(range(pairs.num_images), pairs.num_images, "Images", "image"):

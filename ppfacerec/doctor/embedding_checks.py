@@ -135,7 +135,7 @@ def check_label_noise(centres: Centres, sample: Sample) -> Finding:
 
 def check_centres(centres: Centres, sample: Sample) -> Finding:
     """Two classes whose centres are as near as an image of a person usually is to that person's centre."""
-    least = float(np.nanmedian(centres.own)) if np.isfinite(centres.own).any() else 1.0
+    least = float(np.nanquantile(centres.own, 0.25)) if np.isfinite(centres.own).any() else 1.0
     found = similar_pairs(centres.centres, centres.centres, least, same=True)
     found.sort(key=lambda pair: -float(centres.centres[pair[0]] @ centres.centres[pair[1]]))
     first = {int(label): position for position, label in reversed(list(enumerate(sample.labels)))}
