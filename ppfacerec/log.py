@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from tqdm import tqdm
 
-from ppfacerec.printable import printable
+from ppfacerec.printable import printable, without_secrets
 from ppfacerec.whole_file import text_written_whole
 
 logger = logging.getLogger("ppfacerec")
@@ -38,7 +38,7 @@ class _Formatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t").replace("\n[", "\n [")
+        return printable(without_secrets(super().format(record)), keep="\n\t").replace("\n[", "\n [")
 
 
 class _TerminalHandler(logging.StreamHandler):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Optional, Protocol, Union
 
 import numpy as np
 
+from ppfacerec.data.class_identity import ClassIdentity, hash_texts, identity_by_names, identity_by_samples
 from ppfacerec.data.label_file import LabelFile
 from ppfacerec.printable import printable
 from ppfacerec.text_file import backslash_hint
@@ -83,6 +85,10 @@ class ImageNetDataset:
     def where(self, index: int) -> str:
         return self._file.where(index)
 
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the paths of their images."""
+        return identity_by_samples(self._file.name_hashes(), self.labels, self.num_classes)
+
 
 class FolderDataset:
     """A folder for each identity with its images in it; identities and images in the order of their names.
@@ -135,6 +141,11 @@ class FolderDataset:
     def where(self, index: int) -> str:
         return printable(f"{self._root}/{self.name(index)}")
 
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the names of their folders."""
+        text, starts = np.frombuffer(self._text, np.uint8), np.r_[0, self._ends[:-1]]
+        return identity_by_names(self.identities, hash_texts(text, starts, self._ends - starts), self.labels)
+
 
 def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct labels in ascending order, and the number of each sample's among them."""
@@ -149,6 +160,26 @@ def check_class_num(num_classes: int, class_num: Optional[int], what: str) -> No
             f"{what} has {num_classes} classes, but Arch.Head.class_num is {class_num}; set it to {num_classes}, "
             "or leave it out to take it from the data."
         )
+
+
+def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
+    """Who the classes of any training set are; for one without `class_identity`, by what its `where` says."""
+    own: Optional[Callable[[], ClassIdentity]] = getattr(dataset, "class_identity", None)
+    if own is not None:
+        return own()
+    places = [dataset.where(index).encode("utf-8", "surrogateescape") for index in range(len(dataset))]
+    lengths = np.array([len(place) for place in places])
+    hashes = hash_texts(np.frombuffer(b"".join(places), np.uint8), np.cumsum(lengths) - lengths, lengths)
+    return identity_by_samples(hashes, dataset.labels, dataset.num_classes)
+
+
+def class_name(dataset: TrainDataset, label: int) -> str:
+    """How to name a class to a person: by its folder, or by its first image."""
+    names = getattr(dataset, "identities", None)
+    if names is not None and names[label]:
+        return f"class {label} ({printable(names[label])})"
+    samples = np.flatnonzero(dataset.labels == label)
+    return f"class {label} ({dataset.where(int(samples[0]))})" if len(samples) else f"class {label}"
 
 
 def check_readable(dataset: TrainDataset, allow_some: bool) -> None:

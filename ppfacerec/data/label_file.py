@@ -13,6 +13,7 @@ from typing import NoReturn, Optional, Union
 
 import numpy as np
 
+from ppfacerec.data.class_identity import hash_texts
 from ppfacerec.text_file import check_utf8, fail, quoted, separator_hint, without_mark
 from ppfacerec.user_files import IMAGE_SUFFIXES, open_regular
 
@@ -70,6 +71,10 @@ class LabelFile:
         """Path of sample `index` as it stands in the file."""
         start = self._starts[index]
         return self._text[start : start + self._lengths[index]].tobytes().decode("utf-8")
+
+    def name_hashes(self) -> np.ndarray:
+        """(N,) uint64, a hash of each sample's path."""
+        return hash_texts(self._text, self._starts, self._lengths)
 
     def where(self, index: int) -> str:
         """``"label.txt, line 7 (images/x.jpg)"``: how to name a sample to a person."""

@@ -72,6 +72,11 @@ class RecordFile:
         """``"train.rec, record 17 (byte 4096)"`` for the record at a position among `keys`."""
         return f"{self.path}, record {self.keys[position]} (byte {self._offsets[position]})"
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """(M,) bytes of each record."""
+        return self._ends - self._offsets
+
     def position(self, key: int) -> Optional[int]:
         """Position of a key among `keys`; None where there is no such key."""
         found = int(np.searchsorted(self.keys, key))

@@ -7,7 +7,14 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ppfacerec.data.datasets import FolderDataset, ImageNetDataset, TrainDataset, check_class_num
+from ppfacerec.data.class_identity import ClassIdentity, joined
+from ppfacerec.data.datasets import (
+    FolderDataset,
+    ImageNetDataset,
+    TrainDataset,
+    check_class_num,
+    class_identity_of,
+)
 from ppfacerec.data.record_dataset import RecordIODataset
 from ppfacerec.data.synthetic_dataset import SyntheticDataset
 from ppfacerec.registry import Registry, Spec
@@ -56,9 +63,23 @@ class ConcatDataset:
         dataset, own = self._find(index)
         return dataset.where(own)
 
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, as each set says."""
+        return joined([class_identity_of(dataset) for dataset in self._datasets])
+
     def _find(self, index: int) -> tuple[TrainDataset, int]:
         number = int(np.searchsorted(self._ends, index, "right"))
         return self._datasets[number], index - int(self._ends[number - 1] if number else 0)
+
+
+def source_of(spec: Spec) -> str:
+    """Where a training set comes from, as the config says it, without reading it; for the info of a model."""
+    if "datasets" in spec.kwargs:
+        return "; ".join(map(source_of, nested_specs(spec.kwargs["datasets"])))
+    if "cls_label_path" in spec.kwargs:
+        return str(spec.kwargs["cls_label_path"])
+    arguments = ", ".join(f"{name}: {value}" for name, value in spec.kwargs.items())
+    return f"{spec.name} ({arguments})" if arguments else spec.name
 
 
 def nested_specs(datasets: Sequence[Mapping[str, Any]], path: str = "") -> list[Spec]:

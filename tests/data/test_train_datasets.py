@@ -13,7 +13,8 @@ from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.record_dataset import RecordIODataset
 from ppfacerec.data.record_writer import RecordWriter
 from ppfacerec.data.synthetic_dataset import SyntheticDataset
-from ppfacerec.data.train_datasets import ConcatDataset
+from ppfacerec.data.train_datasets import ConcatDataset, source_of
+from ppfacerec.registry import Spec
 
 
 @pytest.fixture
@@ -129,3 +130,13 @@ def test_pipes_as_record_files_are_refused_and_do_not_hang(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=rf"{name} is not a regular file"):
         RecordIODataset(str(tmp_path))
+
+
+def test_every_set_says_where_it_comes_from():
+    folder = Spec("FolderDataset", {"root": "faces"})
+    labels = Spec("ImageNetDataset", {"image_root": "x", "cls_label_path": "x/label.txt"})
+    both = Spec("ConcatDataset", {"datasets": [{"name": spec.name, **spec.kwargs} for spec in (folder, labels)]})
+    assert source_of(folder) == "FolderDataset (root: faces)"
+    assert source_of(labels) == "x/label.txt"
+    assert source_of(both) == "FolderDataset (root: faces); x/label.txt"
+    assert source_of(Spec("SyntheticDataset")) == "SyntheticDataset"
