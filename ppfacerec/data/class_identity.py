@@ -1,7 +1,8 @@
 """Who the classes of a training set are, in a form that a checkpoint can carry and a later run can compare.
 
 A class is who it is by its name where there are names (folders), by the bytes that its records take in a .rec file,
-else by the paths of its images; the order of the lines is not part of it. Hashes of 64 bits find mistakes, not forgeries.
+else by the paths of its images; the order of the lines is not part of it. Hashes of 64 bits find mistakes, not
+forgeries.
 """
 
 from __future__ import annotations
