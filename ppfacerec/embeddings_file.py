@@ -72,7 +72,8 @@ def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Eval
         results[name] = file.evaluate()
         if file.identities is not None:
             identities[name] = file.identities
-    evaluation = Evaluation(results)
+    pairs = [result.is_same.tobytes() for result in results.values()]
+    evaluation = Evaluation(results, is_one_model=len(set(pairs)) == len(pairs))  # the same pairs: several models
     output_dir.mkdir(parents=True, exist_ok=True)
     evaluation.save(output_dir / "eval.json")
     logger.info("Evaluation\n%s", evaluation.table())

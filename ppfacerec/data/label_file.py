@@ -135,7 +135,7 @@ class LabelFile:
             second = self._text[np.minimum(starts + 1, len(self._text) - 1)]
             full &= (first != _HASH) | ((ends > starts + 1) & ~_IS_BLANK[second])
         for k in np.flatnonzero(full & (first == _QUOTE)):
-            self._fail(k + 1 + passed, quoted(self._decode(starts[k], ends[k])))
+            self._fail(int(k) + 1 + passed, quoted(self._decode(starts[k], ends[k])))
         return starts[full], ends[full], np.flatnonzero(full) + 1 + passed, len(breaks)
 
     def _check_text(self, begin: int, end: int, first_line: int) -> None:

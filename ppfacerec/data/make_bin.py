@@ -89,11 +89,9 @@ def _too_few(sizes: np.ndarray, num_pairs: int, num_folds: int) -> str:
     most_folds = next((folds for folds, pairs in most.items() if pairs), None)
     if most_folds is None:
         return f"{text} folds, nor any: two people are needed, and two images of one."
-    found = [f"--folds {most_folds} --num-pairs {most[most_folds]}"]
-    enough = next((n for n, pairs in most.items() if pairs >= num_pairs and num_pairs % (2 * n) == 0), None)
-    if enough is not None:
-        found.append(f"--folds {enough} --num-pairs {num_pairs}")
-    return f"{text} folds without a common person. The largest that work: {', or '.join(found)}."
+    enough = next((folds for folds, pairs in most.items() if pairs >= num_pairs), most_folds)
+    works = [f"--folds {folds} with --num-pairs up to {most[folds]}" for folds in dict.fromkeys((most_folds, enough))]
+    return f"{text} folds without a common person. The largest that work: {', or '.join(works)}."
 
 
 def _same_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:

@@ -20,9 +20,14 @@ AVERAGE = "average_accuracy"  # its key in eval.json
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found: a result for each set, in the order of the config."""
+    """What one evaluation found: a result for each set, in the order of the config.
+
+    Attributes:
+        is_one_model: the sets are different ones, so that an average over them says something.
+    """
 
     results: Mapping[str, VerificationResult]
+    is_one_model: bool = True
 
     @property
     def average_accuracy(self) -> float:
@@ -31,7 +36,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """The content of eval.json; None where a set cannot tell ("n/a")."""
         sets = {json_key(name): set_to_json(result) for name, result in self.results.items()}
-        return {**sets, AVERAGE: self.average_accuracy}
+        return {**sets, AVERAGE: self.average_accuracy if self.is_one_model else None}
 
     def save(self, path: Path) -> None:
         with text_written_whole(path) as file:
@@ -44,7 +49,8 @@ class Evaluation:
              str(r.num_pairs)]
             for name, r in self.results.items()
         ]  # fmt: skip
-        rows.append(["average", f"{self.average_accuracy:.5f}", *[""] * 7])
+        if self.is_one_model:
+            rows.append(["average", f"{self.average_accuracy:.5f}", *[""] * 7])
         header = ["set", "accuracy", "std", "threshold", "TAR@FAR=1e-3", "measured FAR", "AUC", "XNorm", "pairs"]
         return table(header, rows)
 

@@ -53,8 +53,9 @@ class VerificationResult:
     def tar_at_target(self) -> float | None:
         """`val`, where it is what its name says: None where the pairs cannot tell a FAR of 1e-3, or the FAR that was
         measured is another one (a collapsed network has a `val` of 1 at a FAR of 1)."""
-        is_told = self.tar_at_far[FAR_TARGET] is not None and self.far is not None
-        return self.val if is_told and self.far <= _FAR_FACTOR * FAR_TARGET else None
+        if self.tar_at_far[FAR_TARGET] is None or self.far is None or self.far > _FAR_FACTOR * FAR_TARGET:
+            return None
+        return self.val
 
     @property
     def cosine_threshold(self) -> float:

@@ -219,9 +219,7 @@ def _insightface_head(path: str, tree: Any) -> Optional[np.ndarray]:
             share = _head_share(file.tree)
             fits = share is not None and share.shape[1:] == first.shape[1:]
             if share is None or not fits or not 0 <= len(shares[-1]) - share.shape[0] <= 1:
-                raise ValueError(
-                    f"{part}: its share of the head does not continue {path}'s; one is missing."
-                )
+                raise ValueError(f"{part}: its share of the head does not continue {path}'s; one is missing.")
             shares.append(share.numpy())
     centres = np.concatenate(shares)
     text = f"{path}: head: {len(centres)} classes from {', '.join(part.name for part in parts)}"

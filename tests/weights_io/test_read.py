@@ -189,7 +189,5 @@ def test_a_part_of_a_head_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the parts checkpoint_gpu_1\.pt of the head are not beside it"):
         read_any(tmp_path / "checkpoint_gpu_0.pt")
     write_shares(tmp_path, [3, 1, 3, 3])
-    with pytest.raises(
-        ValueError, match=r"gpu_1\.pt: its share of the head does not continue .*; one is missing"
-    ):
+    with pytest.raises(ValueError, match=r"gpu_1\.pt: its share of the head does not continue .*; one is missing"):
         read_any(tmp_path / "checkpoint_gpu_0.pt")
