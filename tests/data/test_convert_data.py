@@ -160,7 +160,7 @@ def test_pairs_are_drawn_by_seed(people, tmp_path):
             16,
             8,
             "do not make 16 pairs in 8 folds without a common person. "
-            "The largest that work: --folds 4 with --num-pairs up to 8, or --folds 2 with --num-pairs up to ",
+            "The largest that work: --folds 4 with --num-pairs up to 8, or --folds 3 with --num-pairs up to 42.",
         ),
     ],
 )
