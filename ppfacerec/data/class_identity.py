@@ -71,10 +71,7 @@ def identity_by_samples(hashes: np.ndarray, labels: np.ndarray, num_classes: int
 
 def identity_by_names(names: Sequence[str], hashes: np.ndarray, labels: np.ndarray) -> ClassIdentity:
     """Classes that are who they are by their names."""
-    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
-    lengths = np.array([len(name) for name in encoded])
-    text = np.frombuffer(b"".join(encoded), np.uint8)
-    return ClassIdentity(hash_texts(text, np.cumsum(lengths) - lengths, lengths), samples_digest(hashes, labels))
+    return ClassIdentity(hash_strings(names), samples_digest(hashes, labels))
 
 
 def joined(parts: Sequence[ClassIdentity]) -> ClassIdentity:
@@ -87,6 +84,13 @@ def samples_digest(hashes: np.ndarray, labels: np.ndarray) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(hashes, "<u8").data)
     digest.update(np.ascontiguousarray(labels, "<i4").data)
     return digest.hexdigest()
+
+
+def hash_strings(strings: Sequence[str]) -> np.ndarray:
+    """Hash names: (N,) uint64."""
+    encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+    lengths = np.array([len(text) for text in encoded])
+    return hash_texts(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths) - lengths, lengths)
 
 
 def hash_texts(text: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -9,7 +9,13 @@ from typing import Optional, Protocol, Union
 
 import numpy as np
 
-from ppfacerec.data.class_identity import ClassIdentity, hash_texts, identity_by_names, identity_by_samples
+from ppfacerec.data.class_identity import (
+    ClassIdentity,
+    hash_strings,
+    hash_texts,
+    identity_by_names,
+    identity_by_samples,
+)
 from ppfacerec.data.label_file import LabelFile
 from ppfacerec.printable import printable
 from ppfacerec.text_file import backslash_hint
@@ -167,9 +173,7 @@ def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
     own: Optional[Callable[[], ClassIdentity]] = getattr(dataset, "class_identity", None)
     if own is not None:
         return own()
-    places = [dataset.where(index).encode("utf-8", "surrogateescape") for index in range(len(dataset))]
-    lengths = np.array([len(place) for place in places])
-    hashes = hash_texts(np.frombuffer(b"".join(places), np.uint8), np.cumsum(lengths) - lengths, lengths)
+    hashes = hash_strings([dataset.where(index) for index in range(len(dataset))])
     return identity_by_samples(hashes, dataset.labels, dataset.num_classes)
 
 

@@ -80,7 +80,7 @@ def check_names(dataset: TrainDataset) -> Iterator[Finding]:
         "one person, two classes (names)", "error" if twice else "ok",
         f"{len(twice)} people have folders in several data sets, and a class for each"
         + (": join the folders." if twice else "."),
-        [f"{' = '.join(f'class {label} ({names[label]})' for label in labels)}" for labels in twice[:5]],
+        [" = ".join(f"class {label} ({names[label]})" for label in labels) for labels in twice[:5]],
     )  # fmt: skip
 
 
