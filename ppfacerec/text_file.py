@@ -15,6 +15,7 @@ from typing import NoReturn, Union
 from ppfacerec.user_files import open_regular
 
 Path = Union[str, "os.PathLike[str]"]
+BLANKS = " \t\r"  # what may stand around a line; other languages' spaces belong to names
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -73,7 +74,7 @@ def read_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
         ValueError: those of `read_text`, and a line that begins with a quote.
     """
     for number, line in enumerate(read_text(path, what).split("\n"), 1):
-        text = line.strip()
+        text = line.strip(BLANKS)
         if text.startswith('"'):
             fail(path, number, quoted(text))
         if text and text != "#" and not text.startswith(("# ", "#\t")):

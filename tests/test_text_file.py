@@ -113,3 +113,19 @@ def test_a_comma_and_a_backslash_are_hinted_at(folder: Path) -> None:
         label_file(folder / "list.txt", b"a.jpg,1\n")
     with pytest.raises(ValueError, match=r"there is no image .* It has backslashes: write paths with '/'\."):
         pair_list(folder / "list.txt", b"a\\1.jpg a\\2.jpg 1\n")
+
+
+def test_spaces_of_other_scripts_belong_to_names(tmp_path: Path) -> None:
+    for name in ("张\u3000三.jpg", "\u3000b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    text = "张\u3000三.jpg \u3000b.jpg 0\n".encode()
+    assert pair_list(tmp_path / "list.txt", text) == ("张\u3000三.jpg", "\u3000b.jpg")
+    assert label_file(tmp_path / "list.txt", "\u3000b.jpg 0\n".encode()) == [("\u3000b.jpg", 0)]
+    assert image_list(tmp_path / "list.txt", "\u3000b.jpg\n".encode()) == [tmp_path / "\u3000b.jpg"]
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbf", b"\xff\xfe", b"#", b"# \n#\n", b"\n\r\n"])
+@pytest.mark.parametrize("read", [label_file, pair_list, lfw_pairs, landmarks, image_list])
+def test_a_list_without_a_line_is_told(tmp_path: Path, read: Read, text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"list\.txt(:|, line 1)"):
+        read(tmp_path / "list.txt", text)

@@ -9,7 +9,7 @@ from typing import Union
 import numpy as np
 
 from ppfacerec.data.images import decode_rgb
-from ppfacerec.text_file import read_lines
+from ppfacerec.text_file import BLANKS, read_lines
 from ppfacerec.user_files import IMAGE_SUFFIXES, read_regular
 
 LIST_SUFFIX = ".txt"
@@ -79,7 +79,7 @@ def names_of(images: Iterable[Image]) -> list[str]:
 
 def _listed(path: Path, allow_outside: bool) -> Iterator[Path]:
     for number, line in read_lines(path, "image list"):
-        name = line.split("\t")[0].strip()
+        name = line.split("\t")[0].strip(BLANKS)
         is_outside = Path(name).is_absolute() or ".." in Path(name).parts
         if is_outside and not allow_outside:
             raise ValueError(

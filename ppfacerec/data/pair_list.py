@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
 from ppfacerec.data.pair_set import FolderPairs, ListedPair, folder_pairs
-from ppfacerec.text_file import fail, read_lines, separator_hint
+from ppfacerec.text_file import BLANKS, fail, read_lines, separator_hint
 
 
 def read_pair_list(path: str, root: str, delimiter: Optional[str] = None) -> FolderPairs:
@@ -28,7 +29,7 @@ def read_pair_list(path: str, root: str, delimiter: Optional[str] = None) -> Fol
     for line, text in read_lines(path, "pair list"):
         if not delimiter:
             delimiter = "\t" if "\t" in text else " "
-        fields = text.split() if delimiter == " " else [field.strip() for field in text.split(delimiter)]
+        fields = _fields(text, delimiter)
         if len(fields) != 3 or not all(fields):
             hint = separator_hint(text, delimiter)
             fail(path, line, f"expected 'left{delimiter!r}right{delimiter!r}0 or 1', found {text[:80]!r}.{hint}")
@@ -101,13 +102,17 @@ def _header(path: str, line: int, text: str) -> tuple[Optional[int], int]:
 
 
 def _two_people(path: str, line: int, text: str) -> tuple[tuple[str, int], tuple[str, int], bool]:
-    fields = [field.strip() for field in text.split("\t")] if "\t" in text else text.split()
+    fields = _fields(text, "\t" if "\t" in text else " ")
     numbers = [int(field) if _is_number(field) else None for field in fields]
     if len(fields) == 3 and numbers[1] is not None and numbers[2] is not None:
         return (fields[0], numbers[1]), (fields[0], numbers[2]), True
     if len(fields) == 4 and numbers[1] is not None and numbers[3] is not None:
         return (fields[0], numbers[1]), (fields[2], numbers[3]), False
     fail(path, line, f"expected 'name i j' or 'name i other j', found {text[:80]!r}.")
+
+
+def _fields(text: str, delimiter: str) -> list[str]:
+    return re.split(r"[ \t]+", text) if delimiter == " " else [field.strip(BLANKS) for field in text.split(delimiter)]
 
 
 def _is_number(field: str) -> bool:

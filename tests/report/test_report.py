@@ -183,7 +183,7 @@ def test_drawing_needs_no_display_and_leaves_pyplot_alone(two_sets, tmp_path):
     assert ("matplotlib.pyplot" in sys.modules) == before
 
 
-HOSTILE = ["average_accuracy", os.fsdecode(b"b\xffd"), r"$\frac$", "_hidden", "测试集", "two\nlines", "<b>"]
+HOSTILE = ["average_accuracy", os.fsdecode(b"b\xffd"), r"$\frac$", "_hidden", "测试集", "two\nlines", "<b>", "长" * 80]
 
 
 def test_report_works_for_any_name_of_a_set(tmp_path, recwarn):
