@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -12,6 +12,7 @@ import numpy as np
 from ppfacerec.log import logger
 from ppfacerec.metrics import VerificationResult, evaluate, normalize
 from ppfacerec.metrics.evaluation import Evaluation
+from ppfacerec.metrics.pair_embeddings import row_lengths
 from ppfacerec.npz_file import read_npz
 
 EXPECTED = (
@@ -41,16 +42,19 @@ class EmbeddingsFile:
         Raises:
             ValueError: those of ``metrics.evaluate``, with the file's name.
         """
-        lengths = np.linalg.norm(self.embeddings.astype(np.float64), axis=1)
+        lengths = row_lengths(self.embeddings)
         if len(lengths) and not np.allclose(lengths, 1, atol=1e-3):
             logger.info(
                 "%s: the rows' lengths are %.4g to %.4g; every row is normalised to 1.",
                 self.path, lengths.min(), lengths.max(),
             )  # fmt: skip
         try:
-            return evaluate(normalize(self.embeddings), self.is_same)
+            result = evaluate(normalize(self.embeddings), self.is_same)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
+        for doubt in result.doubts:
+            logger.warning("%s: %s", self.path, doubt)
+        return replace(result, xnorm=float(lengths.mean()))
 
 
 def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Evaluation:
@@ -68,7 +72,8 @@ def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Eval
         results[name] = file.evaluate()
         if file.identities is not None:
             identities[name] = file.identities
-    evaluation = Evaluation(results)
+    pairs = [result.is_same.tobytes() for result in results.values()]
+    evaluation = Evaluation(results, is_one_model=len(set(pairs)) == len(pairs))  # the same pairs: several models
     output_dir.mkdir(parents=True, exist_ok=True)
     evaluation.save(output_dir / "eval.json")
     logger.info("Evaluation\n%s", evaluation.table())

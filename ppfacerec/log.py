@@ -7,16 +7,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 from tqdm import tqdm
 
-from ppfacerec.printable import printable
+from ppfacerec.printable import printable, without_secrets
 from ppfacerec.whole_file import text_written_whole
 
 logger = logging.getLogger("ppfacerec")
+LOG_EVERY = 60.0  # seconds between two lines of progress, where there is no terminal
 
 
 def setup_logging(rank: int = 0) -> None:
@@ -36,7 +38,7 @@ class _Formatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), keep="\n\t").replace("\n[", "\n [")
+        return printable(without_secrets(super().format(record)), keep="\n\t").replace("\n[", "\n [")
 
 
 class _TerminalHandler(logging.StreamHandler):
@@ -47,18 +49,34 @@ class _TerminalHandler(logging.StreamHandler):
         self.flush()
 
 
-def progress_bar(iterable: Iterable[Any], total: int, what: str, unit: str = "it", initial: int = 0) -> tqdm:
-    """Iterate with a bar on rank 0's terminal; where nobody watches (a file, a pipe) there is none.
+def progress_bar(
+    iterable: Iterable[Any], total: int, what: str, unit: str = "it", initial: int = 0, in_log: bool = True
+) -> tqdm:
+    """Iterate with a bar on rank 0's terminal; where that is none (a file, a pipe), a line in the log now and then.
 
     Args:
         total: length of the whole, `initial` of which is done already.
         what: stands before the bar.
         unit: what is counted.
+        in_log: whether the log gets lines; the training loop writes its own.
     """
-    is_watched = sys.stderr.isatty() and os.environ.get("PADDLE_TRAINER_ID", "0") == "0"
+    is_first = os.environ.get("PADDLE_TRAINER_ID", "0") == "0"
+    is_watched = sys.stderr.isatty() and is_first
+    if in_log and is_first and not is_watched:
+        iterable = _with_log_lines(iterable, total, what, unit)
     return tqdm(
         iterable, what, total, leave=False, disable=not is_watched, unit=unit, initial=initial, dynamic_ncols=True
     )
+
+
+def _with_log_lines(iterable: Iterable[Any], total: int, what: str, unit: str) -> Iterator[Any]:
+    began = said = time.monotonic()
+    for done, item in enumerate(iterable):
+        now = time.monotonic()
+        if done and now - said >= LOG_EVERY:
+            said, left = now, duration((now - began) / done * (total - done))
+            logger.info("%s: %d of %d (%s), about %s left", what, done, total, unit, left)
+        yield item
 
 
 def log_to_file(path: Path) -> None:
@@ -148,11 +166,16 @@ class CsvLog:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Plain-text table: first column flush left, the others flush right; cells may come from files."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    line = "  ".join("-" * w for w in widths)
-    shown = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-        for row in [header, *rows]
-    ]
-    return "\n".join([shown[0], line, *shown[1:]])
+    cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(_display_width, column)) for column in zip(*cells)]
+    lines = []
+    for first, *others in cells:
+        left = first + " " * (widths[0] - _display_width(first))
+        lines.append("  ".join([left, *(" " * (w - _display_width(c)) + c for c, w in zip(others, widths[1:]))]))
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def _display_width(text: str) -> int:
+    """Columns that a terminal takes: Chinese and other wide letters have two, combining marks none."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) != 0 for letter in text)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ppfacerec.config import Config
 from ppfacerec.config.types import thaw
+from ppfacerec.data.train_datasets import source_of
 from ppfacerec.data.transforms import NormalizeImage
 from ppfacerec.digest import sha256
 from ppfacerec.log import logger
@@ -194,7 +195,7 @@ def info_of_config(config: Config, embedding_size: int) -> ModelInfo:
         std=tuple(normalize.std),
         flip_test=config.Global.flip_test,
         feature_normalize=config.Global.feature_normalize,
-        training_data=str(train.dataset.kwargs.get("cls_label_path")) if train else None,
+        training_data=source_of(train.dataset) if train else None,
         config=config.to_tree(),
     )
 

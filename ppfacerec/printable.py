@@ -23,5 +23,13 @@ def printable(text: object, keep: str = "") -> str:
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), str(text))
 
 
+def without_secrets(text: str) -> str:
+    """Return the text with what may be a password or a token in its URLs as ``***``: the user, and the query."""
+    if "://" not in text:
+        return text
+    text = re.sub(r"(\w+://)[^/\s?#@]*@", r"\1***@", text)
+    return re.sub(r"(\w+://[^\s?#'\"]*\?)[^\s#'\"]*[^\s#'\",.;:)]", r"\1***", text)
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

@@ -192,3 +192,23 @@ def test_other_options_beside_embeddings_are_refused(tmp_path, capsys):
         assert message in capsys.readouterr().out
     assert main(["eval", "--embeddings", path, path, "-o", f"Global.output_dir={tmp_path}"]) == 1
     assert "--embeddings: two files are named 'mine', which names the set. Rename one." in capsys.readouterr().out
+
+
+def test_several_models_on_the_same_pairs_have_no_average(tmp_path, capsys):
+    embeddings, is_same = rows()
+    paths = [str(tmp_path / f"{name}.npz") for name in ("a", "b")]
+    for path, factor in zip(paths, (1, -1)):
+        np.savez(path, embeddings=embeddings**factor, is_same=is_same)
+    assert main(["eval", "--report", "--embeddings", *paths, "-o", f"Global.output_dir={tmp_path}/out"]) == 0
+    assert "average" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "eval.json").read_text())["average_accuracy"] is None
+    assert ">average<" not in (tmp_path / "out" / "report" / "index.html").read_text()
+
+
+def test_doubts_are_told_and_lengths_are_kept(tmp_path, log_lines):
+    path = saved(tmp_path, embeddings=np.tile([[3.0, 4.0]], (80, 1)), is_same=SAME)
+    result = read_embeddings(path).evaluate()
+    assert result.xnorm == 5.0
+    assert "mine.npz: all embeddings are nearly equal" in log_lines.text
+    with pytest.raises(ValueError, match=r"mine\.npz: embeddings: the length of 80 of 80 rows overflows"):
+        read_embeddings(saved(tmp_path, embeddings=np.full((80, 2), 1e300), is_same=SAME)).evaluate()

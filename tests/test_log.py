@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from ppfacerec import log
 from ppfacerec.log import CsvLog, Meter, duration, progress_bar, setup_logging, table
 
 
@@ -62,3 +63,17 @@ def test_other_ranks_speak_only_when_something_is_wrong(monkeypatch):
     finally:
         logger.handlers, logger.level, logger.propagate = before
     assert [line.partition("] ")[2] for line in lines] == ["ppfacerec rank 1 WARNING: something is not"]
+
+
+def test_wide_letters_count_as_two_columns():
+    assert table(["set", "n"], [["测试", "1"], ["ab", "22"]]) == "set    n\n----  --\n测试   1\nab    22"
+
+
+def test_long_work_without_a_terminal_says_how_far_it_is(monkeypatch, log_lines):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(log, "LOG_EVERY", 0.0)
+    assert list(progress_bar(range(3), 3, "lfw", "batch")) == [0, 1, 2]
+    assert list(progress_bar(range(3), 3, "Epoch 1", "batch", in_log=False)) == [0, 1, 2]
+    assert [record.getMessage().rpartition(",")[0] for record in log_lines.records] == [
+        "lfw: 1 of 3 (batch)", "lfw: 2 of 3 (batch)",
+    ]  # fmt: skip

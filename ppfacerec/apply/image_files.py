@@ -8,9 +8,9 @@ from typing import Union
 
 import numpy as np
 
-from ppfacerec.data.datasets import read_file
 from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.label_file import IMAGE_SUFFIXES
+from ppfacerec.text_file import BLANKS, read_lines
+from ppfacerec.user_files import IMAGE_SUFFIXES, read_regular
 
 LIST_SUFFIX = ".txt"
 Image = Union[str, Path, bytes, np.ndarray]
@@ -56,7 +56,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     """
     if isinstance(image, (str, Path)):
         try:
-            image = read_file(str(image))
+            image = read_regular(image)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise ValueError(f"{where} cannot be read ({getattr(error, 'strerror', error)}).") from error
     if isinstance(image, (bytes, bytearray)):
@@ -78,13 +78,12 @@ def names_of(images: Iterable[Image]) -> list[str]:
 
 
 def _listed(path: Path, allow_outside: bool) -> Iterator[Path]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        name = line.split("\t")[0].strip()
+    for number, line in read_lines(path, "image list"):
+        name = line.split("\t")[0].strip(BLANKS)
         is_outside = Path(name).is_absolute() or ".." in Path(name).parts
         if is_outside and not allow_outside:
             raise ValueError(
                 f"{path}, line {number}: {name[:80]!r} leads out of the list's folder. Write paths relative to it, or "
                 "give --allow-outside if you trust the list."
             )
-        if name:
-            yield path.parent / name
+        yield path.parent / name

@@ -16,6 +16,7 @@ import yaml
 
 from ppfacerec.config.errors import ConfigError
 from ppfacerec.registry import near_match
+from ppfacerec.text_file import read_text
 
 MAX_LENGTH = 1 << 18  # characters; the longest shipped config has 4 KiB, and PyYAML reads some 100 KiB a second
 MAX_DEPTH = 500  # of brackets; brackets in comments and texts count too, so it is far from what a config needs
@@ -161,13 +162,13 @@ def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
     path = Path(path)
     if path.is_file() and path.stat().st_size > 4 * MAX_LENGTH:  # a character has at most 4 bytes
         raise ConfigError([f"{path.stat().st_size:,} bytes; no config needs so many."], str(path))
-    if not path.is_file():
+    if not path.exists():
         siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError([f"the file does not exist{near_match(path.name, siblings)}"], str(path))
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"not UTF-8 text: {error.reason} at byte {error.start}."], str(path)) from error
+        text = read_text(path, "config")
+    except ValueError as error:
+        raise ConfigError([str(error)], str(path)) from error
     tree, problems = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError([f"expected sections (Global, Arch, ...), found {type(tree).__name__}."], str(path))

@@ -19,6 +19,7 @@ from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.label_file import IMAGE_SUFFIXES
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.data.parallel import in_processes
+from ppfacerec.text_file import fail, read_lines
 
 # Places of the five landmarks in 112 x 112 (insightface's arcface_dst; Deng et al., arXiv:1801.07698).
 TEMPLATE = np.array(
@@ -78,13 +79,7 @@ def read_landmarks(path: str) -> dict[str, np.ndarray]:
         ValueError: a line of another form, no line; with file and line.
     """
     landmarks: dict[str, np.ndarray] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot read the landmark file ({error}).") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path, "landmark file"):
         fields = line.replace("\t", " ").replace(",", " ").split()
         name, numbers = " ".join(fields[:-10]), fields[-10:]
         try:
@@ -92,9 +87,7 @@ def read_landmarks(path: str) -> dict[str, np.ndarray]:
         except ValueError:
             points = np.full((5, 2), np.nan)
         if not name or not np.isfinite(points).all():
-            raise ValueError(
-                f"{path}, line {number}: expected 'path x1 y1 ... x5 y5' with numbers, found {line[:80]!r}."
-            )
+            fail(path, number, f"expected 'path x1 y1 ... x5 y5' with numbers, found {line[:80]!r}.")
         landmarks[os.path.normpath(name)] = points
     if not landmarks:
         raise ValueError(f"{path}: no line in it. Expected lines 'path x1 y1 ... x5 y5'.")

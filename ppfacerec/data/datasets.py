@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Optional, Protocol, Union
 
 import numpy as np
 
-from ppfacerec.data.label_file import IMAGE_SUFFIXES, LabelFile
+from ppfacerec.data.class_identity import (
+    ClassIdentity,
+    hash_strings,
+    hash_texts,
+    identity_by_names,
+    identity_by_samples,
+)
+from ppfacerec.data.label_file import LabelFile
 from ppfacerec.printable import printable
-
-_USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read gets the file, without asking its size
+from ppfacerec.text_file import backslash_hint
+from ppfacerec.user_files import one_spelling, read_regular, walk_images
 
 
 class TrainDataset(Protocol):
@@ -76,12 +84,16 @@ class ImageNetDataset:
             ValueError: the file cannot be read.
         """
         try:
-            return read_file(f"{self._root}/{self._file.name(index)}")
+            return read_regular(f"{self._root}/{self._file.name(index)}")
         except OSError as error:
             raise cannot_read(error, self.where(index), self._root) from error
 
     def where(self, index: int) -> str:
         return self._file.where(index)
+
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the paths of their images."""
+        return identity_by_samples(self._file.name_hashes(), self.labels, self.num_classes)
 
 
 class FolderDataset:
@@ -93,7 +105,7 @@ class FolderDataset:
 
     Attributes:
         identities: name of each class's folder.
-        num_skipped: files that are no images, and folders without one.
+        num_skipped: files that are no images, and folders without one; left_out: which, in words.
 
     Raises:
         ValueError: no identity with an image, more of them than `class_num`.
@@ -101,18 +113,15 @@ class FolderDataset:
 
     def __init__(self, root: str, class_num: Optional[int] = None) -> None:
         self._root = Path(root)
-        self.identities: list[str] = []
-        self.num_skipped = 0
-        names: list[bytes] = []
-        counts: list[int] = []
-        for folder in sorted(path.name for path in self._root.iterdir() if path.is_dir()):
-            files = sorted(path.name for path in (self._root / folder).iterdir())
-            images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-            self.num_skipped += len(files) - len(images) + (not images)
-            if images:
-                self.identities.append(folder)
-                counts.append(len(images))
-                names += [os.fsencode(f"{folder}/{name}") for name in images]
+        found = walk_images(root, levels=1)
+        of_person: dict[str, list[bytes]] = {}  # a name that is there in both of Unicode's spellings is one person
+        for name in found.images:
+            if folder := os.path.dirname(name):  # images beside the folders are nobody's
+                of_person.setdefault(one_spelling(folder), []).append(os.fsencode(name))
+        names = [name for images in of_person.values() for name in images]
+        self.identities, counts = list(of_person), [len(images) for images in of_person.values()]
+        self.num_skipped = len(found.images) - len(names) + len(found.others) + len(found.empty)
+        self.left_out = found.left_out()
         if not names:
             raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
         # One buffer instead of an object a name, so that forked workers share it and do not copy it.
@@ -131,12 +140,17 @@ class FolderDataset:
 
     def read(self, index: int) -> bytes:
         try:
-            return read_file(f"{self._root}/{self.name(index)}")
+            return read_regular(f"{self._root}/{self.name(index)}")
         except OSError as error:
             raise cannot_read(error, self.where(index), self._root) from error
 
     def where(self, index: int) -> str:
         return printable(f"{self._root}/{self.name(index)}")
+
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the names of their folders."""
+        text, starts = np.frombuffer(self._text, np.uint8), np.r_[0, self._ends[:-1]]
+        return identity_by_names(self.identities, hash_texts(text, starts, self._ends - starts), self.labels)
 
 
 def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +168,24 @@ def check_class_num(num_classes: int, class_num: Optional[int], what: str) -> No
         )
 
 
+def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
+    """Who the classes of any training set are; for one without `class_identity`, by what its `where` says."""
+    own: Optional[Callable[[], ClassIdentity]] = getattr(dataset, "class_identity", None)
+    if own is not None:
+        return own()
+    hashes = hash_strings([dataset.where(index) for index in range(len(dataset))])
+    return identity_by_samples(hashes, dataset.labels, dataset.num_classes)
+
+
+def class_name(dataset: TrainDataset, label: int) -> str:
+    """How to name a class to a person: by its folder, or by its first image."""
+    names = getattr(dataset, "identities", None)
+    if names is not None and names[label]:
+        return f"class {label} ({printable(names[label])})"
+    samples = np.flatnonzero(dataset.labels == label)
+    return f"class {label} ({dataset.where(int(samples[0]))})" if len(samples) else f"class {label}"
+
+
 def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
     """Raise the ValueError of the first sample if it cannot be read; with `allow_some`, only if no one of ten can."""
     tried = np.linspace(0, len(dataset) - 1, 10 if allow_some else 1).astype(int).tolist()
@@ -166,28 +198,26 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
                 raise
 
 
-_DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # not on Windows
-
-
-def read_file(path: str) -> bytes:
-    """Read an image file whole, in less than half the time that ``open`` and its file object take.
-
-    A named pipe, which an archive can hold, reads as empty instead of blocking for ever.
-    """
-    file = os.open(path, os.O_RDONLY | _DO_NOT_WAIT)
-    try:
-        content = os.read(file, _USUAL_SIZE)
-        if len(content) == _USUAL_SIZE:  # a regular file gives less only at its end
-            size = os.fstat(file).st_size  # 0 for a device that never ends
-            while len(content) < size and (rest := os.read(file, size - len(content))):
-                content += rest
-        return content
-    finally:
-        os.close(file)
-
-
 def cannot_read(error: OSError, where: str, root: Union[str, Path]) -> ValueError:
     """The error for a user about an image that is not there or not readable."""
     return ValueError(
         f"{where}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"
+        + backslash_hint(where)
+    )
+
+
+def gap_hint(labels: np.ndarray, num_classes: int) -> str:
+    """A sentence on classes without an image, or nothing: labels that begin at 1, or have gaps."""
+    if num_classes > 4 * len(labels):  # a label may be two billion: no array for all
+        used = np.unique(labels)
+    else:
+        is_used = np.zeros(num_classes, bool)
+        is_used[labels] = True
+        used = np.flatnonzero(is_used)
+    if len(used) == num_classes:
+        return ""
+    what = f"they begin at {used[0]}" if num_classes - len(used) == used[0] else "there are gaps between them"
+    return (
+        f"{num_classes - len(used):,} of the classes 0 to {num_classes - 1:,} have no image ({what}), but a class "
+        f"centre each. relabel: True of ImageNetDataset numbers the {len(used):,} that there are without gaps."
     )

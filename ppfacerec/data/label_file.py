@@ -13,8 +13,11 @@ from typing import NoReturn, Optional, Union
 
 import numpy as np
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_NEWLINE, _SPACE = ord("\n"), ord(" ")
+from ppfacerec.data.class_identity import hash_texts
+from ppfacerec.text_file import check_utf8, fail, quoted, separator_hint, without_mark
+from ppfacerec.user_files import IMAGE_SUFFIXES, open_regular
+
+_NEWLINE, _SPACE, _HASH, _QUOTE = map(ord, '\n #"')
 _IS_BLANK = np.zeros(256, bool)
 _IS_BLANK[[ord("\r"), ord("\t"), _SPACE]] = True
 _CHUNK = 1 << 20  # bytes of text parsed at once
@@ -50,9 +53,12 @@ class LabelFile:
             raise ValueError(f"delimiter: expected a tab, a space, a comma or a semicolon, got {delimiter!r}.")
         self.path = Path(path)
         try:
-            self._text = np.fromfile(self.path, np.uint8)
+            with open_regular(self.path) as file:
+                self._text = np.fromfile(file, np.uint8)
         except OSError as error:
             raise ValueError(f"{self.path}: cannot read the label file ({error.strerror}).") from error
+        if self._text[:1].tobytes() in (b"\xef", b"\xfe", b"\xff"):  # seldom, so that the others are not copied
+            self._text = np.frombuffer(without_mark(self._text.tobytes(), self.path), np.uint8)
         self._separator = ord(delimiter) if delimiter else None
         self._allow_outside = allow_outside
         self._read()
@@ -64,14 +70,11 @@ class LabelFile:
     def name(self, index: int) -> str:
         """Path of sample `index` as it stands in the file."""
         start = self._starts[index]
-        name = self._text[start : start + self._lengths[index]].tobytes()
-        try:
-            text = name.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path}, line {self.lines[index]}: the path {name!r} is not UTF-8.") from error
-        if "\0" in text:
-            raise ValueError(f"{self.path}, line {self.lines[index]}: the path {name!r} has a NUL in it.")
-        return text
+        return self._text[start : start + self._lengths[index]].tobytes().decode("utf-8")
+
+    def name_hashes(self) -> np.ndarray:
+        """(N,) uint64, a hash of each sample's path."""
+        return hash_texts(self._text, self._starts, self._lengths)
 
     def where(self, index: int) -> str:
         """``"label.txt, line 7 (images/x.jpg)"``: how to name a sample to a person."""
@@ -89,6 +92,7 @@ class LabelFile:
         self.labels, self.lines = np.empty(most, np.int32), np.empty(most, np.int32)
         count = num_full = passed = 0
         for begin, end in self._chunks():
+            self._check_text(begin, end, passed + 1)
             starts, ends, lines, in_chunk = self._lines(begin, end, passed)
             passed += in_chunk
             num_full += len(starts)
@@ -119,13 +123,25 @@ class LabelFile:
             begin = end
 
     def _lines(self, begin: int, end: int, passed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Start, end and number of every line that is not blank, without blanks at its end; and how many there are."""
+        """Start, end and number of every line that is not passed over, without blanks at its end; and how many there
+        are in all."""
         breaks = np.flatnonzero(self._text[begin:end] == _NEWLINE) + begin
         starts = np.concatenate([[begin], breaks + 1])
         ends = np.concatenate([breaks, [end]])
         ends = self._without_blanks(starts, ends, _IS_BLANK)
         full = ends > starts
+        first = self._text[np.minimum(starts, len(self._text) - 1)]
+        if (first == _HASH).any():  # "# a comment", "#": as in text_file
+            second = self._text[np.minimum(starts + 1, len(self._text) - 1)]
+            full &= (first != _HASH) | ((ends > starts + 1) & ~_IS_BLANK[second])
+        for k in np.flatnonzero(full & (first == _QUOTE)):
+            self._fail(int(k) + 1 + passed, quoted(self._decode(starts[k], ends[k])))
         return starts[full], ends[full], np.flatnonzero(full) + 1 + passed, len(breaks)
+
+    def _check_text(self, begin: int, end: int, first_line: int) -> None:
+        text = self._text[begin:end].tobytes()
+        if not text.isascii() or b"\0" in text:
+            check_utf8(text, self.path, first_line)
 
     def _without_blanks(self, starts: np.ndarray, ends: np.ndarray, is_blank: np.ndarray) -> np.ndarray:
         """Move the ends before the blanks there: a few rounds, each over all lines."""
@@ -161,8 +177,7 @@ class LabelFile:
         without = np.flatnonzero((nearest < 0) | (cuts <= starts))
         if len(without):
             first = without[0]
-            there = [repr(c) for c in "\t ,;" if ord(c) in self._text[starts[first] : ends[first]]]
-            hint = f" The line has {' and '.join(there)}; set `delimiter` to it." if there else ""
+            hint = separator_hint(self._decode(starts[first], ends[first]), chr(self._separator))
             self._fail(
                 lines[first],
                 f"expected 'path{chr(self._separator)!r}class', found {self._show(starts[first], ends[first])}.{hint}",
@@ -237,4 +252,4 @@ class LabelFile:
         return repr(self._decode(start, min(end, start + 80)))
 
     def _fail(self, line: int, what: str) -> NoReturn:
-        raise ValueError(f"{self.path}, line {line}: {what}")
+        fail(self.path, line, what)

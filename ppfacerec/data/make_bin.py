@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,10 +9,10 @@ import numpy as np
 from ppfacerec.data.datasets import FolderDataset
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.pair_bin import write_bin
-from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
+from ppfacerec.data.pair_list import is_lfw_list, read_lfw_pairs, read_pair_list
 from ppfacerec.log import logger, progress_bar
 
-_MOST_PAIRS = 1000  # of one person, drawn from in a fold
+_MOST_IMAGES, _MOST_PAIRS = 200, 1000  # of one person, drawn from in a fold
 
 
 def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -> int:
@@ -28,11 +27,7 @@ def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -
     Raises:
         ValueError: a line of another form, an image that is not there or does not decode; with file and line.
     """
-    try:
-        with open(pairs_path, encoding="utf-8-sig") as file:
-            is_lfw = re.fullmatch(r"\s*\d+(\s+\d+)?\s*", file.readline()) is not None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{pairs_path}: cannot read the pair list ({error}).") from error
+    is_lfw = is_lfw_list(pairs_path)
     pairs = read_lfw_pairs(pairs_path, root, suffix) if is_lfw else read_pair_list(pairs_path, root)
     images = []
     for number in progress_bar(range(pairs.num_images), pairs.num_images, "Images", "image"):
@@ -45,11 +40,12 @@ def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -
 def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int = 10, seed: int = 0) -> int:
     """Draw as many pairs of one person as of two, from a folder for each identity, and write a .bin.
 
-    No person is in two folds, so that a fold's threshold never comes from people it is tested on; folds are contiguous,
-    first the pairs of one person, as in LFW. Every person with two images has about as many pairs as the next.
+    No person is in two folds, so that a fold's threshold never comes from people it is tested on. Folds are contiguous,
+    and the two kinds of pairs take turns, so that every other cut into contiguous folds is balanced too. Every person
+    with two images has about as many pairs as the next.
 
     Raises:
-        ValueError: numbers that do not divide, or too few people or images for them.
+        ValueError: numbers that do not divide, or too few people or images for them, with the numbers that work.
     """
     if num_folds < 1 or num_pairs < 2 * num_folds or num_pairs % (2 * num_folds):
         raise ValueError(f"--num-pairs: expected a multiple of 2 x {num_folds} folds, found {num_pairs}.")
@@ -58,15 +54,15 @@ def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int =
     several = rng.permutation([k for k, images in enumerate(people) if len(images) > 1])
     single = rng.permutation([k for k, images in enumerate(people) if len(images) == 1])
     order = np.concatenate([several, single]).astype(int)
-    each = num_pairs // (2 * num_folds)
+    each, sizes = num_pairs // (2 * num_folds), np.array([len(people[k]) for k in order])
+    if _most_each(sizes, num_folds) < each:
+        raise ValueError(f"{root}: {_too_few(sizes, num_pairs, num_folds)}")
     index: list[int] = []
-    is_same: list[bool] = []
     for fold in range(num_folds):
         members = [people[k] for k in order[fold::num_folds]]
-        where = f"{root}, fold {fold + 1} of {num_folds} ({len(members)} people)"
-        index += [i for pair in _same_pairs(members, each, rng, where) for i in pair]
-        index += [i for pair in _different_pairs(members, each, rng, where) for i in pair]
-        is_same += [True] * each + [False] * each
+        for same, different in zip(_same_pairs(members, each, rng), _different_pairs(members, each, rng)):
+            index += [*same, *different]
+    is_same = [True, False] * (num_pairs // 2)
     images = {}
     for i in progress_bar(sorted(set(index)), len(set(index)), "Images", "image"):
         images[i] = dataset.read(i)
@@ -75,13 +71,34 @@ def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int =
     return num_pairs
 
 
-def _same_pairs(
-    people: Sequence[np.ndarray], count: int, rng: np.random.Generator, where: str
-) -> list[tuple[int, int]]:
+def _most_each(sizes: np.ndarray, num_folds: int) -> int:
+    """Return how many distinct pairs of each kind every fold can have; `sizes`: images of each person, in order."""
+    most = []
+    for fold in range(num_folds):
+        own = sizes[fold::num_folds]
+        few = np.minimum(own, _MOST_IMAGES)
+        same = int(np.minimum(few * (few - 1) // 2, _MOST_PAIRS).sum())
+        most.append(min(same, int(own.sum() ** 2 - (own**2).sum()) // 2))
+    return min(most)
+
+
+def _too_few(sizes: np.ndarray, num_pairs: int, num_folds: int) -> str:
+    """Say which numbers these people allow: the most folds, and the most folds with that many pairs."""
+    most = {folds: 2 * folds * _most_each(sizes, folds) for folds in range(num_folds, 0, -1)}
+    text = f"its {len(sizes)} people ({(sizes > 1).sum()} with two images) do not make {num_pairs} pairs in {num_folds}"
+    most_folds = next((folds for folds, pairs in most.items() if pairs), None)
+    if most_folds is None:
+        return f"{text} folds, nor any: two people are needed, and two images of one."
+    enough = next((folds for folds, pairs in most.items() if pairs >= num_pairs), most_folds)
+    works = [f"--folds {folds} with --num-pairs up to {most[folds]}" for folds in dict.fromkeys((most_folds, enough))]
+    return f"{text} folds without a common person. The largest that work: {', or '.join(works)}."
+
+
+def _same_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Distinct pairs of one person, a pair of each person in turn."""
     draws = [_pairs_of(images, rng) for images in people if len(images) > 1]
     pairs: list[tuple[int, int]] = []
-    while draws and len(pairs) < count:
+    while len(pairs) < count:
         remaining = []
         for draw in draws:
             pair = next(draw, None)
@@ -89,34 +106,30 @@ def _same_pairs(
                 pairs.append(pair)
                 remaining.append(draw)
         draws = remaining
-    if len(pairs) < count:
-        raise ValueError(f"{where}: {count} pairs of one person are asked for, its images make {len(pairs)}. "
-                         "Ask for fewer --num-pairs or --folds.")  # fmt: skip
     return pairs[:count]
 
 
 def _pairs_of(images: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
     """The pairs of some images in random order, at most _MOST_PAIRS."""
-    first, second = np.triu_indices(min(len(images), 200), 1)
+    first, second = np.triu_indices(min(len(images), _MOST_IMAGES), 1)
     chosen = rng.permutation(images)
     for k in rng.permutation(len(first))[:_MOST_PAIRS]:
         yield int(chosen[first[k]]), int(chosen[second[k]])
 
 
-def _different_pairs(
-    people: Sequence[np.ndarray], count: int, rng: np.random.Generator, where: str
-) -> list[tuple[int, int]]:
-    """Distinct pairs of two persons, each person as likely as another."""
+def _different_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Distinct pairs of two persons, each person as likely as another while there are enough."""
     pairs: dict[tuple[int, int], None] = {}
-    for _ in range(100 * count if len(people) > 1 else 0):
+    for _ in range(20 * count):
         left, right = rng.choice(len(people), 2, replace=False)
         pair = int(rng.choice(people[left])), int(rng.choice(people[right]))
         if pair[::-1] not in pairs:
             pairs[pair] = None
         if len(pairs) == count:
             return list(pairs)
-    raise ValueError(f"{where}: {count} pairs of two persons are asked for, {len(pairs)} were found. "
-                     "Ask for fewer --num-pairs or --folds.")  # fmt: skip
+    every = [(int(a), int(b)) for i, left in enumerate(people) for right in people[:i] for a in left for b in right]
+    rest = [pair for pair in every if pair not in pairs and pair[::-1] not in pairs]
+    return [*pairs, *(rest[k] for k in rng.permutation(len(rest))[: count - len(pairs)])]
 
 
 def _check_image(image: bytes, where: str) -> None:

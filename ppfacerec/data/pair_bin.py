@@ -101,7 +101,7 @@ def _kind(value: Any) -> str:
 
 def _checked_labels(labels: Sequence[Any] | np.ndarray, path: str) -> np.ndarray:
     for k, label in enumerate(labels):
-        if not isinstance(label, (bool, int, np.bool_, np.integer)) or label not in (0, 1):
+        if not isinstance(label, (bool, int, float, np.bool_, np.number)) or label not in (0, 1):
             is_short = type(label) in (int, float) and -1e9 < label < 1e9
             shown = str(label) if is_short else f"a {_kind(label)}"
             raise ValueError(f"{path} has {shown} as label {k}, expected True or False. {EXPECTED}")

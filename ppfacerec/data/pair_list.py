@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import Optional
 
 from ppfacerec.data.pair_set import FolderPairs, ListedPair, folder_pairs
+from ppfacerec.text_file import BLANKS, fail, read_lines, separator_hint
 
 
 def read_pair_list(path: str, root: str, delimiter: Optional[str] = None) -> FolderPairs:
@@ -25,14 +26,15 @@ def read_pair_list(path: str, root: str, delimiter: Optional[str] = None) -> Fol
         ValueError: a line of another form, no line, an image that is not there or outside of `root`; with the line.
     """
     pairs = []
-    for line, text in _lines(path):
+    for line, text in read_lines(path, "pair list"):
         if not delimiter:
             delimiter = "\t" if "\t" in text else " "
-        fields = text.split() if delimiter == " " else [field.strip() for field in text.split(delimiter)]
+        fields = _fields(text, delimiter)
         if len(fields) != 3 or not all(fields):
-            _fail(path, line, f"expected 'left{delimiter!r}right{delimiter!r}0 or 1', found {text[:80]!r}")
+            hint = separator_hint(text, delimiter)
+            fail(path, line, f"expected 'left{delimiter!r}right{delimiter!r}0 or 1', found {text[:80]!r}.{hint}")
         if fields[2] not in ("0", "1"):
-            _fail(path, line, f"expected 1 (same person) or 0 at the end, found {fields[2][:40]!r}")
+            fail(path, line, f"expected 1 (same person) or 0 at the end, found {fields[2][:40]!r}.")
         pairs.append(ListedPair(line, fields[0], fields[1], fields[2] == "1"))
     return _with_folders_as_identities(folder_pairs(path, root, pairs, None))
 
@@ -46,6 +48,12 @@ def _with_folders_as_identities(pairs: FolderPairs) -> FolderPairs:
     if not agree or len(set(folders)) < 2:
         return pairs
     return replace(pairs, identities=folders)
+
+
+def is_lfw_list(path: str) -> bool:
+    """Whether a pair list is LFW's pairs.txt: its first line has only one or two numbers."""
+    _, text = next(read_lines(path, "pair list"), (1, ""))
+    return len(text.split()) in (1, 2) and all(map(_is_number, text.split()))
 
 
 def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
@@ -64,7 +72,7 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
         ValueError: a line of another form, another number of lines than announced, an image that is not there or
             outside of `root`; with the line.
     """
-    lines = _lines(path)
+    lines = read_lines(path, "pair list")
     num_folds, each = _header(path, *next(lines, (1, "")))
     expected = 2 * each * (num_folds or 1)
     pairs: list[ListedPair] = []
@@ -73,7 +81,7 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
         (left, i), (right, j), is_same = _two_people(path, line, text)
         if len(pairs) < expected and is_same != (len(pairs) % (2 * each) < each):
             kinds = ("'name i other j', images of two persons,", "'name i j', two images of one person,")
-            _fail(path, line, f"expected {kinds[not is_same]} by the first line's count, found {text[:80]!r}")
+            fail(path, line, f"expected {kinds[not is_same]} by the first line's count, found {text[:80]!r}.")
         names = [f"{person}/{person}_{number:04d}{suffix}" for person, number in ((left, i), (right, j))]
         identities.update(zip(names, (left, right)))
         pairs.append(ListedPair(line, names[0], names[1], is_same))
@@ -89,36 +97,23 @@ def _header(path: str, line: int, text: str) -> tuple[Optional[int], int]:
     """Return (folds, pairs of each kind in a fold)."""
     numbers = [int(field) for field in text.split() if _is_number(field)]
     if len(numbers) != len(text.split()) or len(numbers) not in (1, 2) or 0 in numbers:
-        _fail(path, line, f"expected the numbers of folds and pairs, such as '10<TAB>300', found {text[:80]!r}")
+        fail(path, line, f"expected the numbers of folds and pairs, such as '10<TAB>300', found {text[:80]!r}.")
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (None, numbers[0])
 
 
 def _two_people(path: str, line: int, text: str) -> tuple[tuple[str, int], tuple[str, int], bool]:
-    fields = [field.strip() for field in text.split("\t")] if "\t" in text else text.split()
+    fields = _fields(text, "\t" if "\t" in text else " ")
     numbers = [int(field) if _is_number(field) else None for field in fields]
     if len(fields) == 3 and numbers[1] is not None and numbers[2] is not None:
         return (fields[0], numbers[1]), (fields[0], numbers[2]), True
     if len(fields) == 4 and numbers[1] is not None and numbers[3] is not None:
         return (fields[0], numbers[1]), (fields[2], numbers[3]), False
-    _fail(path, line, f"expected 'name i j' or 'name i other j', found {text[:80]!r}")
+    fail(path, line, f"expected 'name i j' or 'name i other j', found {text[:80]!r}.")
+
+
+def _fields(text: str, delimiter: str) -> list[str]:
+    return re.split(r"[ \t]+", text) if delimiter == " " else [field.strip(BLANKS) for field in text.split(delimiter)]
 
 
 def _is_number(field: str) -> bool:
     return field.isascii() and field.isdigit() and len(field) < 10  # Python refuses to read thousands of digits
-
-
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """Number and text of every line that is not blank."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}).") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot read the pair list ({error.strerror}).") from error
-
-
-def _fail(path: str, line: int, what: str) -> NoReturn:
-    raise ValueError(f"{path}, line {line}: {what}.")

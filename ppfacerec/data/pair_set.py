@@ -10,6 +10,9 @@ from typing import NamedTuple, Optional, Protocol
 
 import numpy as np
 
+from ppfacerec.text_file import backslash_hint
+from ppfacerec.user_files import read_regular
+
 
 class PairSet(Protocol):
     """Pairs of face images; entries 2i and 2i + 1 of `index` are pair i."""
@@ -78,7 +81,7 @@ class FolderPairs:
     def read(self, image: int) -> bytes:
         path = self.root / self.names[image]
         try:
-            return path.read_bytes()
+            return read_regular(path)
         except OSError as error:
             raise ValueError(f"{self.where(image)}: cannot read {path} ({error.strerror}).") from error
 
@@ -128,4 +131,5 @@ def _check_image(list_path: str, line: int, root: Path, name: str) -> None:
     if not is_there:
         raise ValueError(
             f"{list_path}, line {line}: there is no image {root / name}. Is the image folder '{root}' right?"
+            + backslash_hint(name)
         )

@@ -7,6 +7,7 @@ from typing import Optional
 
 import numpy as np
 
+from ppfacerec.data.class_identity import ClassIdentity, hash_numbers, identity_by_samples
 from ppfacerec.data.datasets import check_class_num
 from ppfacerec.data.record_io import EXACT_NUMBERS, Record, RecordFile
 from ppfacerec.log import logger, progress_bar
@@ -62,6 +63,11 @@ class RecordIODataset:
 
     def where(self, index: int) -> str:
         return self._file.where(int(self._positions[index]))
+
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the numbers of bytes of their records: names there are none."""
+        hashes = hash_numbers(self._file.sizes[self._positions])
+        return identity_by_samples(hashes, self.labels, self.num_classes)
 
     def _announced(self) -> Optional[tuple[int, int]]:
         """Ends of the keys of images and of identities, where the file's first record says them."""

@@ -16,6 +16,8 @@ from typing import NamedTuple, NoReturn, Optional, Union
 
 import numpy as np
 
+from ppfacerec.user_files import open_regular
+
 MAGIC = struct.pack("<I", 0xCED7230A)
 EXACT_NUMBERS = 1 << 24  # those in headers are float32
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
@@ -47,10 +49,10 @@ class RecordFile:
     def __init__(self, path: Union[str, Path]) -> None:
         self.path, self.idx_path = Path(path), Path(path).with_suffix(".idx")
         try:
-            self._file = os.open(self.path, os.O_RDONLY)
+            self._file = open_regular(self.path)
         except OSError as error:
             raise ValueError(f"{self.path}: cannot read the record file ({error.strerror}).") from error
-        self._size = os.fstat(self._file).st_size
+        self._size = os.fstat(self._file.fileno()).st_size
         self.keys, self._offsets = _read_idx(self.idx_path)
         beyond = np.flatnonzero((self._offsets < 0) | (self._offsets > self._size - 8))
         if len(beyond):
@@ -63,16 +65,17 @@ class RecordFile:
         ascending = np.append(np.sort(self._offsets), self._size)
         self._ends = ascending[np.searchsorted(ascending, self._offsets, "right")]
 
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
-
     def __len__(self) -> int:
         return len(self.keys)
 
     def where(self, position: int) -> str:
         """``"train.rec, record 17 (byte 4096)"`` for the record at a position among `keys`."""
         return f"{self.path}, record {self.keys[position]} (byte {self._offsets[position]})"
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(M,) bytes of each record."""
+        return self._ends - self._offsets
 
     def position(self, key: int) -> Optional[int]:
         """Position of a key among `keys`; None where there is no such key."""
@@ -86,7 +89,7 @@ class RecordFile:
             ValueError: there is no record at that byte, or it is cut off; with the byte.
         """
         offset, end = int(self._offsets[position]), int(self._ends[position])
-        data = self._join(os.pread(self._file, end - offset, offset), position)
+        data = self._join(os.pread(self._file.fileno(), end - offset, offset), position)
         if len(data) < _HEADER.size:
             self._fail(position, f"{len(data)} bytes are too few for the header of an image record")
         num_labels, label = _HEADER.unpack_from(data)[:2]
@@ -124,7 +127,9 @@ class RecordFile:
         if size <= len(content):
             return content
         offset = int(self._offsets[position])
-        return os.pread(self._file, min(size, self._size - offset), offset)  # memory is taken for what is asked
+        return os.pread(
+            self._file.fileno(), min(size, self._size - offset), offset
+        )  # memory is taken for what is asked
 
     def _fail(self, position: int, what: str) -> NoReturn:
         raise ValueError(
@@ -136,11 +141,13 @@ class RecordFile:
 def _read_idx(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Keys, ascending, and offsets of an index of lines ``key<TAB>offset``."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy warns of what is no number
-            numbers = np.fromfile(path, np.int64, sep=" ")
+        file = open_regular(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the index of the record file ({error.strerror}).") from error
+    try:
+        with file, warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy warns of what is no number
+            numbers = np.fromfile(file, np.int64, sep=" ")
     except (DeprecationWarning, ValueError) as error:
         raise ValueError(f"{path} is no index: expected lines 'key<TAB>byte' of whole numbers.") from error
     if not len(numbers) or len(numbers) % 2:

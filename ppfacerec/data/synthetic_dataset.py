@@ -6,6 +6,7 @@ from typing import Optional
 
 import numpy as np
 
+from ppfacerec.data.class_identity import ClassIdentity, hash_numbers, identity_by_samples
 from ppfacerec.data.datasets import check_class_num
 from ppfacerec.data.opencv import import_cv2
 
@@ -46,6 +47,10 @@ class SyntheticDataset:
 
     def where(self, index: int) -> str:
         return f"synthetic image {index}"
+
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the numbers of their images."""
+        return identity_by_samples(hash_numbers(np.arange(len(self))), self.labels, self.num_classes)
 
 
 def _picture(rng: np.random.Generator) -> bytes:

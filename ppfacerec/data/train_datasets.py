@@ -7,7 +7,14 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ppfacerec.data.datasets import FolderDataset, ImageNetDataset, TrainDataset, check_class_num
+from ppfacerec.data.class_identity import ClassIdentity, joined
+from ppfacerec.data.datasets import (
+    FolderDataset,
+    ImageNetDataset,
+    TrainDataset,
+    check_class_num,
+    class_identity_of,
+)
 from ppfacerec.data.record_dataset import RecordIODataset
 from ppfacerec.data.synthetic_dataset import SyntheticDataset
 from ppfacerec.registry import Registry, Spec
@@ -22,6 +29,9 @@ class ConcatDataset:
     Args:
         datasets: ``{name: ImageNetDataset, image_root: ..., ...}`` each.
         class_num: of all together; None takes what there is.
+
+    Attributes:
+        identities: name of each class, "" where its set has no names.
 
     Raises:
         ValueError: no set, or more classes than `class_num`.
@@ -38,6 +48,8 @@ class ConcatDataset:
         self.labels = np.concatenate([d.labels + np.int32(first) for d, first in zip(self._datasets, first_labels)])
         self.num_classes = sum(classes)
         self.num_skipped = sum(getattr(dataset, "num_skipped", 0) for dataset in self._datasets)
+        parts = [getattr(d, "identities", None) or [""] * d.num_classes for d in self._datasets]
+        self.identities = [name for part in parts for name in part]
         check_class_num(self.num_classes, class_num, "ConcatDataset")
 
     def __len__(self) -> int:
@@ -51,9 +63,23 @@ class ConcatDataset:
         dataset, own = self._find(index)
         return dataset.where(own)
 
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, as each set says."""
+        return joined([class_identity_of(dataset) for dataset in self._datasets])
+
     def _find(self, index: int) -> tuple[TrainDataset, int]:
         number = int(np.searchsorted(self._ends, index, "right"))
         return self._datasets[number], index - int(self._ends[number - 1] if number else 0)
+
+
+def source_of(spec: Spec) -> str:
+    """Where a training set comes from, as the config says it, without reading it; for the info of a model."""
+    if "datasets" in spec.kwargs:
+        return "; ".join(map(source_of, nested_specs(spec.kwargs["datasets"])))
+    if "cls_label_path" in spec.kwargs:
+        return str(spec.kwargs["cls_label_path"])
+    arguments = ", ".join(f"{name}: {value}" for name, value in spec.kwargs.items())
+    return f"{spec.name} ({arguments})" if arguments else spec.name
 
 
 def nested_specs(datasets: Sequence[Mapping[str, Any]], path: str = "") -> list[Spec]:

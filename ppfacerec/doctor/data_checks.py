@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
@@ -38,6 +39,8 @@ def check_labels(dataset: TrainDataset, class_num: Optional[int]) -> Iterator[Fi
     """Classes of the head, gaps, people with a single image; from the labels alone, so of the whole set."""
     classes, counts = np.unique(dataset.labels, return_counts=True)  # no array for all: a label may be two billion
     num_missing, single = dataset.num_classes - len(classes), classes[counts == 1]
+    if len(classes) < 2:
+        yield finding("classes", "error", "All images are of one class: there is nothing to tell apart.")
     if class_num is None or class_num == dataset.num_classes:
         yield finding("class_num", "ok", f"{dataset.num_classes} classes, {len(dataset)} images.")
     else:
@@ -61,6 +64,28 @@ def check_labels(dataset: TrainDataset, class_num: Optional[int]) -> Iterator[Fi
         + ("; they teach little." if len(single) else "."),
         [f"class {k}" for k in single[:5]],
     )  # fmt: skip
+
+
+def check_names(dataset: TrainDataset) -> Iterator[Finding]:
+    """One person in two classes: folders of one name, mostly in the parts of a ConcatDataset."""
+    names = getattr(dataset, "identities", None)
+    if names is None:
+        return
+    classes: dict[str, list[int]] = {}
+    for label, name in enumerate(names):
+        classes.setdefault(re.sub(r"[\W_]+", " ", name.lower()).strip(), []).append(label)
+    # Numbers are given anew in every data set, and say nothing.
+    twice = [labels for name, labels in classes.items() if name and not name.isdigit() and len(labels) > 1]
+    yield finding(
+        "one person, two classes (names)", "warning" if twice else "ok",
+        f"{len(twice)} people have several folders, and a class for each" + (": join the folders." if twice else "."),
+        [" = ".join(f"class {label} ({names[label]})" for label in labels) for labels in twice[:5]],
+    )  # fmt: skip
+
+
+def plain_name(name: str) -> str:
+    """A person's name without case and punctuation."""
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 def check_images(sample: Sample, resizes: bool, skips_bad: bool) -> Iterator[Finding]:

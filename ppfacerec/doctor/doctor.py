@@ -14,7 +14,7 @@ from ppfacerec.data.datasets import FolderDataset, ImageNetDataset, TrainDataset
 from ppfacerec.data.pair_bin import read_bin
 from ppfacerec.data.pair_set import PairSet
 from ppfacerec.data.record_dataset import RecordIODataset
-from ppfacerec.doctor.data_checks import Sample, check_duplicates, check_images, check_labels
+from ppfacerec.doctor.data_checks import Sample, check_duplicates, check_images, check_labels, check_names
 from ppfacerec.doctor.findings import Finding, finding
 from ppfacerec.doctor.image_facts import Images, measure
 from ppfacerec.doctor.overlap import check_overlap
@@ -97,6 +97,7 @@ def _examine(sample: Sample, class_num: Optional[int], resizes: bool, skips_bad:
                   f"{sample.total} of {len(sample.dataset)} were looked at (--max-images); {skipped} files or lines "
                   "that are no images are left out.")  # fmt: skip
     yield from check_labels(sample.dataset, class_num)
+    yield from check_names(sample.dataset)
     yield from check_images(sample, resizes, skips_bad)
     yield from check_duplicates(sample)
 
@@ -104,13 +105,21 @@ def _examine(sample: Sample, class_num: Optional[int], resizes: bool, skips_bad:
 def _examine_embeddings(
     config: Config, sample: Sample, tests: Mapping[str, PairSet], max_images: int
 ) -> Iterator[Finding]:
-    from ppfacerec.doctor.embedding_checks import Centres, Embedder, check_colours, check_label_noise, check_people
+    from ppfacerec.doctor.embedding_checks import (
+        Centres,
+        Embedder,
+        check_centres,
+        check_colours,
+        check_label_noise,
+        check_people,
+    )
 
     embedder, indices = Embedder(config), np.array(sample.indices)
     images = Images(len(sample.dataset), sample.dataset.read, sample.dataset.where)
     yield check_colours(embedder, images, sample.labels, indices)
     centres = Centres(embedder(images, indices, "Embeddings"), sample.labels)
     yield check_label_noise(centres, sample)
+    yield check_centres(centres, sample)
     for name, pairs in tests.items():
         yield from check_people(name, pairs, embedder, centres, max_images)
 

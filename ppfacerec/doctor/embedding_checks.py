@@ -14,7 +14,7 @@ from ppfacerec.data.pair_set import PairSet
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.doctor.data_checks import Sample
 from ppfacerec.doctor.findings import Finding, finding
-from ppfacerec.doctor.image_facts import Images
+from ppfacerec.doctor.image_facts import Images, similar_pairs
 from ppfacerec.engine.weights import load_pretrained
 from ppfacerec.inference import InferenceRunner
 from ppfacerec.log import progress_bar
@@ -42,7 +42,8 @@ class Embedder:
         load_pretrained(FaceRecognizer(backbone, None), config.Global.pretrained_model)
         backbone.eval()
         self._runner = InferenceRunner(backbone)
-        self._pipeline = Pipeline(config.DataLoader.Train.transform_ops)
+        operations = config.DataLoader.Train.transform_ops
+        self._pipeline = Pipeline([spec for spec in operations if not spec.name.startswith("Rand")])
 
     def __call__(self, images: Images, indices: np.ndarray, what: str, swap_colours: bool = False) -> np.ndarray:
         """Embeddings of norm 1, (N, D), of the images `indices`."""
@@ -55,7 +56,7 @@ class Embedder:
         return normalize(np.concatenate(rows))
 
     def _image(self, images: Images, index: int) -> np.ndarray:
-        return resize_short_side(self._pipeline.decode(images.read(index), images.where(index)))
+        return resize_short_side(self._pipeline(images.read(index), images.where(index)))
 
 
 class Centres:
@@ -129,6 +130,24 @@ def check_label_noise(centres: Centres, sample: Sample) -> Finding:
         f"{len(suspects)} of {len(nearer)} images ({share:.1%}) are nearer to another class than to their own.",
         [f"{sample.where(k)}: cosine {centres.own[k]:.2f} to its class {sample.labels[k]}, {centres.other[k]:.2f} to "
          f"class {centres.other_class[k]}" for k in suspects[:5]],
+    )  # fmt: skip
+
+
+def check_centres(centres: Centres, sample: Sample) -> Finding:
+    """Two classes whose centres are as near as an image of a person usually is to that person's centre."""
+    least = float(np.nanquantile(centres.own, 0.25)) if np.isfinite(centres.own).any() else 1.0
+    found = similar_pairs(centres.centres, centres.centres, least, same=True)
+    found.sort(key=lambda pair: -float(centres.centres[pair[0]] @ centres.centres[pair[1]]))
+    first = {int(label): position for position, label in reversed(list(enumerate(sample.labels)))}
+
+    def shown(row: int) -> str:
+        return f"class {centres.classes[row]} ({sample.where(first[int(centres.classes[row])])})"
+
+    return finding(
+        "one person, two classes", "warning" if found else "ok",
+        f"{len(found)} pairs of classes have centres as near (cosine {least:.2f}) as images usually are to their own"
+        + (": one person in two classes, which the head drives apart." if found else "."),
+        [f"{shown(a)} = {shown(b)}: cosine {centres.centres[a] @ centres.centres[b]:.2f}" for a, b in found[:5]],
     )  # fmt: skip
 
 

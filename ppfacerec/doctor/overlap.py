@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ppfacerec.data.pair_set import PairSet
-from ppfacerec.doctor.data_checks import NEARLY_EQUAL, Sample
+from ppfacerec.doctor.data_checks import NEARLY_EQUAL, Sample, plain_name
 from ppfacerec.doctor.findings import Finding, finding
 from ppfacerec.doctor.image_facts import Images, measure, similar_pairs
 
@@ -48,13 +47,11 @@ def _finding(
 
 def _by_name(name: str, identities: Sequence[str], sample: Sample) -> Finding:
     """Names are compared without case and punctuation; a name of digits alone says nothing across data sets."""
-    train = {_plain(Path(sample.where(k)).parent.name): sample.where(k) for k in range(len(sample.facts))}
-    common = sorted({who for who in identities if _plain(who) in train and not _plain(who).isdigit()})
+    train = {
+        plain_name(Path(sample.where(k)).parent.name.split("(")[-1]): sample.where(k) for k in range(len(sample.facts))
+    }
+    common = sorted({who for who in identities if plain_name(who) in train and not plain_name(who).isdigit()})
     return finding(
         f"{name}: overlap (names)", "error" if common else "ok",
         f"{len(common)} people of the test set have the name of a training folder.", common,
     )  # fmt: skip
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.split("(")[-1].lower())

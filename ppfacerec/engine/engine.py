@@ -150,6 +150,7 @@ class Engine:
         if self.config.Global.pretrained_model is None:
             logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.")
         evaluator = self._evaluator()
+        evaluator.check()
         evaluation = evaluator.evaluate(recognizer.backbone)
         if distributed.rank() == 0:
             evaluation.save(self.output_dir / "eval.json")

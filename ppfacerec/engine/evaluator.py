@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, Optional
 
 import numpy as np
@@ -20,6 +21,7 @@ from ppfacerec.inference import InferenceRunner
 from ppfacerec.log import logger, progress_bar
 from ppfacerec.metrics import FaceAccOnFiveDatasets, VerificationResult, sum_flip
 from ppfacerec.metrics.evaluation import Evaluation
+from ppfacerec.metrics.pair_embeddings import row_lengths
 from ppfacerec.recognizer import set_training
 from ppfacerec.runtime import to_network_input
 
@@ -96,9 +98,12 @@ class Evaluator:
             pairs = self.dataset.open(name)
             shares = self._shares(pairs.num_images)
             rows = self._embed(runner, pairs, shares[distributed.rank()], name, on_batch)
-        # (M, D), in the images' order, on every rank
-        embeddings = distributed.gather_rows(rows, [sum(map(len, share)) for share in shares])
-        result = self._score(name, pairs, embeddings)
+        # (M, D + 1), in the images' order, on every rank; the last column is the length before normalisation
+        gathered = distributed.gather_rows(rows, [sum(map(len, share)) for share in shares])
+        embeddings, lengths = gathered[:, :-1], gathered[:, -1]
+        result = replace(self._score(name, pairs, embeddings), xnorm=float(lengths[pairs.index].mean()))
+        for doubt in result.doubts:
+            logger.warning("[Eval] %s: %s", name, doubt)
         logger.info(
             "[Eval] %s: accuracy %.5f +- %.5f, threshold %.3f, %d pairs (%d distinct images), %.1f s, %s",
             name, result.accuracy_mean, result.accuracy_std, result.threshold, result.num_pairs, pairs.num_images,
@@ -125,14 +130,14 @@ class Evaluator:
     def _embed(
         self, runner: InferenceRunner, pairs: PairSet, share: list[range], name: str, on_batch: Callable[[], None]
     ) -> np.ndarray:
-        """Normalised embeddings of this rank's images; only two batches of pixels exist at any time."""
+        """Normalised embeddings and lengths of this rank's images; only two batches of pixels exist at any time."""
         sizes: Counter[tuple[int, int]] = Counter()
-        rows = [np.zeros((0, runner.embedding_size))]  # a rank may have no batch
+        rows = [np.zeros((0, runner.embedding_size + 1))]  # a rank may have no batch
 
         def images(batch: range) -> np.ndarray:
-            decoded = [self._pipeline.decode(pairs.read(i), pairs.where(i)) for i in batch]
-            sizes.update(image.shape[:2] for image in decoded)
-            return np.stack([self._pipeline.transform(resize_short_side(image, IMAGE_SIZE)) for image in decoded])
+            made = [self._pipeline(pairs.read(i), pairs.where(i)) for i in batch]
+            sizes.update(image.shape[:2] for image in made)
+            return np.stack([resize_short_side(image, IMAGE_SIZE) for image in made])
 
         batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
         for batch in batches:
@@ -142,11 +147,12 @@ class Evaluator:
         return np.concatenate(rows)
 
     def _embed_batch(self, runner: InferenceRunner, images: np.ndarray) -> np.ndarray:
-        """Embed (N, 112, 112, 3) images, and their mirror images in the same pass."""
+        """Embed (N, 112, 112, 3) images, and their mirror images in the same pass: (N, D + 1), the length last."""
         both = np.concatenate([images, images[:, :, ::-1]]) if self._flip_test else images
         embeddings = runner(to_network_input(paddle.to_tensor(both), self._pipeline.normalize))
         flipped = embeddings[len(images) :] if self._flip_test else np.zeros_like(embeddings)
-        return sum_flip(embeddings[: len(images)], flipped, self._feature_normalize)
+        lengths = row_lengths(embeddings).reshape(-1, len(images)).mean(axis=0)  # insightface's XNorm counts both
+        return np.c_[sum_flip(embeddings[: len(images)], flipped, self._feature_normalize), lengths]
 
 
 def _say_resized(name: str, sizes: Counter[tuple[int, int]]) -> None:
@@ -155,7 +161,7 @@ def _say_resized(name: str, sizes: Counter[tuple[int, int]]) -> None:
         (height, width), _ = sizes.most_common(1)[0]
         cut = ", and cut to the central square" if any(height != width for height, width in sizes) else ""
         logger.warning(
-            "[Eval] %s: %d images are not 112 x 112 (most of them %d x %d); resized by the short side, bicubic, as "
-            "insightface does%s. Faces must be aligned as in training.",
+            "[Eval] %s: %d images are not 112 x 112 after transform_ops (most of them %d x %d); resized by the short "
+            "side, bicubic, as insightface does%s. Faces must be aligned as in training.",
             name, sum(sizes.values()), width, height, cut,
         )  # fmt: skip

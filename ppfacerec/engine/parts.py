@@ -11,7 +11,7 @@ from ppfacerec import distributed
 from ppfacerec.config import Config
 from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
 from ppfacerec.data.bad_images import BadImages
-from ppfacerec.data.datasets import TrainDataset, check_readable
+from ppfacerec.data.datasets import TrainDataset, check_readable, gap_hint
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.log import logger
@@ -53,6 +53,9 @@ def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
         logger.info("Arch.Head.class_num is not given: the %d of the data are taken.", dataset.num_classes)
     elif dataset.num_classes < class_num:
         logger.warning("Arch.Head.class_num is %d, but the labels end at %d.", class_num, dataset.num_classes - 1)
+    hint = gap_hint(dataset.labels, dataset.num_classes)
+    if hint:
+        logger.warning("%s", hint)
     _write_label_map(dataset, output_dir)
     return TrainLoader(
         dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers, config.Global.seed,

@@ -132,7 +132,7 @@ class Trainer:
         """The rest of the epoch's batches with their numbers."""
         progress, num_batches = self.state.progress, len(self.loader)
         batches = self.loader.epoch(progress.epoch, progress.iteration)
-        bar = progress_bar(batches, num_batches, f"Epoch {progress.epoch}", "batch", progress.iteration)
+        bar = progress_bar(batches, num_batches, f"Epoch {progress.epoch}", "batch", progress.iteration, in_log=False)
         self._begin(Activity.READING)
         for numbered in enumerate(bar, progress.iteration):
             yield numbered

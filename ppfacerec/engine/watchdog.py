@@ -31,7 +31,6 @@ STACKS = signal.SIGUSR2
 
 _STDERR = 2  # the file itself, whatever sys.stderr may be
 _POLL = 5.0  # seconds between two looks
-_ASLEEP = 60.0  # a look that comes so much too late: the machine slept, or the process was stopped
 _FOR_OTHERS = 5.0  # seconds that the other processes get for their own report before a launcher ends them
 
 _DISK = "Likely: the disk of Global.output_dir does not answer."
@@ -102,8 +101,8 @@ class Watchdog(Callback):
         looked = time.monotonic()
         while not self._done.wait(interval):
             now = time.monotonic()
-            if now - looked > interval + _ASLEEP:
-                self._last = now
+            # What this thread's own look is late by, it could not run: the process was stopped, or the machine slept.
+            self._last = min(now, self._last + now - looked - interval)
             looked = now
             self._arm(limit)
             if now - self._last > limit:

@@ -12,8 +12,13 @@ from typing import Optional
 
 import numpy as np
 
+from ppfacerec.metrics.roc import allowed_false_accepts
+
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
+# A percentile interval is told from so many false accepts on: with fewer, the threshold rests on a few pairs, and the
+# "95 %" cover 63 to 85 % with one and 85 to 90 % with three; from ten on 92 to 97 % (benchmarks/coverage.py).
+MIN_FALSE_ACCEPTS = 10
 _CHUNK = 50  # resamples at a time: 50 x 6,000 pairs of float64 are 2.4 MB
 Interval = tuple[float, float]
 Draw = Callable[[np.random.Generator, int], np.ndarray]  # (generator, R) -> weights (R, N)
@@ -26,6 +31,7 @@ def tar_intervals(
     identities: Optional[np.ndarray] = None,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
+    least_false_accepts: int = MIN_FALSE_ACCEPTS,
 ) -> list[Optional[Interval]]:
     """Return the percentile interval of TAR at each FAR; the threshold is chosen anew in every resample.
 
@@ -40,8 +46,8 @@ def tar_intervals(
         seed: of the draws.
 
     Returns:
-        (low, high) for each of `fars`: the 2.5th and 97.5th percentile over the resamples; None where fewer than half
-        of the resamples had pairs of both kinds.
+        (low, high) for each of `fars`: the 2.5th and 97.5th percentile over the resamples; None where the FAR allows
+        fewer than MIN_FALSE_ACCEPTS, or fewer than half of the resamples had pairs of both kinds.
     """
     order = np.argsort(distances, kind="stable")
     distances, is_same = distances[order], is_same[order]
@@ -59,8 +65,13 @@ def tar_intervals(
             allowed = far * false_accepted[:, -1:] + 1e-9
             k = np.sum(false_accepted <= allowed, axis=1) - 1
             found.append(accepted[np.arange(len(k)), k] / accepted[:, -1])
-    tail = 50 * (1 - CONFIDENCE)
-    return [_percentiles(np.concatenate(found), tail, num_resamples // 2) for found in tars]
+    tail, num_different = 50 * (1 - CONFIDENCE), int(np.sum(~is_same))
+    return [
+        _percentiles(np.concatenate(found), tail, num_resamples // 2)
+        if allowed_false_accepts(far, num_different) >= least_false_accepts
+        else None
+        for far, found in zip(fars, tars)
+    ]
 
 
 def _percentiles(values: np.ndarray, tail: float, at_least: int) -> Optional[Interval]:

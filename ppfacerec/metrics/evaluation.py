@@ -15,12 +15,19 @@ from ppfacerec.metrics.roc import FARS
 from ppfacerec.metrics.verification import VerificationResult
 from ppfacerec.whole_file import text_written_whole
 
+AVERAGE = "average_accuracy"  # its key in eval.json
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found: a result for each set, in the order of the config."""
+    """What one evaluation found: a result for each set, in the order of the config.
+
+    Attributes:
+        is_one_model: the sets are different ones, so that an average over them says something.
+    """
 
     results: Mapping[str, VerificationResult]
+    is_one_model: bool = True
 
     @property
     def average_accuracy(self) -> float:
@@ -28,10 +35,8 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The content of eval.json; None where a set cannot tell ("n/a")."""
-        return {
-            **{name: set_to_json(result) for name, result in self.results.items()},
-            "average_accuracy": self.average_accuracy,
-        }
+        sets = {json_key(name): set_to_json(result) for name, result in self.results.items()}
+        return {**sets, AVERAGE: self.average_accuracy if self.is_one_model else None}
 
     def save(self, path: Path) -> None:
         with text_written_whole(path) as file:
@@ -40,11 +45,19 @@ class Evaluation:
     def table(self) -> str:
         rows = [
             [name, f"{r.accuracy_mean:.5f}", f"{r.accuracy_std:.5f}", f"{r.threshold:.3f}",
-             or_na(r.val), or_na(r.auc), str(r.num_pairs)]
+             or_na(r.tar_at_target), "n/a" if r.far is None else f"{r.far:.1e}", or_na(r.auc), or_na(r.xnorm, 2),
+             str(r.num_pairs)]
             for name, r in self.results.items()
         ]  # fmt: skip
-        rows.append(["average", f"{self.average_accuracy:.5f}", "", "", "", "", ""])
-        return table(["set", "accuracy", "std", "threshold", "TAR@FAR=1e-3", "AUC", "pairs"], rows)
+        if self.is_one_model:
+            rows.append(["average", f"{self.average_accuracy:.5f}", *[""] * 7])
+        header = ["set", "accuracy", "std", "threshold", "TAR@FAR=1e-3", "measured FAR", "AUC", "XNorm", "pairs"]
+        return table(header, rows)
+
+
+def json_key(name: str) -> str:
+    """A set's key in eval.json: its name, unless that is the key of the average."""
+    return f"{name}_set" if name == AVERAGE else name
 
 
 def or_na(value: Optional[float], digits: int = 5) -> str:
@@ -69,9 +82,13 @@ def set_to_json(result: VerificationResult) -> dict[str, Any]:
         "num_pairs": result.num_pairs,
         "num_same": num_same,
         "num_different": result.num_pairs - num_same,
-        "tar_at_far_1e-3": result.val,
-        "tar_at_far_1e-3_std": result.val_std,
+        "tar_at_far_1e-3": result.tar_at_target,
+        "tar_at_far_1e-3_std": None if result.tar_at_target is None else result.val_std,
         "measured_far": result.far,
+        "val": result.val,
+        "val_std": result.val_std,
+        "xnorm": result.xnorm,
+        "doubts": list(result.doubts),
         "auc": result.auc,
         "eer": result.eer,
         "tar_at_far": {far_name(far): point.tar if point else None for far, point in points.items()},

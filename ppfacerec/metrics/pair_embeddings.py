@@ -13,10 +13,28 @@ def pair_distances(embeddings: np.ndarray) -> np.ndarray:
 
 
 def normalize(embeddings: np.ndarray) -> np.ndarray:
-    """Return rows of length 1 in float64, as insightface does with scikit-learn; a zero row stays zero."""
+    """Return rows of length 1 in float64, as insightface does with scikit-learn; a zero row stays zero.
+
+    Raises:
+        ValueError: finite numbers whose squares are not, above 1e154: such a row would become zero.
+    """
     embeddings = np.asarray(embeddings, dtype=np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings))
+    norms = row_lengths(embeddings)
+    overflown = np.flatnonzero(np.isinf(norms))
+    overflown = overflown[np.isfinite(embeddings[overflown]).all(axis=1)]
+    if len(overflown):
+        largest = np.abs(embeddings[overflown[0]]).max()
+        raise ValueError(
+            f"embeddings: the length of {len(overflown)} of {len(embeddings)} rows overflows, first of row "
+            f"{overflown[0]} (largest number {largest:.3g}). Expected numbers below 1e150; the network diverged."
+        )
     return embeddings / np.where(norms == 0, 1, norms)[:, None]
+
+
+def row_lengths(embeddings: np.ndarray) -> np.ndarray:
+    """Return the L2 norm of each row in float64: [N, D] -> [N]."""
+    embeddings = np.asarray(embeddings, dtype=np.float64)
+    return np.sqrt(np.einsum("ij,ij->i", embeddings, embeddings))
 
 
 def sum_flip(embeddings: np.ndarray, flipped: np.ndarray, feature_normalize: bool = False) -> np.ndarray:

@@ -37,7 +37,7 @@ class Roc:
 
         None where the pairs cannot tell: fewer than 1 / target pairs of different people.
         """
-        allowed = int(np.floor(target * self.num_different + 1e-9))  # 0.29 * 100 is 28.999999999999996
+        allowed = allowed_false_accepts(target, self.num_different)
         if allowed < 1:
             return None
         false_accepts = np.rint(self.fpr * self.num_different)
@@ -59,6 +59,11 @@ class Roc:
         k = int(np.argmax(gap >= 0))
         share = -gap[k - 1] / (gap[k] - gap[k - 1])
         return float(self.fpr[k - 1] + share * (self.fpr[k] - self.fpr[k - 1]))
+
+
+def allowed_false_accepts(far: float, num_different: int) -> int:
+    """Return how many of so many pairs of different people may be accepted at a false accept rate."""
+    return int(np.floor(far * num_different + 1e-9))  # 0.29 * 100 is 28.999999999999996
 
 
 def exact_roc(distances: np.ndarray, is_same: np.ndarray) -> Roc:

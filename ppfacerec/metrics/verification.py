@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ppfacerec.metrics.pair_embeddings import check_pairs, pair_distances
+from ppfacerec.metrics.plausibility import doubts
 from ppfacerec.metrics.roc import FARS, Roc, exact_roc
 
 FAR_TARGET = 1e-3  # of `val`
+_FAR_FACTOR = 10  # a measured FAR so many times the target is another operating point
 ACCURACY_THRESHOLDS = np.arange(0, 4, 0.01)
 VAL_THRESHOLDS = np.arange(0, 4, 0.001)
 
@@ -39,11 +41,21 @@ class VerificationResult:
     auc: float | None
     eer: float | None
     tar_at_far: dict[float, float | None]  # 1e-1 ... 1e-6
+    doubts: tuple[str, ...] = ()  # why these numbers may mean nothing, a sentence each
+    xnorm: float | None = None  # mean length of the embeddings before they were normalised, where known
 
     @property
     def threshold(self) -> float:
         """Mean over the folds of the best squared L2 threshold."""
         return float(np.mean(self.best_thresholds))
+
+    @property
+    def tar_at_target(self) -> float | None:
+        """`val`, where it is what its name says: None where the pairs cannot tell a FAR of 1e-3, or the FAR that was
+        measured is another one (a collapsed network has a `val` of 1 at a FAR of 1)."""
+        if self.tar_at_far[FAR_TARGET] is None or self.far is None or self.far > _FAR_FACTOR * FAR_TARGET:
+            return None
+        return self.val
 
     @property
     def cosine_threshold(self) -> float:
@@ -90,6 +102,7 @@ def evaluate(embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_f
         auc=roc.auc() if roc else None,
         eer=roc.eer() if roc else None,
         tar_at_far=roc.tar_at_far() if roc else dict.fromkeys(FARS),
+        doubts=doubts(embeddings, distances, labels, num_folds),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ppfacerec.metrics import VerificationResult
+from ppfacerec.printable import printable
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ LIGHT = Theme("#ffffff", "#1f2328", "#dfe3e8", "#0072b2", "#d55e00",
 DARK = Theme("#1b1f24", "#e6e8eb", "#3a4048", "#56b4e9", "#f0984a",
              ("#56b4e9", "#f0984a", "#2fc79a", "#e08cc8", "#f0e442", "#c9ccd1"))  # fmt: skip
 _DASHES = ("-", "--", "-.", ":")
+_FONT = "DejaVu Sans"  # comes with matplotlib
 
 
 def draw_roc(results: Mapping[str, VerificationResult], theme: Theme) -> bytes:
@@ -38,8 +40,9 @@ def draw_roc(results: Mapping[str, VerificationResult], theme: Theme) -> bytes:
     left = min(1 / roc.num_different for roc in curves.values()) if curves else 1e-3
     left = 10.0 ** np.floor(np.log10(left))
     lowest = 1.0
+    families, names = drawable(list(curves))
     with _figure(theme, 5.6, 4.0) as (figure, axes):
-        for k, (name, roc) in enumerate(curves.items()):
+        for k, (name, roc) in enumerate(zip(names, curves.values())):
             colour, dash = theme.lines[k % len(theme.lines)], _DASHES[k // len(theme.lines) % len(_DASHES)]
             shown = np.flatnonzero(roc.fpr == 0)[-1]  # FAR 0 has no place on the axis but the left border
             far, tar = np.maximum(roc.fpr[shown:], left), roc.tpr[shown:]
@@ -54,7 +57,10 @@ def draw_roc(results: Mapping[str, VerificationResult], theme: Theme) -> bytes:
             xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)",
         )  # fmt: skip
         if curves:
-            axes.legend(loc="lower right", facecolor=theme.background, edgecolor=theme.grid, labelcolor=theme.text)
+            axes.legend(
+                loc="lower right", facecolor=theme.background, edgecolor=theme.grid, labelcolor=theme.text,
+                prop={"family": families},
+            )  # fmt: skip
         else:
             axes.text(0.5, 0.5, "n/a: no set has both kinds of pairs", transform=axes.transAxes, ha="center",
                       color=theme.text)  # fmt: skip
@@ -88,6 +94,28 @@ def draw_scores(result: VerificationResult, theme: Theme) -> bytes:
             handlelength=1.4, columnspacing=1.2,
         )  # fmt: skip
         return _png(figure)
+
+
+def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the installed font families that have the names' letters, and the names as matplotlib may draw them.
+
+    A name whose letters no font has becomes "set 2" (by its place); "$" is no formula; a leading "_", which would hide
+    it from the legend, comes after a space.
+    """
+    from matplotlib import font_manager, ft2font
+
+    shown = [printable(name) for name in names]
+    families, missing = list[str](), set("".join(shown))
+    fonts = (font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort"))  # of boxes
+    for font in sorted(fonts, key=lambda font: font.name != _FONT):
+        if not missing:
+            break
+        if font.name not in families:
+            has = missing & {chr(code) for code in ft2font.FT2Font(font.fname).get_charmap()}
+            families += [font.name] if has else []
+            missing -= has
+    texts = [f"set {k}" if missing & set(name) else name for k, name in enumerate(shown, 1)]
+    return families or [_FONT], [" " * name.startswith("_") + name.replace("$", r"\$") for name in texts]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,13 +13,14 @@ from typing import Any, Optional
 from ppfacerec import __version__
 from ppfacerec.data.pair_set import EvalDataset, PairSet
 from ppfacerec.metrics import VerificationResult
-from ppfacerec.metrics.bootstrap import CONFIDENCE, NUM_RESAMPLES
-from ppfacerec.metrics.evaluation import Evaluation, far_name, or_na
+from ppfacerec.metrics.bootstrap import CONFIDENCE, MIN_FALSE_ACCEPTS, NUM_RESAMPLES
+from ppfacerec.metrics.evaluation import Evaluation, far_name, json_key, or_na
 from ppfacerec.metrics.threshold_card import ThresholdCard, threshold_card
-from ppfacerec.printable import printable
+from ppfacerec.printable import printable, without_secrets
 from ppfacerec.report.hardest import HardPair, data_uri, hardest_pairs, num_errors
 from ppfacerec.report.plots import DARK, LIGHT, Theme, draw_roc, draw_scores
 
+_LONGEST_NAME = 200  # bytes of a set's name in a file's, which may have 255
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -63,12 +65,14 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     sets = []
-    for name, result in evaluation.results.items():
+    for number, (name, result) in enumerate(evaluation.results.items(), 1):
         pairs = dataset.open(name) if dataset else None
-        sets.append(_report_set(folder, name, result, pairs, (identities or {}).get(name)))
+        is_short = len(os.fsencode(name)) <= _LONGEST_NAME
+        plot = folder / f"scores_{name if is_short else number}.png"
+        sets.append(_report_set(plot, name, result, pairs, (identities or {}).get(name)))
     content = evaluation.to_json()
     for part in sets:
-        content[part.name].update(part.to_json())
+        content[json_key(part.name)].update(part.to_json())
     (folder / "eval.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     roc = _plot(folder / "roc.png", lambda theme: draw_roc(evaluation.results, theme))
     page = folder / "index.html"
@@ -77,7 +81,7 @@ def write_report(
 
 
 def _report_set(
-    folder: Path,
+    plot: Path,
     name: str,
     result: VerificationResult,
     pairs: Optional[PairSet],
@@ -93,7 +97,7 @@ def _report_set(
         false_rejects=hardest_pairs(result, pairs, is_same=True),
         num_false_accepts=num_errors(result, is_same=False),
         num_false_rejects=num_errors(result, is_same=True),
-        plots=_plot(folder / f"scores_{name}.png", lambda theme: draw_scores(result, theme)),
+        plots=_plot(plot, lambda theme: draw_scores(result, theme)),
     )
 
 
@@ -122,12 +126,13 @@ def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str,
         version=__version__,
         confidence=f"{100 * CONFIDENCE:.0f}",
         resamples=f"{NUM_RESAMPLES:,}",
+        least_false_accepts=MIN_FALSE_ACCEPTS,
     )
 
 
 def _shown(value: Any) -> Any:
     """Names come from files; what the template itself marks as safe is of another type."""
-    return printable(value, keep="\n") if type(value) is str else value
+    return printable(without_secrets(value), keep="\n") if type(value) is str else value
 
 
 def _percent(value: Optional[float], digits: int = 2) -> str:

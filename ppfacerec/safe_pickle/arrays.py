@@ -112,6 +112,15 @@ def make_empty_bytes() -> bytes:
     return b""
 
 
+def make_bytearray(content: Any = b"", encoding: Any = "latin1") -> bytes:
+    """Return the bytes that a bytearray is written as below protocol 5: by themselves, or as latin1 text."""
+    if isinstance(content, str):
+        return encode_latin1(content, encoding)
+    if not isinstance(content, bytes):
+        raise ValueError("a bytearray is made from something else than bytes")
+    return content
+
+
 def _text(value: Any) -> str | None:
     if isinstance(value, bytes):
         value = value.decode("latin1")
@@ -147,6 +156,8 @@ GLOBALS = {
     ("builtins", "tuple"): Call(make_tuple),
     ("__builtin__", "tuple"): Call(make_tuple),
     ("__builtin__", "bytes"): Call(make_empty_bytes),
+    ("builtins", "bytearray"): Call(make_bytearray),
+    ("__builtin__", "bytearray"): Call(make_bytearray),
 }
 for _core in ("numpy.core", "numpy._core"):  # NumPy 1 and NumPy 2
     GLOBALS[f"{_core}.multiarray", "_reconstruct"] = Call(Array)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,11 +17,13 @@ from typing import IO, Optional
 from tqdm import tqdm
 
 from ppfacerec.log import logger
+from ppfacerec.printable import without_secrets
 
 SIZE_VARIABLE = "PPFACEREC_MAX_DOWNLOAD"
 MAX_SIZE = 8 << 30  # bytes; the largest published weights here have 1 GB
 _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
+_WINDOW, _SLOWEST = 60.0, 1000  # a server that sends fewer bytes a second over so many seconds is given up
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,7 +46,7 @@ def download(url: str, part: Path) -> None:
     Raises:
         ValueError: it fails; what was received stays in `part`, unless it is of no use.
     """
-    tag_file = part.with_name(part.name + ".etag")
+    tag_file, shown = part.with_name(part.name + ".etag"), without_secrets(url)
     try:
         with _request(url, part, tag_file) as response:
             resumed = response.status == 206
@@ -56,12 +59,12 @@ def download(url: str, part: Path) -> None:
             _copy(response, part, start, total)
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise ValueError(
-            f"{url}: the download failed ({error}). Try again, it goes on where it stopped; or download the file by "
-            "hand and give its path."
+            f"{shown}: the download failed ({without_secrets(str(error))}). Try again, it goes on where it stopped; or "
+            "download the file by hand and give its path."
         ) from error
     if total is not None and part.stat().st_size != total:
         raise ValueError(
-            f"{url}: {part.stat().st_size} of {total} bytes were received. Try again, it goes on where it stopped."
+            f"{shown}: {part.stat().st_size} of {total} bytes were received. Try again, it goes on where it stopped."
         )
     tag_file.unlink()
 
@@ -139,9 +142,15 @@ def _copy(response: HTTPResponse, part: Path, start: int, total: Optional[int]) 
         total=total, initial=start, unit="B", unit_scale=True, desc=part.name[13:-5], disable=not sys.stderr.isatty()
     )
     with open(part, "ab" if response.status == 206 else "wb") as file, bar:
-        for block in iter(lambda: response.read(_BLOCK), b""):
+        began, received = time.monotonic(), 0
+        for block in iter(lambda: response.read1(_BLOCK), b""):  # `read` would wait for a whole block
             file.write(block)
             bar.update(len(block))
+            seconds, received = time.monotonic() - began, received + len(block)
+            if seconds >= _WINDOW:
+                if received < _SLOWEST * seconds:
+                    raise OSError(f"the server sent {received:,} bytes in {seconds:.0f} s, and is given up")
+                began, received = time.monotonic(), 0
             if total is None and file.tell() > max_size():
                 file.truncate(0)
                 raise OSError(_too_large("it goes on and on"))

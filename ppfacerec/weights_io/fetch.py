@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from ppfacerec.log import logger
+from ppfacerec.printable import without_secrets
 from ppfacerec.registry import near_match
 from ppfacerec.weights_io.download import download, is_secure
 from ppfacerec.weights_io.zoo import ZOO
@@ -32,11 +33,14 @@ def is_local_prefix(name: str) -> bool:
 def problem_of(name: str) -> Optional[str]:
     """Return what is wrong with a file, a zoo name or a URL without downloading anything, or None."""
     if "://" in name:
+        shown = without_secrets(name)
         if not is_secure(name):
-            return f"expected an https URL, found {name}; download it by hand and give the file."
+            return f"expected an https URL, found {shown}; download it by hand and give the file."
+        if "@" in urllib.parse.urlsplit(name).netloc:
+            return f"{shown}: a user and password in an address are not sent; download it by hand and give the file."
         fragment = name.partition("#")[2]
         if fragment and not _CHECKSUM.fullmatch(fragment):
-            return f"{name}: expected #sha256= and 64 hexadecimal digits after the address."
+            return f"{shown}: expected #sha256= and 64 hexadecimal digits after the address."
         return None
     if name in ZOO:
         model = ZOO[name]
@@ -108,8 +112,8 @@ def _cached(url: str, sha256: Optional[str]) -> Path:
 def _check_cached(url: str, path: Path, expected: Optional[str]) -> None:
     if expected is not None and sha256_of(path) != expected:
         raise ValueError(
-            f"{path}, downloaded from {url} earlier, is not what it was: its SHA-256 is another one than {expected}. "
-            "Remove it to have it downloaded again."
+            f"{path}, downloaded from {without_secrets(url)} earlier, is not what it was: its SHA-256 is another one "
+            f"than {expected}. Remove it to have it downloaded again."
         )
     logger.info("%s: using %s", url, path)
 
@@ -119,8 +123,8 @@ def _check_sum(url: str, part: Path, expected: Optional[str]) -> str:
     if expected is not None and found != expected:
         part.unlink()
         raise ValueError(
-            f"{url}: the file has the SHA-256 {found}, expected {expected}. It was changed, or not fully received, and "
-            "has been removed. Try again, or get the file elsewhere and give its path."
+            f"{without_secrets(url)}: the file has the SHA-256 {found}, expected {expected}. It was changed, or not "
+            "fully received, and has been removed. Try again, or get the file elsewhere and give its path."
         )
     compared = "" if expected else f" (none to compare with; add #sha256={found} to the address to ask for this file)"
     logger.info("Downloaded %s, SHA-256 %s%s", url, found, compared)

@@ -11,8 +11,9 @@ from typing import Any, Literal, Optional, Union
 import numpy as np
 
 from ppfacerec import safe_pickle
+from ppfacerec.log import logger
 from ppfacerec.registry import Spec
-from ppfacerec.safe_pickle.reader import open_file
+from ppfacerec.user_files import open_regular
 from ppfacerec.weights_io.architecture import identify
 from ppfacerec.weights_io.names import (
     PYTORCH_WRAPPERS,
@@ -104,7 +105,7 @@ def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], Option
 def _format_of(path: str) -> Format:
     if Path(path).is_dir():
         return "paddle"
-    with open_file(path) as file:
+    with open_regular(path) as file:
         head = file.read(16)
     if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return "torch"
@@ -204,22 +205,51 @@ def _check_size(path: str, num_bytes: int, max_bytes: int) -> None:
 
 
 def _insightface_head(path: str, tree: Any) -> Optional[np.ndarray]:
-    """Class centres of ``checkpoint_gpu_0.pt`` and its siblings: rank r has the r-th share of the classes."""
+    """Class centres of ``checkpoint_gpu_0.pt`` and its siblings: rank r has the r-th share of the classes.
+
+    Of C classes on R ranks the first C % R have one more. How many ranks there were stands in none of the files.
+    """
     first = _head_share(tree)
     if first is None:
         return None
+    parts = _parts_beside(Path(path))
     shares = [first.numpy()]
-    match = re.fullmatch(r"(.*checkpoint_gpu_)0(\.pt)", Path(path).name)
-    while match:
-        sibling = Path(path).with_name(f"{match[1]}{len(shares)}{match[2]}")
-        if not sibling.is_file():
-            break
-        with TorchFile(str(sibling)) as file:
+    for part in parts[1:]:
+        with TorchFile(str(part)) as file:
             share = _head_share(file.tree)
-            if share is None or share.shape[1:] != first.shape[1:]:
-                raise ValueError(f"{sibling}: its share of the head does not continue {path}'s.")
+            fits = share is not None and share.shape[1:] == first.shape[1:]
+            if share is None or not fits or not 0 <= len(shares[-1]) - share.shape[0] <= 1:
+                raise ValueError(f"{part}: its share of the head does not continue {path}'s; one is missing.")
             shares.append(share.numpy())
-    return np.ascontiguousarray(np.concatenate(shares).T, np.float32)
+    centres = np.concatenate(shares)
+    text = f"{path}: head: {len(centres)} classes from {', '.join(part.name for part in parts)}"
+    if len(parts) == 1:
+        logger.warning("%s alone. A training on several GPUs has a part of the classes in each checkpoint_gpu_N.pt; "
+                       "put all of them into one folder.", text)  # fmt: skip
+    else:
+        logger.info("%s", text)
+    return np.ascontiguousarray(centres.T, np.float32)
+
+
+def _parts_beside(path: Path) -> list[Path]:
+    """The file and its siblings by rank; a ValueError where it is a later one, or one between is missing."""
+    match = re.fullmatch(r"(.*checkpoint_gpu_)(\d+)(\.pt)", path.name)
+    if match is None:
+        return [path]
+    pattern = re.compile(rf"{re.escape(match[1])}(\d+){re.escape(match[3])}")
+    found = {int(m[1]): p for p in path.parent.iterdir() if (m := pattern.fullmatch(p.name))}
+    if int(match[2]) != 0:
+        raise ValueError(
+            f"{path} has rank {match[2]}'s part of the head only. Give {match[1]}0{match[3]}, with all others beside "
+            "it."
+        )
+    missing = sorted(set(range(max(found))) - set(found))
+    if missing:
+        raise ValueError(
+            f"{path}: the parts {', '.join(f'{match[1]}{rank}{match[3]}' for rank in missing[:5])} of the head are not "
+            "beside it. Put all of them into one folder."
+        )
+    return [found[rank] for rank in sorted(found)]
 
 
 def _head_share(tree: Any) -> Optional[TensorView]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -123,7 +124,9 @@ def test_drawn_pairs_are_balanced_and_no_person_is_in_two_folds(people, tmp_path
     assert bin_from_folder(str(people), str(tmp_path / "x.bin"), num_pairs=12, num_folds=3) == 12
     with open(tmp_path / "x.bin", "rb") as file:
         images, is_same = pickle.load(file, encoding="bytes")  # as insightface reads it
-    assert is_same == [True, True, False, False] * 3
+    assert is_same == [True, False] * 6
+    for num_folds in (2, 3, 4, 5, 6):  # any contiguous cut
+        assert all(abs(2 * sum(fold) - len(fold)) <= 1 for fold in np.array_split(is_same, num_folds))
     assert all(type(image) is bytes for image in images)
     assert all(type(same) is bool for same in is_same)
     folds = [{who[image] for image in images[8 * f : 8 * f + 8]} for f in range(3)]
@@ -147,8 +150,18 @@ def test_pairs_are_drawn_by_seed(people, tmp_path):
     ("num_pairs", "folds", "expected"),
     [
         (13, 3, "--num-pairs: expected a multiple of 2 x 3 folds, found 13."),
-        (600, 3, "fold 1 of 3 (3 people): 100 pairs of one person are asked for, its images make"),
-        (16, 8, "fold 1 of 8 (1 people): 1 pairs of two persons are asked for, 0 were found."),
+        (
+            600,
+            3,
+            "people: its 8 people (7 with two images) do not make 600 pairs in 3 folds without a common person. "
+            "The largest that work: --folds 3 with --num-pairs up to 42.",
+        ),
+        (
+            16,
+            8,
+            "do not make 16 pairs in 8 folds without a common person. "
+            "The largest that work: --folds 4 with --num-pairs up to 8, or --folds 3 with --num-pairs up to 42.",
+        ),
     ],
 )
 def test_too_few_people_are_told(people, tmp_path, num_pairs, folds, expected):
@@ -156,6 +169,8 @@ def test_too_few_people_are_told(people, tmp_path, num_pairs, folds, expected):
         bin_from_folder(str(people), str(tmp_path / "x.bin"), num_pairs, folds)
     assert expected in str(caught.value)
     assert not (tmp_path / "x.bin").exists()
+    for folds, pairs in re.findall(r"--folds (\d+) with --num-pairs up to (\d+)", str(caught.value)):
+        assert bin_from_folder(str(people), str(tmp_path / "x.bin"), int(pairs), int(folds)) == int(pairs)
 
 
 def test_lfws_pairs_make_a_bin(people, tmp_path, log_lines):

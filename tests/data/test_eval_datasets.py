@@ -89,7 +89,7 @@ LIST_MISTAKES = [
     (f"{A1} {A2} 1\n{A1} {B1}\n", f", line 2: expected 'left' 'right' '0 or 1', found '{A1} {B1}'."),
     (f"{A1} {A2} 2\n", ", line 1: expected 1 (same person) or 0 at the end, found '2'."),
     (f"{A1} {A2} True\n", ", line 1: expected 1 (same person) or 0 at the end, found 'True'."),
-    (f"{A1},{A2},1\n", f", line 1: expected 'left' 'right' '0 or 1', found '{A1},{A2},1'."),
+    (f"{A1},{A2},1\n", f", line 1: expected 'left' 'right' '0 or 1', found '{A1},{A2},1'. The line has ','; set `delimiter` to it."),
     ("\n \n", ": no pair in it."),
     (f"{A1} {A2} 1\n\n{A1} bo/none.jpg 0\n", ", line 3: there is no image ROOT/bo/none.jpg. Is the image folder 'ROOT' right?"),
     (f"{A1} ../pairs.txt 0\n", ", line 1: '../pairs.txt' leaves the image folder ROOT; paths start there."),
@@ -109,7 +109,7 @@ def test_mistakes_in_a_pair_list_are_named_with_their_line(people: Path, text: s
 def test_a_list_that_is_no_text_or_not_there_is_named(people: Path) -> None:
     path = people.parent / "image.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(ValueError, match=r"image\.jpg is no text in UTF-8 \(invalid start byte at byte 0\)\."):
+    with pytest.raises(ValueError, match=r"image\.jpg, line 1: b'.*' is not UTF-8 \(invalid start byte\)\."):
         read_pair_list(str(path), str(people))
     with pytest.raises(ValueError, match=r"none\.txt: cannot read the pair list \(No such file or directory\)\."):
         read_pair_list(str(path.with_name("none.txt")), str(people))

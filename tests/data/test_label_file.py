@@ -79,8 +79,8 @@ def test_a_path_that_leaves_the_image_folder_is_refused(tmp_path, path):
 
 
 def test_a_path_that_is_no_utf8_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"line 1: the path b'\\xff\.jpg' is not UTF-8\."):
-        read(tmp_path, b"\xff.jpg\t0\n").name(0)
+    with pytest.raises(ValueError, match=r"line 2: b'\\xff\.jpg\\t0' is not UTF-8 \(invalid start byte\)\."):
+        read(tmp_path, b"a.jpg\t0\n\xff.jpg\t0\n")
 
 
 def test_a_missing_label_file_is_named(tmp_path):
@@ -118,7 +118,7 @@ def test_num_classes_is_the_largest_label_plus_one(tmp_path):
         (
             "x.txt\t0\n",
             {},
-            "label.txt: none of its 1 lines names an image ('.jpg', '.jpeg', '.png', '.bmp', '.webp').",
+            "label.txt: none of its 1 lines names an image ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.heic', '.heif').",
         ),
     ],
 )

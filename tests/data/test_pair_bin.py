@@ -91,7 +91,7 @@ MISTAKES = [
     ((IMAGES, [True]), f" has 4 images and 1 labels, expected two images a label. {EXPECTED}"),
     ((IMAGES[:3], LABELS), f" has 3 images and 2 labels, expected two images a label. {EXPECTED}"),
     ((IMAGES, [True, 2]), f" has 2 as label 1, expected True or False. {EXPECTED}"),
-    ((IMAGES, [True, 0.0]), f" has 0.0 as label 1, expected True or False. {EXPECTED}"),
+    ((IMAGES, [True, 0.5]), f" has 0.5 as label 1, expected True or False. {EXPECTED}"),
     ((IMAGES, ["same", "different"]), f" has a str of 4 as label 0, expected True or False. {EXPECTED}"),
     ((IMAGES, [[True], [False]]), f" has a list of 1 as label 0, expected True or False. {EXPECTED}"),
     ((IMAGES, [10**5000, 0]), f" has a int as label 0, expected True or False. {EXPECTED}"),
@@ -208,3 +208,15 @@ def test_missing_opencv_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     ):
         opencv.import_cv2()
     opencv.import_cv2.cache_clear()
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_numbers_as_labels_and_bytearrays_as_images_are_read(tmp_path: Path, protocol: int) -> None:
+    content = ([bytearray(b"left\xff"), bytearray(b"right")] * 2, [1.0, np.float32(0)])
+    (tmp_path / "x.bin").write_bytes(pickle.dumps(content, protocol))
+    pairs = read_bin(tmp_path / "x.bin")
+    assert pairs.images == (b"left\xff", b"right")
+    assert pairs.is_same.tolist() == [True, False]
+    (tmp_path / "x.bin").write_bytes(pickle.dumps(([b"a", b"b"], [0.5]), protocol))
+    with pytest.raises(ValueError, match="0.5 as label 0, expected True or False"):
+        read_bin(tmp_path / "x.bin")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec.data.datasets import FolderDataset, ImageNetDataset
+from ppfacerec.data.datasets import FolderDataset, ImageNetDataset, gap_hint
 from ppfacerec.data.images import decode_rgb
+from ppfacerec.data.record_dataset import RecordIODataset
+from ppfacerec.data.record_writer import RecordWriter
 from ppfacerec.data.synthetic_dataset import SyntheticDataset
-from ppfacerec.data.train_datasets import ConcatDataset
+from ppfacerec.data.train_datasets import ConcatDataset, source_of
+from ppfacerec.registry import Spec
 
 
 @pytest.fixture
@@ -94,3 +99,44 @@ def test_synthetic_faces_decode_and_repeat():
     assert 3000 < np.mean([len(dataset.read(i)) for i in range(64)]) < 9000
     with pytest.raises(ValueError, match=r"num_identities: expected 1 to num_images \(5\), got 6"):
         SyntheticDataset(5, 6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "hint"),
+    [
+        ([0, 1, 2], ""),
+        ([1, 2, 3], "1 of the classes 0 to 3 have no image (they begin at 1), but a class centre each."),
+        ([0, 1000, 2000], "1,998 of the classes 0 to 2,000 have no image (there are gaps between them)"),
+        ([0, 2_000_000_000], "1,999,999,999 of the classes 0 to 2,000,000,000 have no image"),
+    ],
+)
+def test_classes_without_an_image_are_told_with_relabel(labels, hint):
+    found = gap_hint(np.array(labels), max(labels) + 1)
+    assert found.startswith(hint)
+    assert bool(found) == bool(hint)
+
+
+def test_backslashes_in_a_label_file_are_hinted_at(tmp_path):
+    (tmp_path / "label.txt").write_text("images\\a.jpg\t0\n")
+    with pytest.raises(ValueError, match=r"It has backslashes: write paths with '/'\."):
+        ImageNetDataset(str(tmp_path), str(tmp_path / "label.txt")).read(0)
+
+
+@pytest.mark.parametrize("name", ["train.rec", "train.idx"])
+def test_pipes_as_record_files_are_refused_and_do_not_hang(tmp_path, name):
+    with RecordWriter(tmp_path) as writer:
+        writer.add(0, b"image")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is not a regular file"):
+        RecordIODataset(str(tmp_path))
+
+
+def test_every_set_says_where_it_comes_from():
+    folder = Spec("FolderDataset", {"root": "faces"})
+    labels = Spec("ImageNetDataset", {"image_root": "x", "cls_label_path": "x/label.txt"})
+    both = Spec("ConcatDataset", {"datasets": [{"name": spec.name, **spec.kwargs} for spec in (folder, labels)]})
+    assert source_of(folder) == "FolderDataset (root: faces)"
+    assert source_of(labels) == "x/label.txt"
+    assert source_of(both) == "FolderDataset (root: faces); x/label.txt"
+    assert source_of(Spec("SyntheticDataset")) == "SyntheticDataset"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from conftest import jpeg, picture
 from ppfacerec.cli import main
 from ppfacerec.data.align import TEMPLATE
 from ppfacerec.data.pair_bin import write_bin
-from ppfacerec.doctor.embedding_checks import Centres
+from ppfacerec.doctor.embedding_checks import Centres, check_centres
 from ppfacerec.doctor.image_facts import similar_pairs
 
 
@@ -224,3 +225,47 @@ def test_a_label_of_two_billion_takes_no_memory(tmp_path, capsys):
     found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert found["label gaps"]["message"].startswith("2147483646 of the classes 0 to 2147483647 have no image")
     assert found["label gaps"]["examples"] == [f"class {k}" for k in range(1, 6)]
+
+
+def test_one_class_is_an_error(tmp_path, capsys):
+    (tmp_path / "people" / "anna").mkdir(parents=True)
+    (tmp_path / "people" / "anna" / "1.jpg").write_bytes(jpeg(face(0)))
+    status, found = examine(capsys, tmp_path / "people")
+    assert status == 1
+    assert found["classes"]["message"] == "All images are of one class: there is nothing to tell apart."
+
+
+@pytest.mark.parametrize(("factor", "level"), [(2.9, "ok"), (8.0, "warning"), (1 / 8, "warning")])
+def test_a_rate_eight_times_the_usual_is_not_ok(tiny_net_config, capsys, factor, level):
+    usual = 4e-3 * (4 / 1024) ** 0.5
+    path = tiny_net_config(**{"Optimizer.lr.learning_rate": factor * usual})
+    assert examine(capsys, "-c", path)[1]["learning rate"]["level"] == level
+
+
+def test_a_person_with_a_class_in_two_data_sets_is_found_by_name(tiny_net_config, people, tmp_path, capsys):
+    shutil.copytree(people, tmp_path / "more")
+    for k in range(6):
+        (tmp_path / "more" / f"p{k}").rename(tmp_path / "more" / ("P2" if k == 2 else f"{k}" if k < 4 else f"q{k}"))
+    (people / "p0").rename(people / "1")  # two folders that are called 1: numbers say nothing
+    parts = [{"name": "FolderDataset", "root": str(root)} for root in (people, tmp_path / "more")]
+    ops = [{"DecodeImage": None}, {"NormalizeImage": None}]
+    dataset = {"name": "ConcatDataset", "datasets": parts, "transform_ops": ops}
+    path = tiny_net_config(**{"DataLoader.Train.dataset": dataset, "Arch.Head.class_num": None})
+    found = examine(capsys, "-c", path)[1]["one person, two classes (names)"]
+    assert found["level"] == "warning"
+    assert found["message"].startswith("1 people have several folders, and a class for each")
+    assert found["examples"] == ["class 2 (p2) = class 9 (P2)"]
+
+
+def test_two_classes_of_one_person_are_found_by_their_centres():
+    rng = np.random.default_rng(0)
+    directions = np.linalg.qr(rng.normal(size=(64, 64)))[0][:8]
+    directions[7] = directions[3]
+    labels = np.repeat(np.arange(8), 6)
+    rows = directions[labels] + rng.normal(0, 0.08, (48, 64))
+    centres = Centres(rows / np.linalg.norm(rows, axis=1, keepdims=True), labels)
+    sample = SimpleNamespace(labels=labels, where=lambda k: f"image {k}")
+    found = check_centres(centres, sample)
+    assert found.level == "warning"
+    assert found.message.startswith("1 pairs of classes have centres as near")
+    assert found.examples[0].startswith("class 3 (image 18) = class 7 (image 42): cosine 0.9")

@@ -22,7 +22,7 @@ from ppfacerec.engine.evaluator import Evaluator
 from ppfacerec.metrics import FaceAccOnFiveDatasets, evaluate, normalize
 from ppfacerec.registry import Spec
 
-OPS = [Spec("DecodeImage"), Spec("ResizeImage", {"size": 112}), Spec("NormalizeImage")]
+OPS = [Spec("DecodeImage"), Spec("NormalizeImage")]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def net() -> paddle.nn.Layer:
     return net
 
 
-def evaluator(dataset, backend="eager", batch_size=7, **options) -> Evaluator:
-    return Evaluator(dataset, Pipeline(OPS), FaceAccOnFiveDatasets(), batch_size, backend=backend, **options)
+def evaluator(dataset, backend="eager", batch_size=7, ops=OPS, **options) -> Evaluator:
+    return Evaluator(dataset, Pipeline(ops), FaceAccOnFiveDatasets(), batch_size, backend=backend, **options)
 
 
 def plain_embeddings(net: paddle.nn.Layer, images: list[np.ndarray], flip: bool = True) -> np.ndarray:
@@ -92,9 +92,29 @@ def test_images_of_another_size_are_resized_with_a_line_in_the_log(net, tmp_path
     np.testing.assert_allclose(result.distances, expected.distances, atol=1e-5)
     lines = [r.message for r in log_lines.records if "not 112 x 112" in r.message]
     assert lines == [
-        "[Eval] mixed: 15 images are not 112 x 112 (most of them 160 x 160); resized by the short side, bicubic, as "
-        "insightface does. Faces must be aligned as in training."
+        "[Eval] mixed: 15 images are not 112 x 112 after transform_ops (most of them 160 x 160); resized by the short "
+        "side, bicubic, as insightface does. Faces must be aligned as in training."
     ]
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [Spec("ResizeImage", {"size": [112, 112]})],
+        [Spec("CropImage", {"size": 112})],
+        [Spec("ResizeImage", {"size": [128, 140], "interpolation": "area"}), Spec("CropImage", {"size": 112})],
+    ],
+    ids=["resize", "crop", "resize, crop"],
+)
+def test_operations_of_the_yaml_are_carried_out_in_order_as_in_training(net, tmp_path, log_lines, operations):
+    images = [jpeg(picture(i % 9, i, 160)[:150]) for i in range(20)]
+    write_bin(tmp_path / "large.bin", images, [True, False] * 5)
+    ops = [OPS[0], *operations, OPS[1]]
+    result = evaluator(FiveFaceEvalDataset(str(tmp_path), "all"), ops=ops).evaluate(net).results["large"]
+    trained_on = [Pipeline(ops)(image, "", np.random.default_rng(0)) for image in images]  # as BatchMaker does
+    expected = evaluate(plain_embeddings(net, trained_on), [True, False] * 5)
+    np.testing.assert_allclose(result.distances, expected.distances, atol=1e-5)
+    assert "not 112 x 112" not in log_lines.text
 
 
 def test_image_that_is_not_square_is_cut_and_the_log_says_so(net, tmp_path, log_lines):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from launching import ROOT, launch
@@ -148,9 +149,28 @@ def test_a_machine_that_slept_is_no_stall(tmp_path, monkeypatch):
     """The watchdog itself was late then."""
     from ppfacerec.engine import watchdog as module
 
-    monkeypatch.setattr(module, "_ASLEEP", -1.0)  # every look counts as late
-    with Watchdog(0.002, tmp_path, nothing):
-        time.sleep(0.5)
+    clock = SimpleNamespace(monotonic=lambda: 100 * time.monotonic(), sleep=time.sleep)  # every look is late
+    monkeypatch.setattr(module, "time", clock)
+    with Watchdog(0.02, tmp_path, nothing):  # 1.2 seconds, which would be over after 12 ms
+        time.sleep(0.9)
+
+
+@pytest.mark.slow
+def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from ppfacerec.engine.watchdog import Watchdog\n"
+        "with Watchdog(0.05, Path(sys.argv[1]), print):\n"  # 3 seconds
+        "    print('in', flush=True); time.sleep(2)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
 from ppfacerec.metrics import evaluate
-from ppfacerec.metrics.bootstrap import tar_intervals
+from ppfacerec.metrics.bootstrap import MIN_FALSE_ACCEPTS, tar_intervals
 from ppfacerec.metrics.threshold_card import CARD_FARS, threshold_card
 
 NUM_PEOPLE = 40
@@ -47,16 +49,17 @@ def test_interval_equals_a_slow_bootstraps(over: str) -> None:
         weights = np.where(is_same, times[identities[:, 0]], times[identities[:, 0]] * times[identities[:, 1]])
         by_people.append(slow_tar(distances, is_same, weights, 0.1))
     slow = by_pairs if over == "pairs" else by_people
-    (fast,) = tar_intervals(distances, is_same, [0.1], identities if over == "identities" else None, num_resamples=2000)
+    who = identities if over == "identities" else None
+    (fast,) = tar_intervals(distances, is_same, [0.1], who, num_resamples=2000, least_false_accepts=1)
     assert fast is not None
     np.testing.assert_allclose(fast, np.percentile(slow, [2.5, 97.5]), atol=0.06)
 
 
 def test_interval_is_the_same_for_the_same_seed_and_covers_the_rate() -> None:
     distances, is_same, identities = people_pairs()
-    first, again, other = (tar_intervals(distances, is_same, [0.1, 0.01], identities, seed) for seed in (3, 3, 4))
+    first, again, other = (tar_intervals(distances, is_same, [0.1, 0.05], identities, seed) for seed in (3, 3, 4))
     assert first == again != other
-    for far, interval in zip((0.1, 0.01), first):
+    for far, interval in zip((0.1, 0.05), first):
         assert interval is not None
         assert interval[0] <= slow_tar(distances, is_same, np.ones(len(distances)), far) <= interval[1]
 
@@ -71,7 +74,33 @@ def test_people_are_less_sure_than_pairs_where_some_people_are_hard() -> None:
 
 def test_interval_over_too_few_people_is_not_told() -> None:
     distances, is_same = np.array([0.1, 0.5]), np.array([True, False])
-    assert tar_intervals(distances, is_same, [1.0], np.array([[0, 0], [1, 2]])) == [None]
+    assert tar_intervals(distances, is_same, [1.0], np.array([[0, 0], [1, 2]]), least_false_accepts=1) == [None]
+
+
+def test_interval_that_rests_on_few_false_accepts_is_not_told() -> None:
+    distances, is_same, _ = people_pairs()  # 200 pairs of different people
+    nine, ten = tar_intervals(distances, is_same, [0.0499, 0.05])
+    assert nine is None
+    assert ten is not None
+    card = threshold_card(evaluate(embeddings_of(distances), is_same))
+    assert [(row.point is None, row.tar_interval is None) for row in card.rows][:2] == [(False, False), (False, True)]
+
+
+@pytest.mark.slow
+def test_interval_of_95_percent_covers_from_the_least_number_of_false_accepts_on() -> None:
+    random, far = np.random.default_rng(0), 0.05
+    num_different = round(MIN_FALSE_ACCEPTS / far)
+    is_same, true_tar = (
+        np.arange(2 * num_different) % 2 == 0,
+        NormalDist(0.6, 0.25).cdf(NormalDist(1.6, 0.25).inv_cdf(far)),
+    )
+    held = 0
+    for trial in range(200):
+        distances = np.where(is_same, 0.6, 1.6) + random.normal(0, 0.25, 2 * num_different)
+        (interval,) = tar_intervals(distances, is_same, [far], seed=trial, num_resamples=300)
+        assert interval is not None
+        held += interval[0] <= true_tar <= interval[1]
+    assert held >= 0.88 * 200
 
 
 def embeddings_of(distances: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ppfacerec.metrics import evaluate, normalize, sum_flip
+from ppfacerec.metrics.evaluation import Evaluation, set_to_json
 from ppfacerec.metrics.pair_embeddings import pair_distances
 from ppfacerec.metrics.roc import FARS, exact_roc
 from ppfacerec.metrics.verification import ACCURACY_THRESHOLDS, VAL_THRESHOLDS, _interpolate_threshold
@@ -248,3 +249,51 @@ MISTAKES = [
 def test_mistakes_are_explained(embeddings: np.ndarray, is_same: list, message: str) -> None:
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         evaluate(embeddings, is_same)
+
+
+def collapsed(num_pairs: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+    return np.tile([[1.0, 0.0]], (2 * num_pairs, 1)), np.arange(num_pairs) % 2 == 0
+
+
+def test_val_that_was_measured_at_another_far_is_not_told_as_tar_at_1e_3() -> None:
+    result = evaluate(*collapsed())
+    assert (result.val, result.far, result.auc) == (1.0, 1.0, 0.5)
+    assert result.tar_at_target is None
+    found = set_to_json(result)
+    assert (found["tar_at_far_1e-3"], found["val"], found["measured_far"]) == (None, 1.0, 1.0)
+    row = Evaluation({"x": result}).table().splitlines()[2].split()
+    assert row[4:6] == ["n/a", "1.0e+00"]
+    good = evaluate(*make_pairs(0, 4000, 64, 0.4, 1.0))
+    assert good.tar_at_target == good.val
+    assert set_to_json(good)["tar_at_far_1e-3"] == good.val
+
+
+def test_tar_that_the_card_cannot_tell_is_not_told_elsewhere() -> None:
+    result = evaluate(*make_pairs(0, 1000, 64, 0.4, 1.0))  # 500 pairs of different people
+    assert result.val is not None
+    assert result.tar_at_target is None
+
+
+def test_embeddings_that_mean_nothing_are_named() -> None:
+    assert [doubt for doubt in evaluate(*collapsed()).doubts if "collapsed" in doubt]
+    rows, same = small_pairs()
+    assert evaluate(rows, same).doubts == ()
+    rows[6:8] = 0
+    assert evaluate(rows, same).doubts == (
+        "2 of 120 embeddings are zero, first in row 6 (pair 3): the network says nothing about these images.",
+    )
+
+
+def test_folds_of_one_kind_are_named() -> None:
+    rows, _ = small_pairs()
+    (doubt,) = evaluate(rows, [True] * 30 + [False] * 30).doubts
+    assert doubt.startswith("10 of 10 folds hold pairs of one kind only")
+    assert evaluate(rows, [True, False] * 30).doubts == ()
+    assert evaluate(rows, [True] * 60).doubts == ()  # one kind in all: said by n/a
+
+
+def test_length_that_overflows_is_an_error_and_not_a_zero_row() -> None:
+    with pytest.raises(
+        ValueError, match=r"the length of 1 of 2 rows overflows, first of row 1 \(largest number 1e\+300"
+    ):
+        normalize(np.array([[1.0, 2.0], [1e300, 1.0]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from ppfacerec.metrics import evaluate, normalize
 from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.report import write_report
 from ppfacerec.report.hardest import hardest_pairs, num_errors
+from ppfacerec.report.plots import drawable
 
 
 def embeddings(num_pairs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +112,8 @@ def test_page_and_json_say_what_the_evaluation_said(two_sets, tmp_path):
     assert f"{100 * usual['accuracy']:.3f}" in text
     assert f"{usual['cosine_threshold']:.3f}" in text
     row = usual["threshold_card"]["rows"][0]
-    low, high = row["tar_interval"]
-    assert f"{100 * low:.2f} to {100 * high:.2f}" in text
+    assert row["tar_interval"] is None  # it would rest on two false accepts
+    assert "no interval: the FAR allows fewer than 10 false accepts" in text
     assert f"{row['cosine_threshold']:.4f}" in text
     assert text.count("falsely accepted") >= min(usual["false_accepts"], 12) > 0
     assert found["one_class"]["threshold_card"]["rows"][0]["tar"] is None
@@ -179,3 +181,38 @@ def test_drawing_needs_no_display_and_leaves_pyplot_alone(two_sets, tmp_path):
     before = "matplotlib.pyplot" in sys.modules
     write_report(tmp_path / "report", *two_sets)
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+HOSTILE = ["average_accuracy", os.fsdecode(b"b\xffd"), r"$\frac$", "_hidden", "测试集", "two\nlines", "<b>", "长" * 80]
+
+
+def test_report_works_for_any_name_of_a_set(tmp_path, recwarn):
+    evaluation = Evaluation({name: evaluate(*embeddings(seed=k)) for k, name in enumerate(HOSTILE)})
+    page = write_report(tmp_path / "report", evaluation)
+    found = json.loads((page.parent / "eval.json").read_text())
+    assert found["average_accuracy"] == evaluation.average_accuracy
+    assert found["average_accuracy_set"]["num_pairs"] == 40
+    assert len(found) == len(HOSTILE) + 1
+    assert Page(page).open == []
+    assert [str(warning.message) for warning in recwarn if "lyph" in str(warning.message)] == []
+
+
+def test_names_are_drawn_with_fonts_that_have_their_letters():
+    families, names = drawable(["lfw", "\U0010fffd", "_x", "a$b$"])  # the second stands in no font
+    assert families == ["DejaVu Sans"]
+    assert names == ["lfw", "set 2", " _x", r"a\$b\$"]
+
+
+def test_doubts_and_the_measured_far_stand_on_the_page(tmp_path):
+    result = evaluate(np.tile([[1.0, 0.0]], (4000, 1)), np.arange(2000) % 2 == 0)
+    text = Page(write_report(tmp_path / "report", Evaluation({"collapsed": result}))).text
+    assert "the network has collapsed" in text
+    assert "n/a1.0e+00" in text.replace("\n", "")
+
+
+def test_page_tells_intervals_that_rest_on_enough(tmp_path):
+    rows, is_same = embeddings(400)
+    page = write_report(tmp_path / "report", Evaluation({"usual": evaluate(rows, is_same)}))
+    row = json.loads((page.parent / "eval.json").read_text())["usual"]["threshold_card"]["rows"][0]
+    low, high = row["tar_interval"]
+    assert f"{100 * low:.2f} to {100 * high:.2f}" in Page(page).text

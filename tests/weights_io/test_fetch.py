@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ppfacerec.log import _Formatter
+from ppfacerec.printable import without_secrets
 from ppfacerec.weights_io import download as download_module
 from ppfacerec.weights_io import fetch as fetch_module
 from ppfacerec.weights_io.fetch import fetch, is_local_prefix, problem_of
@@ -263,7 +265,7 @@ def test_a_full_disk_keeps_what_there_is_and_goes_on_later(server, tmp_path, mon
             self.file.close()
 
         def write(self, block):
-            self.file.write(block[:40_000])
+            self.file.write(block[:4_000])
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -272,7 +274,7 @@ def test_a_full_disk_keeps_what_there_is_and_goes_on_later(server, tmp_path, mon
             fetch(server.url)
     assert files(tmp_path) == ["my_20net.pdparams.part", "my_20net.pdparams.part.etag"]
     assert fetch(server.url).read_bytes() == CONTENT
-    assert server.requests == [None, "bytes=40000-"]
+    assert server.requests == [None, "bytes=4000-"]
 
 
 def test_a_checksum_in_the_address_is_asked_for(server, tmp_path):
@@ -291,3 +293,41 @@ def test_a_file_in_the_cache_that_has_changed_is_not_used(server):
         fetch(server.url)
     path.unlink()
     assert fetch(server.url).read_bytes() == CONTENT
+
+
+def test_passwords_and_tokens_of_an_address_are_not_shown(server, log_lines):
+    server.status = 403
+    with pytest.raises(ValueError, match=r"pdparams\?\*\*\*: the download failed") as caught:
+        fetch(server.url.replace("x=1", "token=s3cret"))
+    assert "s3cret" not in str(caught.value)
+    server.status = None
+    fetch(server.url.replace("x=1", "token=s3cret"))
+    assert "pdparams?***" in "".join(_Formatter().format(record) for record in log_lines.records)
+    for url in ("https://me:s3cret@x.org/a.pdparams", "http://me:s3cret@x.org/a.pdparams?key=s3cret",
+                "https://x.org/a?key=s3cret#sha256=1"):  # fmt: skip
+        assert problem_of(url) is not None
+        assert "s3cret" not in str(problem_of(url))
+
+
+def test_a_server_that_hardly_sends_anything_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(download_module, "_WINDOW", 0.0)
+    monkeypatch.setattr(download_module, "_SLOWEST", 1e15)
+    with pytest.raises(
+        ValueError, match=r"the server sent [\d,]+ bytes in \d+ s, and is given up\)\. Try again, it goes"
+    ):
+        fetch(server.url)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "see https://a.org/x?y=1#z, or 'https://u:p@b.org/?q'",
+            "see https://a.org/x?***#z, or 'https://***@b.org/?***'",
+        ),
+        ("no address? me@x.org", "no address? me@x.org"),
+        ("https://a.org/b/c.pdparams", "https://a.org/b/c.pdparams"),
+    ],
+)
+def test_only_the_secret_parts_are_hidden(text, shown):
+    assert without_secrets(text) == shown

@@ -154,3 +154,40 @@ def test_unknown_names_are_no_known_network(tmp_path):
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"is a folder without \*\.pdparam files"):
         read_any(tmp_path)
+
+
+def write_shares(folder, sizes):
+    """insightface's checkpoints of so many ranks, each with its number of classes."""
+    centres = np.arange(sum(sizes) * 4, dtype=np.float32).reshape(-1, 4)
+    for rank, share in enumerate(np.split(centres, np.cumsum(sizes)[:-1])):
+        writer = TorchWriter()
+        backbone = {"conv1.weight": writer.tensor(np.ones((2, 3, 1, 1), np.float32))}
+        tree = {"state_dict_backbone": backbone, "state_dict_softmax_fc": {"weight": writer.tensor(share)}}
+        writer.write(folder / f"checkpoint_gpu_{rank}.pt", tree)
+    return centres
+
+
+def test_how_many_classes_a_head_has_and_from_which_files_is_said(tmp_path, log_lines):
+    centres = write_shares(tmp_path, [3, 3, 2])
+    np.testing.assert_array_equal(read_any(tmp_path / "checkpoint_gpu_0.pt").head["weight"], centres.T)
+    assert "head: 8 classes from checkpoint_gpu_0.pt, checkpoint_gpu_1.pt, checkpoint_gpu_2.pt" in log_lines.text
+    for rank in (1, 2):
+        (tmp_path / f"checkpoint_gpu_{rank}.pt").unlink()
+    read_any(tmp_path / "checkpoint_gpu_0.pt")
+    (warning,) = [r.getMessage() for r in log_lines.records if r.levelname == "WARNING"]
+    assert (
+        "head: 3 classes from checkpoint_gpu_0.pt alone. A training on several GPUs has a part of the classes"
+        in warning
+    )
+
+
+def test_a_part_of_a_head_is_refused(tmp_path):
+    write_shares(tmp_path, [3, 3, 3, 2])
+    with pytest.raises(ValueError, match=r"gpu_1\.pt has rank 1's part of the head only\. Give checkpoint_gpu_0\.pt"):
+        read_any(tmp_path / "checkpoint_gpu_1.pt")
+    (tmp_path / "checkpoint_gpu_1.pt").unlink()
+    with pytest.raises(ValueError, match=r"the parts checkpoint_gpu_1\.pt of the head are not beside it"):
+        read_any(tmp_path / "checkpoint_gpu_0.pt")
+    write_shares(tmp_path, [3, 1, 3, 3])
+    with pytest.raises(ValueError, match=r"gpu_1\.pt: its share of the head does not continue .*; one is missing"):
+        read_any(tmp_path / "checkpoint_gpu_0.pt")

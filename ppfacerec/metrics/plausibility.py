@@ -1,0 +1,39 @@
+"""What makes the numbers of a set meaningless or misleading, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+COLLAPSED = 0.01  # squared L2: the smallest threshold that the accuracy tries
+
+
+def doubts(embeddings: np.ndarray, distances: np.ndarray, is_same: np.ndarray, num_folds: int) -> tuple[str, ...]:
+    """Return a sentence for each reason to doubt what is measured on these pairs.
+
+    Args:
+        embeddings: (2N, D).
+        distances: (N,) squared L2.
+        is_same: (N,) bool.
+        num_folds: contiguous folds that the pairs are cut into.
+    """
+    found = []
+    zero = np.flatnonzero(~embeddings.any(axis=1))
+    if len(zero):
+        found.append(
+            f"{len(zero)} of {len(embeddings)} embeddings are zero, first in row {zero[0]} (pair {zero[0] // 2}): the "
+            "network says nothing about these images."
+        )
+    if distances.max() < COLLAPSED:
+        found.append(
+            f"all embeddings are nearly equal (largest squared distance of a pair {distances.max():.2g}): the network "
+            "has collapsed, or was given one image over and over. No threshold means anything."
+        )
+    if is_same.any() and not is_same.all():
+        single = [len(set(fold.tolist())) == 1 for fold in np.array_split(is_same, num_folds)]
+        if any(single):
+            found.append(
+                f"{sum(single)} of {num_folds} folds hold pairs of one kind only, so accuracy and threshold are "
+                "those of an unbalanced split. Set Metric.Eval FaceAccOnFiveDatasets.num_folds to the folds that the "
+                "set was made with, or mix the kinds (`ppfacerec make-bin` does)."
+            )
+    return tuple(found)
