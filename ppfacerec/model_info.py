@@ -29,7 +29,7 @@ from ppfacerec.whole_file import written_whole
 SUFFIX = ".info.json"
 # insightface's five points (eyes, nose, corners of the mouth) for 112 x 112, by which faces of all sources are aligned
 ALIGNMENT = "arcface_112x112"
-_TEXTS = ("training_data", "source", "licence", "weights_sha256")
+_TEXTS = ("training_data", "source", "licence", "classes", "weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class ModelInfo:
         training_data, source, licence: texts, where known.
         thresholds: by set of pairs, by FAR ("1e-3"): the cosine above which two faces count as the same, the TAR
             there, and the number of pairs of different people that it was measured on.
+        classes: digest of who the classes of a head are that was trained with these weights (``ClassIdentity``).
         weights_sha256: of the file of weights that all this is of; None where nobody has said so.
         config: the YAML of the training, resolved.
     """
@@ -66,6 +67,7 @@ class ModelInfo:
     source: Optional[str] = None
     licence: Optional[str] = None
     thresholds: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    classes: Optional[str] = None
     weights_sha256: Optional[str] = None
     config: Optional[Mapping[str, Any]] = None
 

@@ -10,6 +10,8 @@ import paddle
 
 from ppfacerec import __version__, distributed
 from ppfacerec.config import Config
+from ppfacerec.data.class_identity import ClassIdentity
+from ppfacerec.data.datasets import TrainDataset
 from ppfacerec.engine.run_facts import flat
 
 # Each machine has its own paths, and as many workers as it has cores.
@@ -38,6 +40,19 @@ def _shared(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, "set" if value is not None else _ABSENT
         elif last not in _OF_A_MACHINE:
             yield key, value
+
+
+def check_same_data(dataset: TrainDataset, people: ClassIdentity) -> None:
+    """Compare the training data over the ranks.
+
+    Raises:
+        ValueError: on every rank, with what differs and the ranks.
+    """
+    facts = {
+        "the number of images": len(dataset), "the number of classes": dataset.num_classes,
+        "who the classes are (digest)": people.digest[:12], "the samples in their order (digest)": people.samples[:12],
+    }  # fmt: skip
+    check_same(facts, "The processes have different training data")
 
 
 def check_same(facts: Mapping[str, Any], what: str) -> None:

@@ -17,9 +17,11 @@ from ppfacerec import __version__, distributed
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.data import EVAL_DATASETS
+from ppfacerec.data.class_identity import ClassIdentity
+from ppfacerec.data.datasets import TrainDataset, class_identity_of
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
-from ppfacerec.engine.agreement import check_same_config
+from ppfacerec.engine.agreement import check_same_config, check_same_data
 from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
@@ -85,10 +87,12 @@ class Engine:
         paddle.seed(glob.seed)  # initial weights
         np.random.seed(glob.seed)
         loader = build_train_loader(config, self.output_dir)
-        state = self._state(loader)
-        facts = RunFacts.of_run(config, state.recognizer, loader)
+        people = class_identity_of(loader.dataset)
+        check_same_data(loader.dataset, people)
+        state = self._state(loader, people)
+        facts = RunFacts.of_run(config, state.recognizer, loader, people)
         if checkpoint:
-            facts = resume(checkpoint, state, facts)
+            facts = resume(checkpoint, state, facts, loader.dataset)
         if state.progress.epoch > glob.epochs:
             logger.info("All %d epochs are trained; Global.epochs can be raised to go on.", glob.epochs)
         evaluator = self._evaluator() if glob.eval_during_train else None
@@ -98,6 +102,7 @@ class Engine:
             save_config(config, self.output_dir / "config.yaml")
         spare = checkpoint.prefix if checkpoint else None
         info = info_of_config(config, state.recognizer.backbone.embedding_size)
+        info = dataclasses.replace(info, classes=people.digest)
         saver = Saver(save_plan(glob), state, facts.to_states(), info, spare, self._disks.is_shared)
         plan = TrainingPlan(**{field.name: getattr(glob, field.name) for field in dataclasses.fields(TrainingPlan)})
         trainer = Trainer(state, build_losses(config), loader, plan, evaluator, saver)
@@ -110,10 +115,10 @@ class Engine:
             self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
         return evaluations
 
-    def _state(self, loader: TrainLoader) -> TrainState:
+    def _state(self, loader: TrainLoader, people: ClassIdentity) -> TrainState:
         """Network, optimizer, precision and average at the start of a training."""
         config = self.config
-        recognizer = self._recognizer(loader.dataset.num_classes)
+        recognizer = self._recognizer(loader.dataset, people)
         amp = config.AMP if self._device == "gpu" else None
         recognizer.traits.prepare(
             loader.sampler.global_batch_size * config.Global.update_freq, amp.dtype if amp else None
@@ -197,10 +202,12 @@ class Engine:
                 if disks.is_leader:
                     make_demo_data(**self.config.Global.demo_data)
 
-    def _recognizer(self, num_classes: Optional[int] = None) -> FaceRecognizer:
-        """Backbone and, where the data's number of classes is given, the head."""
+    def _recognizer(
+        self, dataset: Optional[TrainDataset] = None, people: Optional[ClassIdentity] = None
+    ) -> FaceRecognizer:
+        """Backbone and, where there is a data set, a head for its classes."""
         arch = self.config.Arch
-        head = HEADS.build(arch.Head, class_num=num_classes) if num_classes is not None else None
+        head = HEADS.build(arch.Head, class_num=dataset.num_classes) if dataset is not None else None
         recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), head)
         if self.config.Global.use_sync_bn and head is not None:
             recognizer.backbone = self._with_sync_bn(recognizer.backbone)
@@ -208,9 +215,7 @@ class Engine:
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
             info = info_of_config(self.config, recognizer.backbone.embedding_size)
-            load_pretrained(
-                recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, config_info=info
-            )
+            load_pretrained(recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, info, people)
         is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
         distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer

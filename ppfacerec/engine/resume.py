@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from ppfacerec import distributed
 from ppfacerec.config import weights_file
+from ppfacerec.data.datasets import TrainDataset
 from ppfacerec.distributed import ALONE, Disks
 from ppfacerec.engine.checkpoint import check_files, check_finite, read_states
 from ppfacerec.engine.checkpoint_files import (
@@ -180,13 +181,14 @@ def newest_complete(folder: Path) -> Optional[Path]:
     return None
 
 
-def resume(found: Found, state: TrainState, facts: RunFacts) -> RunFacts:
+def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDataset) -> RunFacts:
     """Give a training the state that a checkpoint holds; return the facts with the run's name.
 
     Args:
         found: from ``find_checkpoint``, which has compared the files with their checksums.
         state: of this run.
         facts: of this run.
+        dataset: of this run, for names of people.
 
     Raises:
         ValueError: the checkpoint is of another training than `facts` tell; the message names every key that differs.
@@ -199,7 +201,7 @@ def resume(found: Found, state: TrainState, facts: RunFacts) -> RunFacts:
     states, weights = content["states"], content["weights"]
     saved = RunFacts.of_states(states, prefix)
     if saved:
-        check_same_training(prefix, saved, facts)
+        check_same_training(prefix, saved, facts, dataset)
         say_changes(saved, facts)
     recognizer = state.recognizer
     check_finite(prefix, weights)

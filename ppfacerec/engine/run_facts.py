@@ -13,6 +13,8 @@ from ppfacerec import __version__
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config
 from ppfacerec.config.types import thaw
+from ppfacerec.data.class_identity import ClassIdentity
+from ppfacerec.data.datasets import TrainDataset, class_name
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.engine.state import Progress
 from ppfacerec.log import logger
@@ -75,19 +77,21 @@ class RunFacts:
         config: the whole config, as nested dicts.
         identity: what must stay the same in a run that goes on, by dotted key.
         pace: how it goes through its data.
+        people: who the classes are; None in a checkpoint that is older than this is.
         run: a name that no other training has.
     """
 
     config: Mapping[str, Any]
     identity: Mapping[str, Any]
     pace: Pace
+    people: Optional[ClassIdentity] = None
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of_run(cls, config: Config, recognizer: FaceRecognizer, loader: TrainLoader) -> RunFacts:
+    def of_run(cls, config: Config, recognizer: FaceRecognizer, loader: TrainLoader, people: ClassIdentity) -> RunFacts:
         """The facts of a training that is about to start."""
         pace = Pace(loader.sampler.global_batch_size, config.Global.update_freq, len(loader))
-        return cls(config.to_tree(), dict(_identity(config, recognizer, loader)), pace)
+        return cls(config.to_tree(), dict(_identity(config, recognizer, loader)), pace, people)
 
     @classmethod
     def of_states(cls, states: Mapping[str, Any], prefix: Path) -> Optional[RunFacts]:
@@ -95,7 +99,10 @@ class RunFacts:
         if "identity" not in states:
             return None
         pace = known_fields(Pace, states["pace"], f"{prefix}.pdstates")
-        return cls(states["config"], states["identity"], pace, states["run"])
+        people = states.get("people")
+        if people is not None:
+            people = known_fields(ClassIdentity, people, f"{prefix}.pdstates")
+        return cls(states["config"], states["identity"], pace, people, states["run"])
 
     def to_states(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -138,14 +145,21 @@ def _identity(config: Config, recognizer: FaceRecognizer, loader: TrainLoader) -
     yield "DataLoader.Train.dataset (images)", len(loader.dataset)
 
 
-def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts) -> None:
-    """Raise a ValueError where going on would be meaningless, with every key that differs."""
+def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: TrainDataset) -> None:
+    """Raise a ValueError where going on would be meaningless, with every key and every person that differs."""
     keys = dict.fromkeys([*saved.identity, *now.identity])
     changes = [
         f"{key} was {saved.identity.get(key, _ABSENT)}, is {now.identity.get(key, _ABSENT)}"
         for key in keys
         if saved.identity.get(key, _ABSENT) != now.identity.get(key, _ABSENT)
     ]
+    if saved.people and now.people and not changes:
+        changes = list(filter(None, [saved.people.difference(now.people, lambda label: class_name(dataset, label))]))
+        if not changes and saved.people.samples != now.people.samples:
+            logger.warning(
+                "The training data are the same people, but in another order or with other images than at %s: training "
+                "goes on, not to the very weights of an uninterrupted one.", prefix,
+            )  # fmt: skip
     if changes:
         raise ValueError(
             f"{prefix} is a checkpoint of another training: {'; '.join(changes)}. Change that back to go on; or start "

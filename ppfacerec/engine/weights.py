@@ -9,15 +9,16 @@ from typing import Any, Literal, Optional, Union
 import numpy as np
 import paddle
 
-from ppfacerec import distributed
+from ppfacerec import distributed, safe_pickle
 from ppfacerec.config import weights_file
 from ppfacerec.config.types import thaw
+from ppfacerec.data.class_identity import ClassIdentity
 from ppfacerec.engine.checkpoint_files import sha256
 from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files, whole_arrays
 from ppfacerec.engine.manifest import Manifest
 from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
-from ppfacerec.model_info import ModelInfo, known_info
+from ppfacerec.model_info import ModelInfo, info_beside, known_info
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.registry import Spec
 from ppfacerec.weights_io.fetch import fetch
@@ -98,12 +99,28 @@ def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
     return Weights(file, parts["backbone"], parts["head"], shared["format"], shared["source"], spec), shared["state"]
 
 
+def _other_people(path: str, people: ClassIdentity) -> str:
+    """Which classes of the weights' head are other people than those of this training; "" if none or unknown."""
+    info = info_beside(path)
+    if info is None or info.classes is None or info.classes == people.digest:
+        return ""
+    states = Path(path).with_suffix(".pdstates")
+    saved = safe_pickle.load(states).get("people") if states.is_file() else None
+    if saved is None:
+        return "by their digest"
+    return ClassIdentity(saved["classes"], saved["samples"]).difference(people)
+
+
 def _digest(path: Path) -> str:
     return sha256(path) if path.is_file() else "folder" if path.is_dir() else ""
 
 
 def load_pretrained(
-    recognizer: FaceRecognizer, name: str, load_head: LoadHead = "auto", config_info: Optional[ModelInfo] = None
+    recognizer: FaceRecognizer,
+    name: str,
+    load_head: LoadHead = "auto",
+    config_info: Optional[ModelInfo] = None,
+    people: Optional[ClassIdentity] = None,
 ) -> WeightsReport:
     """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 
@@ -111,15 +128,23 @@ def load_pretrained(
         recognizer: with or without a head.
         name: a file (.pdparams with or without its suffix, .pth, .pt, .ckpt, .safetensors), a model of the zoo, or an
             https URL.
-        load_head: True: it must fit; "auto": where it fits, else it starts anew, and the log says so; False: never.
+        load_head: True: it must fit; "auto": where it fits and its classes are the same people, else it starts anew,
+            and the log says so; False: never.
         config_info: how the config prepares images; where the weights are known to want it otherwise, the log says so.
+        people: who the classes of this training are.
 
     Raises:
         ValueError: the weights are another backbone's, or the head does not fit and must.
     """
     weights, state = _read_together(name)
     path = weights.path
-    if load_head is False:
+    others = _other_people(path, people) if people and recognizer.head is not None and load_head is not False else ""
+    if others and load_head is True:
+        raise ValueError(f"{path}: the classes of its head are other people: {others}. With Global.load_head: auto the "
+                         "head would start anew.")  # fmt: skip
+    if others and any(name.startswith("head.") for name in state):
+        logger.warning("%s: the head is not loaded and starts anew; its classes are other people: %s.", path, others)
+    if load_head is False or others:
         state = {name: array for name, array in state.items() if not name.startswith("head.")}
     report = match_weights(recognizer, state)
     problems = report.problems("backbone.")
@@ -131,7 +156,7 @@ def load_pretrained(
             + report.hint()
         )
     head_problems = report.problems("head.")
-    if recognizer.head is not None and head_problems and load_head is not False:
+    if recognizer.head is not None and head_problems and load_head is not False and not others:
         if load_head is True:
             raise ValueError(
                 f"{path} does not fit the head of the config: {'; '.join(head_problems)}. With Global.load_head: auto "
