@@ -109,7 +109,7 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", required=True, metavar="PEOPLE.npz")
     parser.add_argument(
         "--ann", action="store_true",
-        help="search approximately, for thousands of photos among millions; needs pip install 'ppfacerec[ann]'",
+        help="search approximately, for thousands of photos among millions; needs the extra [ann]",
     )  # fmt: skip
     parser.add_argument("--top", type=int, default=5, metavar="N", help="people shown; 5 unless told")
     parser.add_argument(

@@ -13,9 +13,13 @@ from ppfacerec.config.check import Mode, check_config, import_plugins, weights_f
 from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
+from ppfacerec.registry import near_match
 from ppfacerec.whole_file import text_written_whole
 
-__all__ = ["Config", "ConfigError", "config_beside", "load_config", "parse_yaml", "save_config", "weights_file"]
+__all__ = [
+    "Config", "ConfigError", "config_beside", "find_config", "load_config", "parse_yaml", "save_config",
+    "shipped_configs", "weights_file",
+]  # fmt: skip
 
 
 def load_config(
@@ -24,7 +28,7 @@ def load_config(
     """Read, override, bind and check a config in one pass.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the name of a shipped config.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
         mode: what the config is for; ``"eval"`` does not ask for the training data, ``"export"`` for no data at all.
 
@@ -34,6 +38,7 @@ def load_config(
     Raises:
         ConfigError: with every problem found.
     """
+    path = find_config(path)
     tree, problems = read_yaml(path)
     problems += apply_overrides(tree, overrides)
     binder = Binder()
@@ -45,6 +50,26 @@ def load_config(
     if problems:
         raise ConfigError(problems, str(path))
     return config, binder.notes
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with the package, by the name that ``-c`` takes: the file's without its suffix."""
+    return {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))}
+
+
+def find_config(path: Union[str, Path]) -> Path:
+    """The file itself, or a shipped config by its name (``quickstart``).
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    shipped = shipped_configs()
+    if Path(path).is_file() or (str(path) not in shipped and Path(path).name != str(path)):
+        return Path(path)
+    if str(path) in shipped:
+        return shipped[str(path)]
+    near = near_match(Path(path).stem, [*shipped, *(p.stem for p in Path().glob("*.yaml"))])
+    raise ConfigError([f"the file does not exist{near} `ppfacerec configs` lists those that ship."], str(path))
 
 
 def save_config(config: Config, path: Union[str, Path]) -> None:

@@ -22,7 +22,7 @@ class GlobalSection:
     """What concerns the run as a whole."""
 
     output_dir: str = "./output"
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: str = "auto"
     epochs: int = 25
     seed: int = 0
     checkpoints: Optional[str] = None

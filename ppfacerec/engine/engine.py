@@ -158,8 +158,8 @@ class Engine:
             __version__, paddle.__version__, platform.python_version(), self._device.upper(),
             distributed.world_size(), "" if distributed.world_size() == 1 else "es",
         )  # fmt: skip
-        for note in self._notes:
-            logger.info("%s", note)
+        if self._notes:
+            logger.info("Of the config, %s", "; ".join(self._notes))
 
     def _make_demo_data(self) -> None:
         if self.config.Global.demo_data:
