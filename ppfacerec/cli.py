@@ -109,7 +109,7 @@ def _eval(arguments: argparse.Namespace) -> int:
 
     overrides = [*arguments.override, *(["Global.report=True"] if arguments.report else [])]
     path = arguments.config or config_beside(overrides)
-    config, notes = load_config(path, overrides, "eval")
+    config, notes = load_config(path, overrides, "eval", is_named=bool(arguments.config))
     with first_failure_first(Path(config.Global.output_dir)):
         Engine(config, notes).evaluate()
     return 0

@@ -25,6 +25,7 @@ _PACKAGES = {
     "libxcb.so.1": "libxcb1",
     "libstdc++.so.6": "libstdc++6",
 }
+DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
 _PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
 _TEMPORARY_SPACE = 256 << 20  # bytes; a traced IResNet100 has 250 MB
 

@@ -15,7 +15,7 @@ from paddle import nn
 from ppfacerec import distributed
 from ppfacerec.cpu_tuning import tune_cpu
 from ppfacerec.data.transforms import NormalizeImage
-from ppfacerec.environment import install_hint
+from ppfacerec.environment import DEVICE, install_hint
 from ppfacerec.log import logger
 
 _ONEDNN_FLAG = "FLAGS_use_mkldnn"  # Paddle 2.6 and 3.x both know it under this name
@@ -57,7 +57,7 @@ def _other_package() -> str:
 def device_problem(name: str) -> Optional[str]:
     """Say why a device cannot be used, or return None."""
     kind, colon, index = name.partition(":")
-    if kind not in ("auto", "cpu", "gpu") or (colon and not (kind == "gpu" and index.isdecimal())):
+    if not DEVICE.fullmatch(name):
         return f"Global.device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs, found {name!r}."
     if kind != "gpu":
         return None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import yaml
 
 from ppfacerec.config.binder import Binder
 from ppfacerec.config.check import Mode, check_config, import_plugins, weights_file
 from ppfacerec.config.errors import ConfigError
+from ppfacerec.config.paddleclas import translate
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
 from ppfacerec.registry import near_match
@@ -23,7 +24,7 @@ __all__ = [
 
 
 def load_config(
-    path: Union[str, Path], overrides: Sequence[str] = (), mode: Mode = "train"
+    path: Union[str, Path], overrides: Sequence[str] = (), mode: Mode = "train", is_named: bool = True
 ) -> tuple[Config, list[str]]:
     """Read, override, bind and check a config in one pass.
 
@@ -31,6 +32,7 @@ def load_config(
         path: the YAML file, or the name of a shipped config.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
         mode: what the config is for; ``"eval"`` does not ask for the training data, ``"export"`` for no data at all.
+        is_named: the user named this file. The code of one that was only found beside weights is not imported.
 
     Returns:
         The frozen config, and a line for each PaddleClas key that was accepted and has no effect.
@@ -40,16 +42,34 @@ def load_config(
     """
     path = find_config(path)
     tree, problems = read_yaml(path)
+    found_plugins = None if is_named else _get_plugins(tree)
     problems += apply_overrides(tree, overrides)
+    try:
+        tree, notes, more = translate(tree)
+    except ConfigError as error:
+        raise ConfigError(error.problems, str(path)) from None
     binder = Binder()
     config = binder.config(tree)
-    problems += binder.problems
-    if config.Global is not None:
-        problems += import_plugins(config.Global.plugins)
+    problems += [*more, *binder.problems]
+    plugins = config.Global.plugins if config.Global is not None else ()
+    if plugins and not problems:
+        if found_plugins and plugins == tuple(found_plugins):
+            problems.append(f"Global.plugins: {', '.join(plugins)} would be run; name the file with -c to allow it.")
+        else:
+            problems += import_plugins(plugins)
+    elif plugins:  # nothing of them is known, so that their components cannot be checked
+        raise ConfigError(
+            [*problems, "Global.plugins: not imported while there are problems; see them first."], str(path)
+        )
     problems += check_config(config, mode, found=problems)
     if problems:
         raise ConfigError(problems, str(path))
-    return config, binder.notes
+    return config, notes
+
+
+def _get_plugins(tree: Mapping[str, Any]) -> Any:
+    section = tree.get("Global")
+    return section.get("plugins") if isinstance(section, Mapping) else None
 
 
 def shipped_configs() -> dict[str, Path]:

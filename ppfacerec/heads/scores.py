@@ -44,12 +44,34 @@ class MarginScores:
         """Terms that the margin adds to the loss, by the names that the log shows."""
         return self._head.penalties(self._norm)
 
-    def cross_entropy(self) -> paddle.Tensor:
-        """-log softmax of the target (B,), float32."""
+    def cross_entropy(self, epsilon: float = 0.0) -> paddle.Tensor:
+        """-log softmax of the target (B,), float32; with label smoothing, + epsilon (z_y - mean of all z).
+
+        Raises:
+            ValueError: smoothing where not all classes are here, or the negatives' logits are not the cosines.
+        """
         with paddle.amp.auto_cast(enable=False):
             weight, classes = self._head.classes(self._labels)
-            log_sum, target = MarginSoftmax.apply(self._unit, weight, classes)
-            return softplus(log_sum - self._target_logits(target))
+            log_sum, cosine = MarginSoftmax.apply(self._unit, weight, classes)
+            target = self._target_logits(cosine)
+            loss = softplus(log_sum - target)
+            return loss + epsilon * (target - self._mean_logit(cosine, target)) if epsilon else loss
+
+    def _mean_logit(self, cosine: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:
+        """Mean of all logits (B,): the sum of the cosines is the product with the sum of the unit centres (D,)."""
+        head = self._head
+        if (
+            head.sample_rate < 1
+            or head.shard.world_size > 1
+            or head.num_sub_centers > 1
+            or head.negatives(cosine.detach())
+        ):
+            raise ValueError(
+                "CELoss.epsilon: label smoothing needs every class's plain logit: it does not go with sample_rate, "
+                "class_parallel, num_sub_centers, or a head that changes the negatives."
+            )
+        cosines = paddle.matmul(self._unit, paddle.sum(normalize(head.weight), axis=0))
+        return (head.scale * (cosines - cosine) + target) / head.class_num
 
     def _target_logits(self, cosine: paddle.Tensor) -> paddle.Tensor:
         # Rounding may give 1 + 1e-7; beyond +-1 there is no angle.

@@ -9,12 +9,16 @@ import paddle
 from paddle import nn
 
 from ppfacerec.optim.clip import ClipByGlobalNorm
+from ppfacerec.ranges import require_ranges
 
 Groups = Sequence[Mapping[str, Any]]
 
 
 def parameter_groups(
-    layers: Sequence[nn.Layer], weight_decay: float, one_dim_param_no_weight_decay: bool
+    layers: Sequence[nn.Layer],
+    weight_decay: float,
+    one_dim_param_no_weight_decay: bool,
+    no_weight_decay_name: Optional[str] = None,
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters into one group with weight decay and one without.
 
@@ -24,14 +28,21 @@ def parameter_groups(
         layers: whose parameters to train.
         weight_decay: of the decaying group.
         one_dim_param_no_weight_decay: biases, batch-norm weights and PReLU slopes (all 1-D) do not decay.
+        no_weight_decay_name: nor what has one of these words, with spaces between, in its name (``backbone.conv1``).
+
+    Raises:
+        ValueError: a word that is in no parameter's name.
     """
     decaying: list[paddle.Tensor] = []
     others: list[paddle.Tensor] = []
-    for layer in layers:
-        for parameter in layer.parameters():
-            if not parameter.stop_gradient:
-                still = one_dim_param_no_weight_decay and parameter.ndim <= 1
-                (others if still else decaying).append(parameter)
+    words = (no_weight_decay_name or "").split()
+    named = [(n, p) for layer in layers for n, p in layer.named_parameters() if not p.stop_gradient]
+    for word in words:
+        if not any(word in name for name, _ in named):
+            raise ValueError(f"no_weight_decay_name: no parameter has '{word}' in its name, such as {named[0][0]}.")
+    for name, parameter in named:
+        still = (one_dim_param_no_weight_decay and parameter.ndim <= 1) or any(word in name for word in words)
+        (others if still else decaying).append(parameter)
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
@@ -59,6 +70,7 @@ def AdamW(
         clip_norm: global norm to which the gradients are clipped, or None (PaddleClas clips each tensor by itself).
         weight_decay: read by the engine into the groups.
     """
+    require_ranges(clip_norm=clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=weight_decay)
     # Paddle's AdamW takes the decay of a group only through apply_decay_param_fun or `parameters` dicts, which differ
     # between 2.6 and 3.x; a set of names works in both.
     decaying = {p.name for group in groups if group["weight_decay"] for p in group["params"]}
@@ -84,6 +96,7 @@ def Adam(
     weight_decay: float = 0.0,
 ) -> paddle.optimizer.Optimizer:
     """Adam (arXiv:1412.6980), algorithm 1, with L2 weight decay added to the gradient."""
+    require_ranges(clip_norm=clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=weight_decay)
     return paddle.optimizer.Adam(
         _UNSET,
         beta1=beta1,
@@ -103,6 +116,7 @@ def Momentum(
     use_nesterov: bool = False,
 ) -> paddle.optimizer.Optimizer:
     """SGD with momentum, v = mu v + g, and L2 weight decay added to the gradient; insightface's choice."""
+    require_ranges(clip_norm=clip_norm, momentum=momentum, weight_decay=weight_decay)
     return paddle.optimizer.Momentum(
         _UNSET,
         momentum=momentum,
@@ -115,6 +129,7 @@ def Momentum(
 
 def SGD(groups: Groups, clip_norm: Optional[float] = None, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
     """Plain gradient descent with L2 weight decay added to the gradient."""
+    require_ranges(clip_norm=clip_norm, weight_decay=weight_decay)
     return paddle.optimizer.SGD(_UNSET, parameters=_with_l2(groups), grad_clip=_clip(clip_norm), multi_precision=True)
 
 

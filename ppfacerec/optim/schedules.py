@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from ppfacerec.ranges import require_ranges
+
 
 class Schedule(ABC):
     """Learning rate by step.
@@ -31,19 +33,43 @@ class Schedule(ABC):
         warmup_epoch: float = 0,
         warmup_start_lr: float = 0.0,
     ) -> None:
+        require_ranges(
+            learning_rate=learning_rate, epochs=epochs, warmup_epoch=warmup_epoch, warmup_start_lr=warmup_start_lr
+        )
+        self._end_below_start("warmup_start_lr", warmup_start_lr, learning_rate)
         self.learning_rate = learning_rate
+        self.epochs, self.warmup_epoch = epochs, min(warmup_epoch, epochs)
         self.steps_per_epoch = steps_per_epoch
-        self.warmup_steps = round(warmup_epoch * steps_per_epoch)
+        self.warmup_steps = round(self.warmup_epoch * steps_per_epoch)
         self.warmup_start_lr = warmup_start_lr
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate: expected a positive number, found {learning_rate}.")
-        self.decay_steps = max(1, round((epochs - warmup_epoch) * steps_per_epoch))
+        self.decay_steps = max(1, round((epochs - self.warmup_epoch) * steps_per_epoch))
+        self._remarks: list[str] = []
+        if warmup_epoch >= epochs:
+            self._remarks.append(f"warmup_epoch {warmup_epoch:g}: all {epochs} epochs are warm-up, nothing follows it")
 
     def __call__(self, step: int) -> float:
         """Learning rate of the step after `step` finished ones."""
         if step < self.warmup_steps:
             return self.warmup_start_lr + (self.learning_rate - self.warmup_start_lr) * step / self.warmup_steps
         return self.after_warmup(step - self.warmup_steps)
+
+    def remarks(self) -> list[str]:
+        """What is allowed and probably not meant, for the log."""
+        return self._remarks
+
+    def _end_below_start(self, name: str, rate: float, learning_rate: float) -> None:
+        if rate > learning_rate:
+            raise ValueError(f"{name}: expected at most the learning rate {learning_rate}, found {rate}.")
+
+    def _drops(self, epochs: Sequence[int], name: str) -> list[int]:
+        """The steps of changes at these epochs."""
+        if list(epochs) != sorted(set(epochs)) or (epochs and epochs[0] < 1):
+            raise ValueError(f"{name}: expected increasing epochs of at least 1, found {list(epochs)}.")
+        late = [epoch for epoch in epochs if epoch + self.warmup_epoch >= self.epochs]
+        if late:
+            after = f" after {self.warmup_epoch:g} of warm-up" if self.warmup_epoch else ""
+            self._remarks.append(f"{name} {late}{after} are not reached in {self.epochs} epochs")
+        return [epoch * self.steps_per_epoch for epoch in epochs]
 
     @abstractmethod
     def after_warmup(self, step: int) -> float:
@@ -67,6 +93,8 @@ class Cosine(Schedule):
         warmup_start_lr: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
+        require_ranges(eta_min=eta_min)
+        self._end_below_start("eta_min", eta_min, learning_rate)
         self.eta_min = eta_min
 
     def after_warmup(self, step: int) -> float:
@@ -93,6 +121,8 @@ class Polynomial(Schedule):
         warmup_start_lr: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
+        require_ranges(end_lr=end_lr, power=power)
+        self._end_below_start("end_lr", end_lr, learning_rate)
         self.end_lr = end_lr
         self.power = power
 
@@ -142,8 +172,7 @@ class Step(Schedule):
         warmup_start_lr: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        if step_size < 1:
-            raise ValueError(f"step_size: expected at least 1 epoch, found {step_size}.")
+        require_ranges(step_size=step_size, gamma=gamma)
         self.step_size = step_size
         self.gamma = gamma
 
@@ -170,7 +199,8 @@ class MultiStepDecay(Schedule):
         warmup_start_lr: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        self.drops = _increasing(milestones, "milestones", steps_per_epoch)
+        require_ranges(gamma=gamma)
+        self.drops = self._drops(milestones, "milestones")
         self.gamma = gamma
 
     def after_warmup(self, step: int) -> float:
@@ -199,14 +229,9 @@ class Piecewise(Schedule):
                 f"values: expected one more than decay_epochs has ({len(decay_epochs) + 1}), found {len(values)}."
             )
         super().__init__(values[0], epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        self.changes = _increasing(decay_epochs, "decay_epochs", steps_per_epoch)
+        require_ranges(values=values)
+        self.changes = self._drops(decay_epochs, "decay_epochs")
         self.values = list(values)
 
     def after_warmup(self, step: int) -> float:
         return self.values[bisect_right(self.changes, step)]
-
-
-def _increasing(epochs: Sequence[int], name: str, steps_per_epoch: int) -> list[int]:
-    if list(epochs) != sorted(set(epochs)) or (epochs and epochs[0] < 1):
-        raise ValueError(f"{name}: expected increasing epochs of at least 1, found {list(epochs)}.")
-    return [e * steps_per_epoch for e in epochs]
