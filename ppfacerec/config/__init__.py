@@ -58,9 +58,8 @@ def load_config(
         else:
             problems += import_plugins(plugins)
     elif plugins:  # nothing of them is known, so that their components cannot be checked
-        raise ConfigError(
-            [*problems, "Global.plugins: not imported while there are problems; see them first."], str(path)
-        )
+        problems.append("Global.plugins: not imported while there are other problems.")
+        raise ConfigError(problems, str(path))
     problems += check_config(config, mode, found=problems)
     if problems:
         raise ConfigError(problems, str(path))

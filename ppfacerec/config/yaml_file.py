@@ -192,7 +192,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]
             continue
         try:
             value, found = parse_yaml(_without_tuple(text), f"-o {override}")
-            if isinstance(value, str) and _ARITHMETIC.match(value):
+            if isinstance(value, str) and _ARITHMETIC.match(value) and not _QUOTIENT.match(value):
                 raise ConfigError([f"arithmetic such as {value} is not evaluated; write the number."])
             _set_by_path(tree, key.strip().split("."), value)
         except ConfigError as error:

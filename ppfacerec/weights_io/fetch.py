@@ -24,9 +24,13 @@ _CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 
 def is_local_prefix(name: str) -> bool:
-    """True for ``output/X/best_model``: a file of ours, named without its suffix."""
-    is_elsewhere = name in ZOO or "://" in name or Path(name).suffix in SUFFIXES or Path(name).is_dir()
-    return not is_elsewhere
+    """True for ``output/X/best_model``: a file of ours, named without its suffix.
+
+    PaddleClas leaves a folder of that name beside the file: the file is meant.
+    """
+    if name in ZOO or "://" in name or Path(name).suffix in SUFFIXES:
+        return False
+    return Path(f"{name}.pdparams").is_file() or not Path(name).is_dir()
 
 
 def problem_of(name: str) -> Optional[str]:
