@@ -149,6 +149,11 @@ _COMMANDS = {
     "export": ("Write an inference model: Paddle Inference or ONNX.", _export_arguments, export.run),
     "infer": ("Embed, compare, search and group faces.", infer.arguments, infer.run),
     "convert-weights": ("Convert weights of other projects.", weights.convert_arguments, weights.convert),
+    "convert-checkpoint": (
+        "Make a checkpoint of ours one that PaddleClas goes on from.",
+        weights.checkpoint_arguments,
+        weights.convert_checkpoint,
+    ),
     "models": ("List the published weights that are read here.", weights.no_arguments, weights.models),
     "demo-data": ("Draw synthetic faces to try it with.", planning.demo_data_arguments, planning.demo_data),
     **data.COMMANDS,

@@ -34,7 +34,7 @@ from ppfacerec.optim.sparse_update import SparseUpdate
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.weights_io.read import read_any
 
-_TABLE = "StructuredToParameterName@@"
+AUTOMATIC_NAMES = "StructuredToParameterName@@"
 _MASTERS = "master_weights"  # float32 copies of half-precision weights (AMP O2), by automatic names
 _MASTER_SLOT = "fp32_master_0_"  # then an optimizer's state belongs to these, and says so in its names
 # What an optimizer keeps for a parameter, with a number for each of the parameter's or one alone.
@@ -76,7 +76,7 @@ def resume_paddleclas(
     raw = _file(prefix, ".pdema")
     path = raw if raw.is_file() else _file(prefix, ".pdparams")
     weights = _fitting(path, recognizer)
-    masters, slots, why_not = _optimizer_state(prefix, list(weights), _table(path), recognizer, optimizer)
+    masters, slots, why_not = _optimizer_state(prefix, list(weights), name_table(path), recognizer, optimizer)
     set_weights(recognizer, {**weights, **masters})
     if slots:
         set_optimizer_state(recognizer, optimizer, slots, sparse)
@@ -212,9 +212,9 @@ def _slots(
     return slots, ""
 
 
-def _table(path: Path) -> dict[str, str]:
+def name_table(path: Path) -> dict[str, str]:
     """Automatic name -> structured name, as ``paddle.save`` noted it down; nothing where it did not."""
-    table = safe_pickle.load(path).get(_TABLE, {})
+    table = safe_pickle.load(path).get(AUTOMATIC_NAMES, {})
     if not isinstance(table, Mapping):
         return {}
     full = {
