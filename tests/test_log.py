@@ -62,3 +62,11 @@ def test_other_ranks_speak_only_when_something_is_wrong(monkeypatch):
     finally:
         logger.handlers, logger.level, logger.propagate = before
     assert [line.partition("] ")[2] for line in lines] == ["ppfacerec rank 1 WARNING: something is not"]
+
+
+def test_a_repeated_warning_is_shown_the_first_tenth_and_hundredth_time(capsys):
+    setup_logging()
+    for _ in range(100):
+        logging.getLogger("ppfacerec").warning("again %d", 1)
+    lines = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["again 1", "again 1 (for the 10th time)", "again 1 (for the 100th time)"]

@@ -54,6 +54,41 @@ def test_a_mistake_is_a_message_and_not_a_traceback():
     assert "give a config with -c" in run("tools/train.py").stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
+        (
+            ["train", "--epochs", "3"],
+            "unknown argument --epochs. A value of the config is changed with -o Global.epochs=3",
+        ),
+        (["train", "--batch-size=64"], "is changed with -o DataLoader.Train.sampler.batch_size=64"),
+        (["eval", "--rport"], "unknown argument --rport. Did you mean '--report'?"),
+    ],
+)
+def test_what_is_no_argument_gets_a_hint(arguments, words, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_the_command_alone_lists_the_commands_and_help_shows_defaults(capsys):
+    assert cli.main([]) == cli.EXIT_USAGE
+    assert "convert-checkpoint" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--help"])
+    assert "length of an embedding (default: 512)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_shipped_configs_are_found_by_name(capsys):
+    assert cli.main(["configs"]) == 0
+    assert "\nquickstart " in capsys.readouterr().out
+    assert cli.main(["configs", "quickstart"]) == 0
+    assert capsys.readouterr().out == (ROOT / "configs" / "quickstart.yaml").read_text()
+    assert cli.main(["train", "-c", "quikstart"]) == 1
+    assert "the file does not exist. Did you mean 'quickstart'?" in capsys.readouterr().out
+
+
 def test_opencv_without_libgl_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     opencv.import_cv2.cache_clear()
