@@ -49,10 +49,10 @@ def check_environment() -> None:
     """
     _check_locale()
     _check_one_paddle()
+    _use_writable_folders()  # also importing Paddle writes there
     problems = [problem for module in ("paddle", "cv2") for problem in _import_problems(module)]
     if problems:
         raise ImportError("\n".join(problems))
-    _use_writable_folders()
 
 
 def library_hint(error: BaseException) -> str:
