@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ppfacerec.config import ConfigError, load_config
+from ppfacerec.config import ConfigError, load_config, weights_file
 
 OVERRIDES = [  # neutral here
     "Global.print_mem_info=True", "Global.log_ranks='0'", "Global.start_eval_epoch=0", "Global.iter_per_epoch=None",
@@ -125,3 +125,12 @@ def test_no_code_of_a_config_that_nobody_named_or_that_has_problems(tiny_config,
     with pytest.raises(ConfigError, match="Global.plugins: runs_code would be run; name the file with -c to allow it"):
         load_config(path, is_named=False)
     assert problems_of(path, "Global.epohs=1")[-1] == "Global.plugins: not imported while there are other problems."
+
+
+def test_a_file_of_weights_wins_over_paddleclas_folder_of_the_same_name(tmp_path):
+    (
+        tmp_path / "best_model"
+    ).mkdir()  # PaddleClas's save_model leaves best_model.pdparams and best_model/model.pdparams
+    assert weights_file(f"{tmp_path}/best_model") == f"{tmp_path}/best_model"
+    (tmp_path / "best_model.pdparams").touch()
+    assert weights_file(f"{tmp_path}/best_model") == f"{tmp_path}/best_model.pdparams"
