@@ -61,13 +61,14 @@ def test_a_number_out_of_its_range_is_told_before_anything_is_built(tiny_config,
 @pytest.mark.parametrize("name", ["Polynomial", "Linear"])
 def test_python_checks_what_the_config_checks(name):
     with pytest.raises(ValueError, match="end_lr: expected a number of at least 0, found -1"):
-        SCHEDULES.get(name)(0.1, 5, 10, end_lr=-1)
+        SCHEDULES.get(name)(learning_rate=0.1, epochs=5, steps_per_epoch=10, end_lr=-1)
     assert range_problems({"values": [0.1, -1.0]}) == {"values": "expected a number of at least 0, found -1.0"}
 
 
 def test_drops_that_are_not_reached_and_a_warm_up_of_the_whole_training_are_said():
-    schedule = SCHEDULES.get("MultiStepDecay")(0.1, 5, 10, milestones=[2, 4, 9], warmup_epoch=1)
+    plan = {"learning_rate": 0.1, "epochs": 5, "steps_per_epoch": 10}
+    schedule = SCHEDULES.get("MultiStepDecay")(**plan, milestones=[2, 4, 9], warmup_epoch=1)
     assert schedule.remarks() == ["milestones [4, 9] after 1 of warm-up are not reached in 5 epochs"]
-    schedule = SCHEDULES.get("Cosine")(0.1, 5, 10, warmup_epoch=9)
+    schedule = SCHEDULES.get("Cosine")(**plan, warmup_epoch=9)
     assert schedule.remarks() == ["warmup_epoch 9: all 5 epochs are warm-up, nothing follows it"]
     assert schedule(25) == pytest.approx(0.05)  # half way of five epochs

@@ -125,7 +125,7 @@ def test_quotient_is_a_number(tiny_config):
         (
             ["Optimizer.lr.warmup_epochs=1"],
             "Optimizer.lr.warmup_epochs: Cosine has no argument 'warmup_epochs'. Did you mean 'warmup_epoch'? It takes: "
-            "learning_rate, eta_min, warmup_epoch, warmup_start_lr, base_batch_size.",
+            "learning_rate, warmup_epoch, warmup_start_lr, eta_min, base_batch_size.",
         ),
         (
             ["Optimizer.lr.learning_rate=-1"],
