@@ -58,7 +58,7 @@ def device_problem(name: str) -> Optional[str]:
     """Say why a device cannot be used, or return None."""
     kind, colon, index = name.partition(":")
     if not DEVICE.fullmatch(name):
-        return f"Global.device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs, found {name!r}."
+        return f"device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs, found {name!r}."
     if kind != "gpu":
         return None
     count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0

@@ -111,6 +111,21 @@ def test_gpu_without_gpu_says_which_package_or_option_helps():
     assert choose_device("auto") == "cpu"
 
 
+def test_a_build_for_gpus_without_one_computes_on_the_cpu_and_says_so(monkeypatch, log_lines):
+    import paddle
+
+    from ppfacerec.runtime import choose_device, device_problem
+
+    monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
+    assert choose_device("auto") == "cpu"
+    assert "Paddle is the build for GPUs and sees none (see nvidia-smi and CUDA_VISIBLE_DEVICES)" in log_lines.text
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
+    assert device_problem("gpu:1") is None
+    assert device_problem("gpu:2") == "Global.device is gpu:2, but there are 2 GPUs, numbered from 0."
+    assert str(device_problem("cuda:1")).startswith("device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs")
+
+
 @pytest.mark.slow
 def test_quickstart_makes_its_data_trains_and_evaluates(tmp_path, monkeypatch):
     """The README's first command, on data and a network small enough for CI."""

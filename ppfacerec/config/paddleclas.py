@@ -82,12 +82,11 @@ def translate(tree: Tree) -> tuple[Tree, list[str], list[str]]:
     Raises:
         ConfigError: a config for something else than face recognition; one line instead of thirty.
     """
-    mode = _get(tree, "Global.eval_mode")
-    eval_section = _get(tree, "DataLoader.Eval")
-    if mode in ("retrieval", "classification") or isinstance(_get(eval_section, "Gallery"), Mapping):
+    mode, kind = _get(tree, "Global.eval_mode"), _other_kind(tree)
+    if kind:
         raise ConfigError(
             [
-                f"this is a {mode or 'retrieval'} config of PaddleClas. ppfacerec trains and evaluates face "
+                f"this is a {kind} config of PaddleClas. ppfacerec trains and evaluates face "
                 "verification: take one of `ppfacerec configs`, and PaddleClas itself for the rest."
             ]
         )
@@ -107,6 +106,17 @@ def translate(tree: Tree) -> tuple[Tree, list[str], list[str]]:
     if mode == "adaface" and not _get(tree, "Metric.Eval"):
         tree["Metric"] = {"Eval": ["FaceAccOnFiveDatasets"]}
     return tree, notes, problems
+
+
+def _other_kind(tree: Tree) -> Optional[str]:
+    """What a config of PaddleClas is for, where it is not for face recognition."""
+    mode, arch = _get(tree, "Global.eval_mode"), _get(tree, "Arch")
+    if mode in ("retrieval", "classification"):
+        return str(mode)
+    if isinstance(_get(tree, "DataLoader.Eval.Gallery"), Mapping):
+        return "retrieval"
+    is_plain = isinstance(arch, Mapping) and "Backbone" not in arch and arch.get("name", "RecModel") != "RecModel"
+    return "classification" if is_plain else None
 
 
 def _copy(value: Any) -> Any:
