@@ -72,6 +72,11 @@ def test_what_is_no_argument_gets_a_hint(arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_paddleclas_profiler_option_is_refused_with_the_reason(capsys):
+    assert cli.main(["train", "-c", "quickstart", "-p", "batch_range=[10,20]"]) == cli.EXIT_ERROR
+    assert "there is no profiler here: train.csv has the time of every step" in capsys.readouterr().out
+
+
 def test_the_command_alone_lists_the_commands_and_help_shows_defaults(capsys):
     assert cli.main([]) == cli.EXIT_USAGE
     assert "convert-checkpoint" in capsys.readouterr().out
