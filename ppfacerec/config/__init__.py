@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -53,8 +54,9 @@ def load_config(
     problems += [*more, *binder.problems]
     plugins = config.Global.plugins if config.Global is not None else ()
     if plugins and not problems:
-        if found_plugins and plugins == tuple(found_plugins):
-            problems.append(f"Global.plugins: {', '.join(plugins)} would be run; name the file with -c to allow it.")
+        unknown = [name for name in plugins if name in (found_plugins or ()) and name not in sys.modules]
+        if unknown:
+            problems.append(f"Global.plugins: {', '.join(unknown)} would be run; name the file with -c to allow it.")
         else:
             problems += import_plugins(plugins)
     elif plugins:  # nothing of them is known, so that their components cannot be checked
