@@ -66,14 +66,11 @@ def library_hint(error: BaseException) -> str:
 
 
 def _check_locale() -> None:
-    if sys.getfilesystemencoding() != "ascii":
-        return
-    for text in [os.getcwd(), *sys.argv, os.environ.get("HOME", ""), os.environ.get("TMPDIR", "")]:
-        if not text.isascii():
-            raise ValueError(
-                f"{text!a} has letters that this process cannot name: the locale is ASCII and Python's UTF-8 "
-                "mode is off. Set LC_ALL=C.UTF-8, or unset PYTHONUTF8."
-            )
+    if sys.getfilesystemencoding() == "ascii":
+        raise ValueError(
+            "The locale is ASCII and Python's UTF-8 mode is off, so a path in other letters would end the run. Set "
+            "LC_ALL=C.UTF-8, or unset PYTHONUTF8."
+        )
 
 
 def _check_one_paddle() -> None:

@@ -80,16 +80,9 @@ def test_a_full_temporary_folder_is_passed_over_or_told(monkeypatch, tmp_path):
         environment.check_environment()
 
 
-def test_an_ascii_locale_in_a_folder_with_other_letters_is_told(tmp_path):
-    folder = tmp_path / "人脸"
-    folder.mkdir()
-    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "ppfacerec", "train", "-c", "quickstart"],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+def test_an_ascii_locale_is_told_before_a_path_in_other_letters_ends_the_run():
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "ppfacerec", "train", "-c", "quickstart"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "the locale is ASCII and Python's UTF-8 mode is off. Set LC_ALL=C.UTF-8" in done.stdout
+    assert "The locale is ASCII and Python's UTF-8 mode is off" in done.stdout
