@@ -98,7 +98,7 @@ def translate(tree: Tree) -> tuple[Tree, list[str], list[str]]:
             continue
         value = parent.pop(name)
         if harmless is None or any(value == one and type(value) is type(one) for one in harmless):
-            notes.append(f"{key} has no effect: {reason}")
+            notes.append(f"{key} ({reason})")
         else:
             problems.append(f"{key}: expected {harmless[0]!r} ({reason}), found {value!r} ({type(value).__name__}).")
     for rule in (_global, _arch, _optimizer, _data):

@@ -159,7 +159,7 @@ class Engine:
             distributed.world_size(), "" if distributed.world_size() == 1 else "es",
         )  # fmt: skip
         if self._notes:
-            logger.info("Of the config, %s", "; ".join(self._notes))
+            logger.info("Without effect here: %s.", ", ".join(self._notes))
 
     def _make_demo_data(self) -> None:
         if self.config.Global.demo_data:
