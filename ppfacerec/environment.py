@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ppfacerec.log import logger
@@ -50,7 +51,7 @@ def check_environment() -> None:
     _check_locale()
     _check_one_paddle()
     _use_writable_folders()  # also importing Paddle writes there
-    problems = [problem for module in ("paddle", "cv2") for problem in _import_problems(module)]
+    problems = list(_import_problems())
     if problems:
         raise ImportError("\n".join(problems))
 
@@ -90,19 +91,21 @@ def _version_of(distribution: str) -> str:
         return ""
 
 
-def _import_problems(module: str) -> list[str]:
-    """Import a module; what keeps it from starting, a line each."""
-    try:
-        importlib.import_module(module)
-    except (ImportError, OSError) as error:
-        if module == "cv2":
-            from ppfacerec.data.opencv import why_not
+def _import_problems() -> Iterator[str]:
+    """Import Paddle and OpenCV; what keeps them from starting."""
+    from ppfacerec.data.opencv import import_cv2
 
-            return [why_not(error)]
+    try:
+        importlib.import_module("paddle")
+    except (ImportError, OSError) as error:
         if getattr(error, "name", None) == "paddle":
-            return [f"Paddle is not installed: {install_hint('cpu')}   (for GPUs: {install_hint('gpu')})"]
-        return [f"Paddle does not start: {library_hint(error) or error}."]
-    return []
+            yield f"Paddle is not installed: {install_hint('cpu')}   (for GPUs: {install_hint('gpu')})"
+        else:
+            yield f"Paddle does not start: {library_hint(error) or error}."
+    try:
+        import_cv2()
+    except ImportError as error:
+        yield str(error)
 
 
 def _use_writable_folders() -> None:

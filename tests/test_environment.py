@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import logging
 import os
@@ -14,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from ppfacerec import environment
+from ppfacerec.data import opencv
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_two_builds_of_paddle_are_noticed_before_paddle_is_imported(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.6.2" if name.endswith("gpu") else "3.3.1")
-    monkeypatch.setattr(environment, "_import_problems", lambda module: pytest.fail("imported"))
+    monkeypatch.setattr(environment, "_import_problems", lambda: pytest.fail("imported"))
     with pytest.raises(ImportError) as caught:
         environment.check_environment()
     assert str(caught.value).startswith(
@@ -29,22 +31,29 @@ def test_two_builds_of_paddle_are_noticed_before_paddle_is_imported(monkeypatch)
     )
 
 
-def test_all_missing_libraries_are_named_with_their_packages(monkeypatch):
-    errors = {"paddle": "libgomp.so.1", "cv2": "libxcb.so.1"}
+def test_all_missing_libraries_are_named_with_their_packages(monkeypatch, tmp_path):
+    def missing(name):
+        return f"raise ImportError('{name}: cannot open shared object file: No such file or directory')"
 
-    def fail(module):
-        raise ImportError(f"{errors[module]}: cannot open shared object file: No such file or directory")
-
-    monkeypatch.setattr(environment.importlib, "import_module", fail)
-    with pytest.raises(ImportError) as caught:
-        environment.check_environment()
-    first, second = str(caught.value).splitlines()
-    assert first == (
-        "Paddle does not start: the system library libgomp.so.1 is missing. On Debian and Ubuntu, as root: apt-get "
-        "install libgomp1."
-    )
-    assert "libxcb.so.1 is missing. On Debian and Ubuntu, as root: apt-get install libxcb1" in second
-    assert "pip install opencv-python-headless" in second
+    (tmp_path / "cv2.py").write_text(missing("libxcb.so.1"))
+    (tmp_path / "broken_paddle.py").write_text(missing("libgomp.so.1"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    real_import = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", lambda name: real_import(f"broken_{name}"))
+    opencv.import_cv2.cache_clear()
+    try:
+        with pytest.raises(ImportError) as caught:
+            environment.check_environment()
+        first, second = str(caught.value).splitlines()
+        assert first == (
+            "Paddle does not start: the system library libgomp.so.1 is missing. On Debian and Ubuntu, as root: apt-get "
+            "install libgomp1."
+        )
+        assert "libxcb.so.1 is missing. On Debian and Ubuntu, as root: apt-get install libxcb1" in second
+        assert "pip install opencv-python-headless" in second
+    finally:
+        opencv.import_cv2.cache_clear()
 
 
 def test_without_a_clone_the_hint_names_no_package_of_ours(monkeypatch, tmp_path):

@@ -195,7 +195,7 @@ def _data(tree: Tree, problems: list[str]) -> None:
 
 def _transforms(ops: list[Any]) -> list[Any]:
     """Transforms of tensors (ToTensor, Normalize) become ours of bytes and uint8 images."""
-    names = [next(iter(op), None) if isinstance(op, dict) else op for op in ops]
+    names = [next(iter(op), None) if isinstance(op, dict) else str(op) for op in ops]
     translated: list[Any] = [{"DecodeImage": {"to_rgb": True}}] if "ToTensor" in names else []
     for op, name in zip(ops, names):
         arguments = op[name] if isinstance(op, dict) and len(op) == 1 else None
@@ -216,7 +216,7 @@ def _transforms(ops: list[Any]) -> list[Any]:
 
 def _rename(spec: Any, table: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
     """Give a component and its arguments our names, in place."""
-    if isinstance(spec, dict) and spec.get("name") in table:
+    if isinstance(spec, dict) and isinstance(spec.get("name"), str) and spec["name"] in table:
         spec["name"], arguments = table[spec["name"]]
         for there, here in arguments.items():
             if there in spec:

@@ -33,16 +33,11 @@ def import_cv2() -> ModuleType:
     try:
         import cv2
     except (ImportError, OSError) as error:
-        raise ImportError(why_not(error)) from error
+        from ppfacerec.environment import library_hint
+
+        raise ImportError(
+            f"OpenCV does not start: {library_hint(error) or error}. Or run `pip uninstall -y opencv-python "
+            "opencv-python-headless`, then `pip install opencv-python-headless`, which needs no graphics libraries."
+        ) from error
     cv2.setNumThreads(1)
     return cv2
-
-
-def why_not(error: BaseException) -> str:
-    """Say what is missing where OpenCV does not start, and what to install."""
-    from ppfacerec.environment import library_hint
-
-    return (
-        f"OpenCV does not start: {library_hint(error) or error}. Or run `pip uninstall -y opencv-python "
-        "opencv-python-headless`, then `pip install opencv-python-headless`, which needs no graphics libraries."
-    )
