@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import paddle
@@ -96,16 +96,8 @@ def Adam(
     weight_decay: float = 0.0,
 ) -> paddle.optimizer.Optimizer:
     """Adam (arXiv:1412.6980), algorithm 1, with L2 weight decay added to the gradient."""
-    require_ranges(clip_norm=clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=weight_decay)
-    return paddle.optimizer.Adam(
-        _UNSET,
-        beta1=beta1,
-        beta2=beta2,
-        epsilon=epsilon,
-        parameters=_with_l2(groups),
-        grad_clip=_clip(clip_norm),
-        multi_precision=True,
-    )
+    require_ranges(weight_decay=weight_decay)
+    return _with_l2(paddle.optimizer.Adam, groups, clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon)
 
 
 def Momentum(
@@ -116,27 +108,24 @@ def Momentum(
     use_nesterov: bool = False,
 ) -> paddle.optimizer.Optimizer:
     """SGD with momentum, v = mu v + g, and L2 weight decay added to the gradient; insightface's choice."""
-    require_ranges(clip_norm=clip_norm, momentum=momentum, weight_decay=weight_decay)
-    return paddle.optimizer.Momentum(
-        _UNSET,
-        momentum=momentum,
-        parameters=_with_l2(groups),
-        use_nesterov=use_nesterov,
-        grad_clip=_clip(clip_norm),
-        multi_precision=True,
-    )
+    require_ranges(weight_decay=weight_decay)
+    return _with_l2(paddle.optimizer.Momentum, groups, clip_norm, momentum=momentum, use_nesterov=use_nesterov)
 
 
 def SGD(groups: Groups, clip_norm: Optional[float] = None, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
     """Plain gradient descent with L2 weight decay added to the gradient."""
-    require_ranges(clip_norm=clip_norm, weight_decay=weight_decay)
-    return paddle.optimizer.SGD(_UNSET, parameters=_with_l2(groups), grad_clip=_clip(clip_norm), multi_precision=True)
+    require_ranges(weight_decay=weight_decay)
+    return _with_l2(paddle.optimizer.SGD, groups, clip_norm)
 
 
-def _with_l2(groups: Groups) -> list[paddle.Tensor]:
-    """Give each parameter its own L2 regularizer, which Paddle adds to the gradient after clipping."""
+def _with_l2(
+    build: Callable[..., paddle.optimizer.Optimizer], groups: Groups, clip_norm: Optional[float], **arguments: Any
+) -> paddle.optimizer.Optimizer:
+    """Build an optimizer; each parameter has an L2 regularizer, which Paddle adds to the gradient after clipping."""
+    require_ranges(clip_norm=clip_norm, **arguments)
     for group in groups:
         for parameter in group["params"]:
             decay = group["weight_decay"]
             parameter.regularizer = paddle.regularizer.L2Decay(decay) if decay else None
-    return [p for group in groups for p in group["params"]]
+    parameters = [p for group in groups for p in group["params"]]
+    return build(_UNSET, parameters=parameters, grad_clip=_clip(clip_norm), multi_precision=True, **arguments)
