@@ -111,17 +111,17 @@ def _import_problems() -> Iterator[str]:
 def _use_writable_folders() -> None:
     """Paddle's tracing writes below ~/.cache, and an inference model goes through the temporary folder."""
     tempfile.tempdir = _temporary_folder()
-    cache = Path.home() / ".cache" / "paddle" / "to_static_tmp"  # where paddle.jit.to_static puts generated code
     try:
+        cache = Path.home() / ".cache" / "paddle" / "to_static_tmp"  # where paddle.jit.to_static puts generated code
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=cache):
             return
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: an account without a home
         home = Path(tempfile.gettempdir()) / f"ppfacerec-home-{os.getuid()}"
         home.mkdir(mode=0o700, exist_ok=True)
         if home.is_symlink() or home.stat().st_uid != os.getuid():
             raise ValueError(f"{home} belongs to someone else; set HOME to a folder that can be written.") from error
-        logger.warning("HOME: %s (%s); for this run it is %s.", error.filename, error.strerror, home)
+        logger.warning("HOME cannot be written (%s); for this run it is %s.", error, home)
         os.environ["HOME"] = str(home)
 
 
