@@ -10,12 +10,13 @@ from typing import Any, Optional, Union
 import yaml
 
 from ppfacerec.config.binder import Binder
-from ppfacerec.config.check import Mode, check_config, import_plugins, weights_file
+from ppfacerec.config.check import Mode, check_config, import_plugins
 from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.paddleclas import translate
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
 from ppfacerec.registry import near_match
+from ppfacerec.weights_io.fetch import weights_file
 from ppfacerec.whole_file import text_written_whole
 
 __all__ = [

@@ -16,6 +16,7 @@ from ppfacerec.config.types import thaw
 from ppfacerec.environment import DEVICE
 from ppfacerec.ranges import range_problems
 from ppfacerec.registry import Registry, Spec
+from ppfacerec.weights_io.fetch import problem_of, weights_file
 
 Mode = Literal["train", "eval", "export"]
 
@@ -147,8 +148,6 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
         demo = Registry("demo data", make_demo_data=make_demo_data)
         yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"))
     if config.Global.pretrained_model:
-        from ppfacerec.weights_io.fetch import problem_of
-
         problem = problem_of(weights_file(config.Global.pretrained_model))
         if problem:
             yield f"Global.pretrained_model: {problem}"
@@ -264,13 +263,3 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], .
 
 def _demo_root(config: Config) -> Optional[str]:
     return config.Global.demo_data["root"] if config.Global.demo_data else None
-
-
-def weights_file(name: str) -> str:
-    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights.
-
-    Other files of weights, URLs, models of the zoo and folders are returned as they are.
-    """
-    from ppfacerec.weights_io.fetch import is_local_prefix
-
-    return f"{name}.pdparams" if is_local_prefix(name) else name
