@@ -44,6 +44,7 @@ def load_config(
     """
     path = find_config(path)
     tree, problems = read_yaml(path)
+    is_named |= any(override.startswith("Global.plugins") for override in overrides)
     found_plugins = None if is_named else _get_plugins(tree)
     problems += apply_overrides(tree, overrides)
     try:

@@ -124,6 +124,8 @@ def test_no_code_of_a_config_that_nobody_named_or_that_has_problems(tiny_config,
     path = tiny_config(**{"Global.plugins": ["runs_code"]})
     with pytest.raises(ConfigError, match="Global.plugins: runs_code would be run; name the file with -c to allow it"):
         load_config(path, is_named=False)
+    with pytest.raises(SystemExit, match="imported"):  # named by the user
+        load_config(path, ["Global.plugins=[runs_code]"], is_named=False)
     assert problems_of(path, "Global.epohs=1")[-1] == "Global.plugins: not imported while there are other problems."
 
 
