@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 def load(name: Any, device: Any = "auto") -> FaceModel:
     """Load a model that embeds and compares aligned faces; see ``ppfacerec.apply.face_model.load``."""
+    from ppfacerec import environment, log
+
+    log.setup_library_logging()
+    environment.check_environment()
     from ppfacerec.apply import face_model
 
     return face_model.load(name, device)

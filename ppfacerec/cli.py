@@ -12,22 +12,34 @@ from pathlib import Path
 from typing import Optional
 
 from ppfacerec import __version__, log
-from ppfacerec.commands import data, export, infer, weights
+from ppfacerec.commands import data, export, infer, planning, weights
+from ppfacerec.commands.parser import Parser, config_arguments, first_command
+from ppfacerec.environment import check_environment
+from ppfacerec.registry import near_match
 
-EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was asked to stop and has saved; start it again to go on
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run ``ppfacerec`` with its subcommands; return the exit status."""
-    parser = argparse.ArgumentParser(prog="ppfacerec", description="Train and evaluate face recognition networks.")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = Parser(prog="ppfacerec", description="Train and evaluate face recognition networks.")
     parser.add_argument("--version", action="version", version=f"ppfacerec {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (help_text, add_arguments, run) in _COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=help_text)
         add_arguments(command)
-        command.set_defaults(run=run)
-    parsed = parser.parse_args(arguments)
+        command.set_defaults(run=run, parser=command)
+    name = first_command(given)
+    if name and name not in _COMMANDS:
+        parser.error(f"unknown command '{name}'{near_match(name, _COMMANDS)} `ppfacerec` alone lists them all")
+    parsed, unknown = parser.parse_known_args(given)
+    if not parsed.command:
+        parser.print_help()
+        return EXIT_USAGE
+    if unknown:
+        parsed.parser.refuse(unknown)
     return _guarded(parsed.run, parsed)
 
 
@@ -44,6 +56,10 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     log.setup_logging(int(os.environ.get("PADDLE_TRAINER_ID", "0")))
     try:
+        if getattr(arguments, "profiler_options", None):
+            raise ValueError(_NO_PROFILER)
+        if arguments.command not in _WITHOUT_PADDLE and not getattr(arguments, "embeddings", None):
+            check_environment()
         return run(arguments)
     except KeyboardInterrupt:
         log.logger.error("Interrupted.")
@@ -53,14 +69,6 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
             traceback.print_exc()
         log.logger.error("%s", error)
         return EXIT_ERROR
-
-
-def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", help="the YAML config")
-    parser.add_argument(
-        "-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[],
-        help="change a value of the config, such as -o Global.epochs=5 or -o DataLoader.Train.sampler.batch_size=64",
-    )  # fmt: skip
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -83,7 +91,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
-    _config_arguments(parser)
+    config_arguments(parser)
     parser.add_argument(
         "--report", action="store_true",
         help="write output_dir/report/index.html with plots, thresholds and the hardest pairs; as Global.report=True",
@@ -105,7 +113,7 @@ def _eval(arguments: argparse.Namespace) -> int:
     path = arguments.config or config_beside(overrides)
     with distributed.first_failure_first():
         with distributed.failing_together():
-            config, notes = load_config(path, overrides, "eval")
+            config, notes = load_config(path, overrides, "eval", is_named=bool(arguments.config))
         Engine(config, notes).evaluate()
     return 0
 
@@ -131,79 +139,31 @@ def _eval_embeddings(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _demo_data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where to write it")
-    parser.add_argument("--num-identities", type=int, help="people in the training set")
-    parser.add_argument("--images-per-identity", type=int, help="training images of each")
-    parser.add_argument("--num-pairs", type=int, help="pairs in each evaluation set, a multiple of 20")
-    parser.add_argument("--seed", type=int, help="another seed draws other people")
-
-
-def _demo_data(arguments: argparse.Namespace) -> int:
-    from ppfacerec.data.demo_faces import make_demo_data
-
-    names = ("num_identities", "images_per_identity", "num_pairs", "seed")
-    chosen = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    log.logger.info("Synthetic demo data in %s", make_demo_data(arguments.out, **chosen))
-    return 0
-
-
-def _plan_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--classes", type=int, required=True, metavar="N", help="identities")
-    parser.add_argument("--embedding-size", type=int, default=512, metavar="N", help="512 unless told")
-    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of all machines together")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of one GPU; says whether the run fits")
-    parser.add_argument("--batch", type=int, default=128, metavar="N", help="images a GPU and step")
-    parser.add_argument("--backbone", default="IResNet50", metavar="NAME")
-    parser.add_argument("--sample-rate", type=float, default=1.0, metavar="R", help="share of the class centres a step")
-    parser.add_argument("--optimizer", default="Momentum", choices=["SGD", "Momentum", "Adam", "AdamW"])
-    parser.add_argument("--amp", default="O1", choices=["O1", "O2", "off"])
-    parser.add_argument("--recompute", action="store_true", help="gradient checkpointing in the backbone")
-    parser.add_argument("--data-parallel", action="store_true", help="replicate the classes instead of sharding them")
-
-
-def _plan(arguments: argparse.Namespace) -> int:
-    from ppfacerec.backbones import BACKBONES
-    from ppfacerec.plan import GIB, TrainingSize, measure_backbone, report
-    from ppfacerec.registry import Spec
-
-    for name in ("classes", "embedding_size", "gpus", "batch"):
-        if getattr(arguments, name) < 1:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option}: expected a whole number of at least 1, found {getattr(arguments, name)}.")
-    if not 0 < arguments.sample_rate <= 1:
-        raise ValueError(f"--sample-rate: expected a number above 0 and up to 1, found {arguments.sample_rate}.")
-    width = arguments.embedding_size
-    backbone = BACKBONES.build(Spec(arguments.backbone), num_features=width, class_num=width)  # it takes its own one
-    size = TrainingSize(
-        measure_backbone(backbone, arguments.backbone),
-        class_num=arguments.classes,
-        embedding_size=arguments.embedding_size,
-        batch_size=arguments.batch,
-        num_gpus=arguments.gpus,
-        class_parallel=not arguments.data_parallel,
-        sample_rate=arguments.sample_rate,
-        optimizer=arguments.optimizer,
-        amp=None if arguments.amp == "off" else arguments.amp,
-        recompute=arguments.recompute,
-    )
-    print(report(size, round(arguments.memory * GIB) if arguments.memory else None))
-    return 0
-
-
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    _config_arguments(parser)
+    config_arguments(parser)
     export.arguments(parser)
 
 
 _COMMANDS = {
-    "train": ("Train a network as a config says.", _config_arguments, _train),
+    "train": ("Train a network as a config says.", config_arguments, _train),
     "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
-    "plan": ("Estimate a run's memory and traffic before starting it.", _plan_arguments, _plan),
+    "configs": ("List the configs that ship, or print one.", planning.configs_arguments, planning.configs),
+    "plan": ("Estimate a run's memory and traffic before starting it.", planning.plan_arguments, planning.plan),
     "export": ("Write an inference model: Paddle Inference or ONNX.", _export_arguments, export.run),
     "infer": ("Embed, compare, search and group faces.", infer.arguments, infer.run),
     "convert-weights": ("Convert weights of other projects.", weights.convert_arguments, weights.convert),
+    "convert-checkpoint": (
+        "Make a checkpoint of ours one that PaddleClas goes on from.",
+        weights.checkpoint_arguments,
+        weights.convert_checkpoint,
+    ),
     "models": ("List the published weights that are read here.", weights.no_arguments, weights.models),
-    "demo-data": ("Draw synthetic faces to try the toolkit with.", _demo_data_arguments, _demo_data),
+    "demo-data": ("Draw synthetic faces to try it with.", planning.demo_data_arguments, planning.demo_data),
     **data.COMMANDS,
 }
+
+_WITHOUT_PADDLE = ("configs", "models", "convert", "make-bin", "align", "demo-data")
+_NO_PROFILER = (
+    "-p (--profiler_options) is PaddleClas's; there is no profiler here: train.csv has the time of every step and of "
+    "waiting for data (batch_cost, reader_cost), and paddle.profiler or py-spy measure a run from outside."
+)

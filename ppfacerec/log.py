@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import logging
 import os
@@ -26,9 +27,37 @@ def setup_logging(rank: int = 0) -> None:
     who = "ppfacerec" if rank == 0 else f"ppfacerec rank {rank}"
     handler = _TerminalHandler(sys.stdout)
     handler.setFormatter(_Formatter(f"[%(asctime)s] {who} %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
-    logger.handlers = [handler]
+    logger.handlers, logger.filters = [handler], [_Repeated()]
     logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.propagate = False
+
+
+def setup_library_logging() -> None:
+    """For use from Python: warnings on the terminal, unless the program has set up its own logging.
+
+    To be called before Paddle is imported, which gives the root logger a handler of its own.
+    """
+    if not logger.handlers and not logging.root.handlers:
+        setup_logging()
+        logger.setLevel(logging.WARNING)
+
+
+class _Repeated(logging.Filter):
+    """Shows a warning that comes again and again the 1st, 10th, 100th, ... time, with the count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        text = record.getMessage()
+        self._counts[text] += 1
+        count = self._counts[text]
+        if count > 1:
+            record.msg, record.args = f"{text} (for the {count}th time)", ()
+        return str(count).strip("0") == "1"
 
 
 class _Formatter(logging.Formatter):
@@ -164,14 +193,14 @@ class CsvLog:
             writer.writerows(rows)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Plain-text table: first column flush left, the others flush right; cells may come from files."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Plain-text table: the first `left` columns flush left, the others flush right; cells may come from files."""
     cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(_display_width, column)) for column in zip(*cells)]
     lines = []
-    for first, *others in cells:
-        left = first + " " * (widths[0] - _display_width(first))
-        lines.append("  ".join([left, *(" " * (w - _display_width(c)) + c for c, w in zip(others, widths[1:]))]))
+    for row in cells:
+        pads = [" " * (width - _display_width(cell)) for cell, width in zip(row, widths)]
+        lines.append("  ".join(c + p if i < left else p + c for i, (c, p) in enumerate(zip(row, pads))))
     return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
 
 

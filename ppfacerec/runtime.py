@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal, Optional
 
 import numpy as np
@@ -14,36 +15,68 @@ from paddle import nn
 from ppfacerec import distributed
 from ppfacerec.cpu_tuning import tune_cpu
 from ppfacerec.data.transforms import NormalizeImage
+from ppfacerec.environment import DEVICE, install_hint
 from ppfacerec.log import logger
 
 _ONEDNN_FLAG = "FLAGS_use_mkldnn"  # Paddle 2.6 and 3.x both know it under this name
 
 
-def choose_device(name: Literal["auto", "cpu", "gpu"]) -> str:
+def choose_device(name: str) -> str:
     """Set Paddle's device and return "cpu" or "gpu".
 
+    Args:
+        name: "auto", "cpu", "gpu", or "gpu:1" for one of several GPUs.
+
     Raises:
-        ValueError: "gpu" where Paddle has none; the message says which package or option helps.
+        ValueError: a GPU where Paddle has none; the message says which package or option helps.
     """
+    problem = device_problem(name)
+    if problem:
+        raise ValueError(problem)
     compiled = paddle.device.is_compiled_with_cuda()
     available = compiled and paddle.device.cuda.device_count() > 0
-    if name == "gpu" and not available:
-        reason = (
-            "no GPU is visible to it (see nvidia-smi and CUDA_VISIBLE_DEVICES)"
-            if compiled
-            else 'it is the CPU package; for GPUs: pip uninstall paddlepaddle && pip install "ppfacerec[gpu]" '
-            "(paddlepaddle-gpu)"
-        )
-        raise ValueError(
-            f"Global.device is gpu, but Paddle {paddle.__version__} cannot use one: {reason}. "
-            "To run on the CPU: -o Global.device=cpu"
-        )
+    if name == "auto" and compiled and not available:
+        logger.warning("Paddle is the build for GPUs and sees none (%s): computing on the CPU.", _NO_GPU)
+    if name == "auto" and not compiled and Path("/dev/nvidiactl").exists():
+        logger.warning("This machine has an NVIDIA GPU, but Paddle is the CPU package: %s.", _other_package())
     device = "gpu" if available and name != "cpu" else "cpu"
     if device == "cpu":
         for done in tune_cpu():
-            logger.info("CPU: %s", done)
-    paddle.set_device(device)  # under paddle.distributed.launch: this process's own GPU
+            logger.debug("CPU: %s", done)
+    paddle.set_device(name if ":" in name else device)  # under paddle.distributed.launch: this process's own GPU
     return device
+
+
+_NO_GPU = "see nvidia-smi and CUDA_VISIBLE_DEVICES"
+
+
+def _other_package() -> str:
+    return f"pip uninstall -y paddlepaddle, then {install_hint('gpu')}"
+
+
+def device_problem(name: str) -> Optional[str]:
+    """Say why a device cannot be used, or return None."""
+    kind, colon, index = name.partition(":")
+    if not DEVICE.fullmatch(name):
+        return f"device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs, found {name!r}."
+    if kind != "gpu":
+        return None
+    count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+    if not count:
+        reason = (
+            f"no GPU is visible to it ({_NO_GPU})"
+            if paddle.device.is_compiled_with_cuda()
+            else f"it is the CPU package; for GPUs: {_other_package()}"
+        )
+        return (
+            f"Global.device is {name}, but Paddle {paddle.__version__} cannot use one: {reason}. "
+            "To run on the CPU: -o Global.device=cpu"
+        )
+    if colon and distributed.world_size() > 1:
+        return f"Global.device is {name}, but each process has its own GPU: leave out the number, and use --gpus."
+    if colon and int(index) >= count:
+        return f"Global.device is {name}, but there are {count} GPUs, numbered from 0."
+    return None
 
 
 def device_memory() -> int:

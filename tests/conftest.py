@@ -156,5 +156,6 @@ def _own_log(monkeypatch: pytest.MonkeyPatch) -> None:
 def log_lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The log's records; the package's logger does not propagate when the command line has set it up."""
     monkeypatch.setattr(log.logger, "propagate", True)
+    monkeypatch.setattr(log.logger, "filters", [])  # repeated warnings, too
     caplog.set_level("INFO", "ppfacerec")
     return caplog

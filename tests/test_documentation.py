@@ -30,7 +30,7 @@ def commands(name: str) -> list[list[str]]:
     return [
         shlex.split(line.strip())
         for line in text.splitlines()
-        if re.match(r"    (pip|python|ppfacerec|visualdl) ", line)
+        if re.match(r"    (sudo|pip|python3?|ppfacerec|visualdl) ", line)
     ]
 
 
@@ -91,3 +91,12 @@ def test_overrides_in_commands_are_valid(name, tiny_config, tmp_path):
 def test_both_readmes_have_the_same_commands():
     english, chinese = (commands(name) for name in READMES)
     assert english == chinese
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_first_section_has_the_three_lines_that_ci_fresh_runs(name):
+    section = (ROOT / name).read_text(encoding="utf-8").split("\n## ")[1]
+    lines = [line.strip() for line in section.splitlines() if re.match(r"    (sudo|python3)", line)]
+    assert [line.split(" ")[0] for line in lines] == ["sudo", "python3", "python3"]
+    assert lines[1].endswith("configs/quickstart.yaml")
+    assert lines[2].endswith("&& pytest")

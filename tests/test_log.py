@@ -77,3 +77,11 @@ def test_long_work_without_a_terminal_says_how_far_it_is(monkeypatch, log_lines)
     assert [record.getMessage().rpartition(",")[0] for record in log_lines.records] == [
         "lfw: 1 of 3 (batch)", "lfw: 2 of 3 (batch)",
     ]  # fmt: skip
+
+
+def test_a_repeated_warning_is_shown_the_first_tenth_and_hundredth_time(capsys):
+    setup_logging()
+    for _ in range(100):
+        logging.getLogger("ppfacerec").warning("again %d", 1)
+    lines = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["again 1", "again 1 (for the 10th time)", "again 1 (for the 100th time)"]

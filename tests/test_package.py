@@ -54,6 +54,46 @@ def test_a_mistake_is_a_message_and_not_a_traceback():
     assert "give a config with -c" in run("tools/train.py").stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
+        (
+            ["train", "--epochs", "3"],
+            "unknown argument --epochs. A value of the config is changed with -o Global.epochs=3",
+        ),
+        (["train", "--batch-size=64"], "is changed with -o DataLoader.Train.sampler.batch_size=64"),
+        (["eval", "--rport"], "unknown argument --rport. Did you mean '--report'?"),
+    ],
+)
+def test_what_is_no_argument_gets_a_hint(arguments, words, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_paddleclas_profiler_option_is_refused_with_the_reason(capsys):
+    assert cli.main(["train", "-c", "quickstart", "-p", "batch_range=[10,20]"]) == cli.EXIT_ERROR
+    assert "there is no profiler here: train.csv has the time of every step" in capsys.readouterr().out
+
+
+def test_the_command_alone_lists_the_commands_and_help_shows_defaults(capsys):
+    assert cli.main([]) == cli.EXIT_USAGE
+    assert "convert-checkpoint" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--help"])
+    assert "length of an embedding (default: 512)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_shipped_configs_are_found_by_name(capsys):
+    assert cli.main(["configs"]) == 0
+    assert "\nquickstart " in capsys.readouterr().out
+    assert cli.main(["configs", "quickstart"]) == 0
+    assert capsys.readouterr().out == (ROOT / "configs" / "quickstart.yaml").read_text()
+    assert cli.main(["train", "-c", "quikstart"]) == 1
+    assert "the file does not exist. Did you mean 'quickstart'?" in capsys.readouterr().out
+
+
 def test_opencv_without_libgl_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     opencv.import_cv2.cache_clear()
@@ -71,9 +111,24 @@ def test_gpu_without_gpu_says_which_package_or_option_helps():
 
     if paddle.device.is_compiled_with_cuda():
         pytest.skip("this Paddle can use GPUs")
-    with pytest.raises(ValueError, match=r'it is the CPU package; .*"ppfacerec\[gpu\]".* -o Global\.device=cpu'):
+    with pytest.raises(ValueError, match=r'it is the CPU package; .*\[gpu\]".* -o Global\.device=cpu'):
         choose_device("gpu")
     assert choose_device("auto") == "cpu"
+
+
+def test_a_build_for_gpus_without_one_computes_on_the_cpu_and_says_so(monkeypatch, log_lines):
+    import paddle
+
+    from ppfacerec.runtime import choose_device, device_problem
+
+    monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
+    assert choose_device("auto") == "cpu"
+    assert "Paddle is the build for GPUs and sees none (see nvidia-smi and CUDA_VISIBLE_DEVICES)" in log_lines.text
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
+    assert device_problem("gpu:1") is None
+    assert device_problem("gpu:2") == "Global.device is gpu:2, but there are 2 GPUs, numbered from 0."
+    assert str(device_problem("cuda:1")).startswith("device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs")
 
 
 @pytest.mark.slow

@@ -58,8 +58,8 @@ def test_two_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):
     for num_processes in (1, 2, 3):
         output = tmp_path / f"eval{num_processes}"
         launch(
-            num_processes, str(ROOT / "tools" / "eval.py"), "-o", f"Global.pretrained_model={tmp_path}/run/best_model",
-            f"Global.output_dir={output}", "DataLoader.Eval.sampler.batch_size=16",
+            num_processes, str(ROOT / "tools" / "eval.py"), "-c", f"{tmp_path}/run/config.yaml",  # its plugins run
+            "-o", f"Global.pretrained_model={tmp_path}/run/best_model", f"Global.output_dir={output}", "DataLoader.Eval.sampler.batch_size=16",
             log_dir=tmp_path / f"log_eval{num_processes}",
         )  # fmt: skip
         results.append(json.loads((output / "eval.json").read_text()))

@@ -1,4 +1,4 @@
-"""Approximate search among very many people, by faiss (an extra: ``pip install "ppfacerec[ann]"``)."""
+"""Approximate search among very many people, by faiss (the extra [ann])."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ppfacerec.apply.people_index import Match, PeopleIndex
+from ppfacerec.environment import install_hint
 
 _NEIGHBOURS = 32  # of an image in the graph
 _BUILD_EFFORT, _SEARCH_EFFORT = 80, 128  # images that are kept in sight while a place is looked for
@@ -61,5 +62,5 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise ImportError(f'Approximate search needs faiss ({error}): pip install "ppfacerec[ann]"') from error
+        raise ImportError(f"Approximate search needs faiss ({error}): {install_hint('ann')}") from error
     return faiss

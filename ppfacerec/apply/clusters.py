@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppfacerec.environment import install_hint
+
 MAX_IMAGES = 20_000  # every pair is looked at: 3.2 GB of distances
 
 
@@ -27,7 +29,7 @@ def cluster(embeddings: np.ndarray, threshold: float) -> np.ndarray:
     try:
         from sklearn.cluster import AgglomerativeClustering
     except ImportError as error:
-        raise ImportError(f'Clustering needs scikit-learn ({error}): pip install "ppfacerec[cluster]"') from error
+        raise ImportError(f"Clustering needs scikit-learn ({error}): {install_hint('cluster')}") from error
     model = AgglomerativeClustering(
         n_clusters=None, metric="cosine", linkage="average", distance_threshold=1.0 - threshold
     )

@@ -67,7 +67,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     if image.shape[:2] != size:
         raise ValueError(
             f"{where}: the image is {image.shape[1]} x {image.shape[0]}, expected an aligned face of {size[1]} x "
-            f"{size[0]}. Align it first (five points, arcface_112x112); resizing alone costs accuracy."
+            f"{size[0]}. Align it first (`ppfacerec align`, five points); resizing alone costs accuracy."
         )
     return image
 

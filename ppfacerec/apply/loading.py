@@ -54,7 +54,7 @@ def _config_beside(path: str) -> Optional[Config]:
     beside = Path(path).parent / "config.yaml"
     if Path(path).suffix != ".pdparams" or not beside.is_file():
         return None
-    return load_config(beside, ["Global.pretrained_model=null", "Global.checkpoints=null"], "export")[0]
+    return load_config(beside, ["Global.pretrained_model=null", "Global.checkpoints=null"], "export", False)[0]
 
 
 def _filled(spec: Spec, weights: Weights) -> nn.Layer:

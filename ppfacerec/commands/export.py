@@ -10,7 +10,7 @@ _KEYS = ("Global.pretrained_model", "Global.save_inference_dir", "Global.device"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", default="paddle", choices=["paddle", "onnx", "both"], help="paddle unless told")
+    parser.add_argument("--format", default="paddle", choices=["paddle", "onnx", "both"], help="what to write")
     parser.add_argument(
         "--onnx-for-cpu", action="store_true",
         help="PReLU as convolutions: the same numbers, about twice as fast in onnxruntime on a CPU, slower on a GPU",

@@ -26,9 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             "--model", required=True, metavar="MODEL",
             help="weights such as output/X/best_model, an exported folder, a name of `ppfacerec models`",
         )  # fmt: skip
-        task.add_argument("--batch-size", type=int, default=32, metavar="N")
+        task.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at once")
         add_arguments(task)
-        task.set_defaults(run_task=run_task)
+        task.set_defaults(run_task=run_task, parser=task)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -109,12 +109,12 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", required=True, metavar="PEOPLE.npz")
     parser.add_argument(
         "--ann", action="store_true",
-        help="search approximately, for thousands of photos among millions; needs pip install 'ppfacerec[ann]'",
+        help="search approximately, for thousands of photos among millions; needs the extra [ann]",
     )  # fmt: skip
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="people shown; 5 unless told")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="people shown")
     parser.add_argument(
         "--strangers", type=float, default=1e-2, metavar="RATE",
-        help="share of strangers that may be taken for someone enrolled; 0.01 unless told",
+        help="share of strangers that may be taken for someone enrolled",
     )  # fmt: skip
     parser.add_argument("--threshold", type=float, metavar="COSINE", help="a threshold of your own instead")
 

@@ -1,8 +1,9 @@
-"""``ppfacerec convert-weights`` and ``ppfacerec models``."""
+"""``ppfacerec convert-weights``, ``convert-checkpoint`` and ``models``."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,26 @@ def convert(arguments: argparse.Namespace) -> int:
         arguments.source, arguments.target, arguments.source_name, arguments.verify, arguments.reference,
         arguments.allow_mismatch,
     )  # fmt: skip
+    return 0
+
+
+def checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="a checkpoint of ours at the end of an epoch: output/X/epoch_3")
+    parser.add_argument("target", metavar="DST", help="what to write, without suffix: output/RecModel/epoch_3")
+    parser.add_argument("--to", required=True, choices=["paddleclas"], help="whose training goes on from it")
+    parser.add_argument(
+        "--like", required=True, metavar="PREFIX",
+        help="a checkpoint that PaddleClas saved with the same config; it tells Paddle's automatic names",
+    )  # fmt: skip
+
+
+def convert_checkpoint(arguments: argparse.Namespace) -> int:
+    from ppfacerec.engine.paddleclas_writer import write_paddleclas
+    from ppfacerec.log import logger
+
+    names = (name.removesuffix(".pdparams") for name in (arguments.source, arguments.target, arguments.like))
+    for path in write_paddleclas(*map(Path, names)):
+        logger.info("Written: %s", path)
     return 0
 
 

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import yaml
 
 from ppfacerec.config.binder import Binder
-from ppfacerec.config.check import Mode, check_config, import_plugins, weights_file
+from ppfacerec.config.check import Mode, check_config, import_plugins
 from ppfacerec.config.errors import ConfigError
+from ppfacerec.config.paddleclas import translate
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
+from ppfacerec.registry import near_match
+from ppfacerec.weights_io.fetch import weights_file
 from ppfacerec.whole_file import text_written_whole
 
-__all__ = ["Config", "ConfigError", "config_beside", "load_config", "parse_yaml", "save_config", "weights_file"]
+__all__ = [
+    "Config", "ConfigError", "config_beside", "find_config", "load_config", "parse_yaml", "save_config",
+    "shipped_configs", "weights_file",
+]  # fmt: skip
 
 
 def load_config(
-    path: Union[str, Path], overrides: Sequence[str] = (), mode: Mode = "train"
+    path: Union[str, Path], overrides: Sequence[str] = (), mode: Mode = "train", is_named: bool = True
 ) -> tuple[Config, list[str]]:
     """Read, override, bind and check a config in one pass.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the name of a shipped config.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
         mode: what the config is for; ``"eval"`` does not ask for the training data, ``"export"`` for no data at all.
+        is_named: the user named this file. The code of one that was only found beside weights is not imported.
 
     Returns:
         The frozen config, and a line for each PaddleClas key that was accepted and has no effect.
@@ -34,17 +42,57 @@ def load_config(
     Raises:
         ConfigError: with every problem found.
     """
+    path = find_config(path)
     tree, problems = read_yaml(path)
+    is_named |= any(override.startswith("Global.plugins") for override in overrides)
+    found_plugins = None if is_named else _get_plugins(tree)
     problems += apply_overrides(tree, overrides)
+    try:
+        tree, notes, more = translate(tree)
+    except ConfigError as error:
+        raise ConfigError(error.problems, str(path)) from None
     binder = Binder()
     config = binder.config(tree)
-    problems += binder.problems
-    if config.Global is not None:
-        problems += import_plugins(config.Global.plugins)
+    problems += [*more, *binder.problems]
+    plugins = config.Global.plugins if config.Global is not None else ()
+    if plugins and not problems:
+        unknown = [name for name in plugins if name in (found_plugins or ()) and name not in sys.modules]
+        if unknown:
+            problems.append(f"Global.plugins: {', '.join(unknown)} would be run; name the file with -c to allow it.")
+        else:
+            problems += import_plugins(plugins)
+    elif plugins:  # nothing of them is known, so that their components cannot be checked
+        problems.append("Global.plugins: not imported while there are other problems.")
+        raise ConfigError(problems, str(path))
     problems += check_config(config, mode, found=problems)
     if problems:
         raise ConfigError(problems, str(path))
-    return config, binder.notes
+    return config, notes
+
+
+def _get_plugins(tree: Mapping[str, Any]) -> Any:
+    section = tree.get("Global")
+    return section.get("plugins") if isinstance(section, Mapping) else None
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with the package, by the name that ``-c`` takes: the file's without its suffix."""
+    return {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))}
+
+
+def find_config(path: Union[str, Path]) -> Path:
+    """The file itself, or a shipped config by its name (``quickstart``).
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    shipped = shipped_configs()
+    if Path(path).is_file() or (str(path) not in shipped and Path(path).name != str(path)):
+        return Path(path)
+    if str(path) in shipped:
+        return shipped[str(path)]
+    near = near_match(Path(path).stem, [*shipped, *(p.stem for p in Path().glob("*.yaml"))])
+    raise ConfigError([f"the file does not exist{near} `ppfacerec configs` lists those that ship."], str(path))
 
 
 def save_config(config: Config, path: Union[str, Path]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
-from ppfacerec.config.schema import PADDLECLAS_KEYS, Config, DataSection, OptimizerSection, Specs
+from ppfacerec.config.schema import Config, DataSection, OptimizerSection, Specs
 from ppfacerec.config.types import describe, freeze, matches, thaw
 from ppfacerec.registry import Spec, near_match
 
@@ -16,12 +16,10 @@ class Binder:
 
     Attributes:
         problems: one line a problem, with its dotted path.
-        notes: PaddleClas keys that were accepted and have no effect, with the reason.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self.notes: list[str] = []
 
     def config(self, tree: Mapping[str, Any]) -> Config:
         """Bind the whole tree; where there are `problems`, parts may be None or of a wrong type."""
@@ -33,7 +31,6 @@ class Binder:
         if not isinstance(tree, Mapping):
             self.problems.append(f"{path}: expected a mapping, found {tree!r}.")
             return None
-        tree = self._without_paddleclas_keys(tree, path)
         if cls is OptimizerSection:
             tree = self._split_optimizer(tree)
         if issubclass(cls, DataSection):
@@ -89,23 +86,9 @@ class Binder:
         self.problems.append(f"{path}: expected '- Name: {{arguments}}' with one name, found {_show(item)}.")
         return None
 
-    def _without_paddleclas_keys(self, tree: Mapping[str, Any], path: str) -> dict[str, Any]:
-        kept = {}
-        for key, value in tree.items():
-            dotted = _join(path, str(key))
-            if dotted not in PADDLECLAS_KEYS:
-                kept[key] = value
-                continue
-            harmless, reason = PADDLECLAS_KEYS[dotted]
-            if harmless is None or value in harmless:
-                self.notes.append(f"{dotted} has no effect: {reason}.")
-            else:
-                self.problems.append(f"{dotted}: expected {harmless[0]!r} ({reason}), found {_show(value)}.")
-        return kept
-
     def _split_optimizer(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """The optimizer's own arguments stand beside `lr` and ours in PaddleClas's grammar; give them a `spec`."""
-        ours = ("lr", "clip_norm", "one_dim_param_no_weight_decay")
+        ours = ("lr", "clip_norm", "one_dim_param_no_weight_decay", "no_weight_decay_name")
         own = {k: v for k, v in tree.items() if k not in ours}
         return {"spec": own, **{k: v for k, v in tree.items() if k in ours}}
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, Literal, Optional
+from typing import Any, Literal, Optional
 
 from ppfacerec.config.components import check_spec
 from ppfacerec.config.paths import is_one_of_many, missing, missing_sets
-from ppfacerec.config.schema import Config, DataLoaderSection, DataSection, GlobalSection
+from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
 from ppfacerec.config.types import thaw
+from ppfacerec.environment import DEVICE
+from ppfacerec.ranges import range_problems
 from ppfacerec.registry import Registry, Spec
+from ppfacerec.weights_io.fetch import problem_of, weights_file
 
 Mode = Literal["train", "eval", "export"]
 
@@ -136,13 +138,8 @@ def _check_embedding_size(config: Config, mode: Mode) -> Iterator[str]:
 
 
 def _check_global(config: Config, mode: Mode) -> Iterator[str]:
-    for key in ("epochs", "save_interval", "eval_interval", "print_batch_step", "update_freq"):
-        if getattr(config.Global, key) < 1:
-            yield f"Global.{key}: expected an integer of at least 1, found {getattr(config.Global, key)}."
-    for key in ("save_interval_steps", "save_interval_minutes", "keep_last"):
-        if not 0 <= getattr(config.Global, key) < float("inf"):
-            yield f"Global.{key}: expected 0 (off) or more, found {getattr(config.Global, key)}."
-    yield from _check_health(config.Global)
+    if not DEVICE.fullmatch(config.Global.device):
+        yield f"Global.device: expected auto, cpu, gpu, or gpu:1 for one of several, found {config.Global.device!r}."
     if tuple(config.Global.image_shape) != (3, 112, 112):
         yield f"Global.image_shape: the backbones take [3, 112, 112], found {list(config.Global.image_shape)}."
     if config.Global.demo_data is not None:
@@ -151,8 +148,6 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
         demo = Registry("demo data", make_demo_data=make_demo_data)
         yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"))
     if config.Global.pretrained_model and not is_one_of_many():
-        from ppfacerec.weights_io.fetch import problem_of
-
         problem = problem_of(weights_file(config.Global.pretrained_model))
         if problem:
             yield f"Global.pretrained_model: {problem}"
@@ -165,17 +160,25 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
         )
 
 
-def _check_health(section: GlobalSection) -> Iterator[str]:
-    if section.max_bad_steps is not None and section.max_bad_steps < 1:
-        yield f"Global.max_bad_steps: expected an integer of at least 1 or null, found {section.max_bad_steps}."
-    minutes = section.watchdog_minutes
-    if minutes is not None and not 0 < minutes < math.inf:
-        yield f"Global.watchdog_minutes: expected a positive number or null (no watchdog), found {minutes}."
-
-
-def _check_ema(config: Config, mode: Mode) -> Iterator[str]:
-    if config.EMA and not 0 < config.EMA.decay < 1:
-        yield f"EMA.decay: expected a number between 0 and 1, found {config.EMA.decay}."
+def _check_ranges(config: Config, mode: Mode) -> Iterator[str]:
+    """Every number of the sections and of the components that are not built for the check."""
+    loaders = [("DataLoader.Train", config.DataLoader.Train), ("DataLoader.Eval", config.DataLoader.Eval)]
+    sections: list[tuple[str, Any]] = [
+        ("Global", config.Global),
+        ("AMP", config.AMP),
+        ("EMA", config.EMA),
+        ("Optimizer", config.Optimizer),
+    ]
+    sections += [(f"{path}.loader", section.loader) for path, section in loaders if section]
+    for path, section in sections:
+        values = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)} if section else {}
+        yield from (f"{path}.{name}: {problem}." for name, problem in range_problems(values).items())
+    specs = list(config.Loss.Train) if config.Loss else []
+    specs += [config.Optimizer.spec, config.Optimizer.lr] if config.Optimizer else []
+    specs += [section.sampler for _, section in loaders if section]
+    for spec in filter(None, specs):
+        for name, problem in range_problems(spec.kwargs, spec.name).items():
+            yield f"{spec.path}.{name}: {problem}."
 
 
 def _refused(registry: Registry, spec: Spec) -> Iterator[str]:
@@ -199,18 +202,10 @@ def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
 
     if config.Optimizer is None or mode != "train":
         return
-    lr, epochs = config.Optimizer.lr, config.Global.epochs
-    warmup = lr.kwargs.get("warmup_epoch", 0)
-    if warmup >= epochs:
-        yield (
-            f"Optimizer.lr.warmup_epoch: {warmup}, but Global.epochs is {epochs}; "
-            "the warm-up must be shorter than the training."
-        )
-    lr_kwargs = {k: v for k, v in lr.kwargs.items() if k != "base_batch_size"}
-    yield from _refused(SCHEDULES, Spec(lr.name, {**lr_kwargs, "epochs": epochs, "steps_per_epoch": 1}, lr.path))
-    clip = config.Optimizer.clip_norm
-    if clip is not None and clip <= 0:
-        yield f"Optimizer.clip_norm: expected a positive number or null, found {clip}."
+    lr = config.Optimizer.lr
+    kwargs = {k: v for k, v in lr.kwargs.items() if k != "base_batch_size"}
+    kwargs |= {"epochs": config.Global.epochs, "steps_per_epoch": 1}
+    yield from _refused(SCHEDULES, Spec(lr.name, kwargs, lr.path))
 
 
 def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
@@ -225,10 +220,6 @@ def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
         if dataset.name == "RecordIODataset" and Path(dataset.kwargs["root"]).is_dir():
             record = Path(dataset.kwargs["root"]) / f"{dataset.kwargs.get('prefix', 'train')}.rec"
             yield from missing(str(record), f"{dataset.path}.root", "file", None)
-    loader = section.loader
-    for key, least in (("prefetch_factor", 1), ("max_bad_images", 0)):
-        if getattr(loader, key) < least:
-            yield f"DataLoader.Train.loader.{key}: expected {least} or more, found {getattr(loader, key)}."
 
 
 def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
@@ -257,18 +248,14 @@ def _check_images(section: DataSection, path: str) -> Iterator[str]:
     if sizes and sizes[-1].kwargs.get("size") not in (112, (112, 112)):
         size = thaw(sizes[-1].kwargs.get("size"))
         yield f"{sizes[-1].path}.size: the backbones take 112 x 112, found {size}."
-    if section.sampler.kwargs["batch_size"] < 1:
-        yield f"{path}.sampler.batch_size: expected an integer of at least 1."
-    if section.loader.num_workers < 0:
-        yield f"{path}.loader.num_workers: expected 0 or more, found {section.loader.num_workers}."
 
 
 # (the parts of the config that a rule reads, the rule)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], ...] = (
+    ((), _check_ranges),
     (("Arch",), _check_embedding_size),
     (("Arch",), _check_head),
     (("Global",), _check_global),
-    (("EMA",), _check_ema),
     (("Optimizer", "Global"), _check_schedule),
     (("DataLoader.Train", "Global"), _check_train_data),
     (("DataLoader.Eval", "Global"), _check_eval_data),
@@ -277,13 +264,3 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], .
 
 def _demo_root(config: Config) -> Optional[str]:
     return config.Global.demo_data["root"] if config.Global.demo_data else None
-
-
-def weights_file(name: str) -> str:
-    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights.
-
-    Other files of weights, URLs, models of the zoo and folders are returned as they are.
-    """
-    from ppfacerec.weights_io.fetch import is_local_prefix
-
-    return f"{name}.pdparams" if is_local_prefix(name) else name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Collection
-from typing import Any, Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 from ppfacerec.config.types import describe, matches
 from ppfacerec.registry import Registry, Spec, near_match

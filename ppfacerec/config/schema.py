@@ -22,7 +22,7 @@ class GlobalSection:
     """What concerns the run as a whole."""
 
     output_dir: str = "./output"
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: str = "auto"
     epochs: int = 25
     seed: int = 0
     checkpoints: Optional[str] = None
@@ -87,6 +87,7 @@ class OptimizerSection:
     lr: Spec
     clip_norm: Optional[float] = None
     one_dim_param_no_weight_decay: bool = False
+    no_weight_decay_name: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -151,25 +152,6 @@ class Config:
     def to_tree(self) -> dict[str, Any]:
         """Nested dicts with every default filled in, in the grammar that ``load_config`` reads."""
         return _to_tree(self)
-
-
-# PaddleClas keys that mean nothing here: (values that are harmless, why the key is not needed).
-PADDLECLAS_KEYS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "Global.eval_mode": (("face_recognition", None), "evaluation is always face verification"),
-    "Global.retrieval_feature_from": (("backbone", None), "the embedding is always the backbone's output"),
-    "Global.re_ranking": ((False, None), "re-ranking is for retrieval, not for verification"),
-    "Global.use_dali": ((False, None), "images are decoded by OpenCV"),
-    "Global.to_static": ((False, None), "training is eager"),
-    "Global.use_amp": ((True, None), "the AMP section itself switches AMP on"),
-    "Arch.infer_output_key": (("features", None), "inference always gives the embedding"),
-    "Arch.infer_add_softmax": ((False, None), "inference always gives the embedding"),
-    "Arch.Neck": ((None,), "the embedding comes straight from the backbone"),
-    "Loss.Eval": (None, "evaluation computes no loss"),  # type: ignore[dict-item]
-    "Metric.Train": (None, "the training log shows the loss"),  # type: ignore[dict-item]
-    "DataLoader.Train.loader.use_shared_memory": (None, "batches come through memory that needs no /dev/shm"),  # type: ignore[dict-item]
-    "DataLoader.Eval.loader.use_shared_memory": (None, "evaluation has no worker processes"),  # type: ignore[dict-item]
-    "Infer": (None, "inference reads its images from the command line"),  # type: ignore[dict-item]
-}
 
 
 def _to_tree(value: Any) -> Any:

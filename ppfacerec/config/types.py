@@ -5,17 +5,10 @@ from __future__ import annotations
 import collections.abc
 import typing
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-_UNIONS: tuple[Any, ...] = (Union,)
-try:  # `int | None` in annotations, Python 3.10 and newer
-    from types import UnionType
-
-    _UNIONS = (Union, UnionType)
-except ImportError:
-    pass
-
+_UNIONS = (Union, UnionType)
 _SEQUENCES = (list, tuple, collections.abc.Sequence)
 _MAPPINGS = (dict, collections.abc.Mapping)
 

@@ -1,7 +1,8 @@
 """Strict YAML: what PyYAML lets pass in silence is an error or read as meant.
 
-Three differences from ``yaml.safe_load``: a key that stands twice in one mapping is an error with both lines, ``4e-3``
-is a number (PyYAML reads a string), and so is a quotient of two numbers such as PaddleClas's ``1.0/255.0``.
+Differences from ``yaml.safe_load``: a key that stands twice in one mapping is an error with both lines, ``4e-3``
+is a number (PyYAML reads a string), and so is a quotient of two numbers such as PaddleClas's ``1.0/255.0``; ``None`` is
+null. Values of ``-o`` may also be Python's tuples; other Python, which PaddleClas evaluates, is refused.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ _StrictLoader.add_constructor("!exponent", _construct_float)
 _StrictLoader.add_constructor("!quotient", _construct_quotient)
 # Later resolvers of a first character are asked later, so plain ints and floats stay PyYAML's own.
 _StrictLoader.add_implicit_resolver("!exponent", _FLOAT, list("-+.0123456789"))
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
 _StrictLoader.add_implicit_resolver("!quotient", _QUOTIENT, list("-+.0123456789"))
 
 
@@ -190,12 +192,23 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]
             problems.append(f"-o {override}: expected KEY=VALUE, for example -o Global.epochs=5.")
             continue
         try:
-            value, found = parse_yaml(text, f"-o {override}")
+            value, found = parse_yaml(_without_tuple(text), f"-o {override}")
+            if isinstance(value, str) and _ARITHMETIC.match(value) and not _QUOTIENT.match(value):
+                raise ConfigError([f"arithmetic such as {value} is not evaluated; write the number."])
             _set_by_path(tree, key.strip().split("."), value)
         except ConfigError as error:
             found = error.problems
         problems.extend(f"-o {override}: {problem}" for problem in found)
     return problems
+
+
+_ARITHMETIC = re.compile(r"^(?=.*\d)[\d.eE()\s]+([-+*/]+[\d.eE()\s]+)+$")
+
+
+def _without_tuple(text: str) -> str:
+    """``(3, 112, 112)`` of Python as the list that it means."""
+    inner = re.fullmatch(r"\s*\((.*),?\s*\)\s*", text)
+    return f"[{inner[1].rstrip().rstrip(',')}]" if inner and "(" not in inner[1] else text
 
 
 def _set_by_path(tree: dict[str, Any], keys: list[str], value: Any) -> None:

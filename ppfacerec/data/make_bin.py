@@ -135,4 +135,9 @@ def _different_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Ge
 def _check_image(image: bytes, where: str) -> None:
     height, width = decode_rgb(image, where).shape[:2]
     if (height, width) != (112, 112):
-        logger.warning("%s: %d x %d; evaluation resizes what is not 112 x 112. Align it first?", where, width, height)
+        logger.warning(
+            "%s: %d x %d; evaluation resizes what is not 112 x 112. Align first (`ppfacerec align`)?",
+            where,
+            width,
+            height,
+        )

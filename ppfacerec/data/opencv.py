@@ -33,10 +33,11 @@ def import_cv2() -> ModuleType:
     try:
         import cv2
     except (ImportError, OSError) as error:
+        from ppfacerec.environment import library_hint
+
         raise ImportError(
-            f"OpenCV does not start ({error}); it is needed to decode images. "
-            "Run `pip uninstall opencv-python opencv-python-headless`, then `pip install opencv-python-headless`, "
-            "which needs no graphics libraries; or keep opencv-python and run `apt-get install libgl1 libglib2.0-0`."
+            f"OpenCV does not start: {library_hint(error) or error}. Or run `pip uninstall -y opencv-python "
+            "opencv-python-headless`, then `pip install opencv-python-headless`, which needs no graphics libraries."
         ) from error
     cv2.setNumThreads(1)
     return cv2

@@ -6,8 +6,8 @@ and on nothing else. NormalizeImage is the exception: the batch is normalised at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Callable, Literal, Optional, Union
+from collections.abc import Callable, Sequence
+from typing import Literal, Optional, Union
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ppfacerec.data.augmentations import (
     RandLowResolution,
     RandomErasing,
     RandPhotometric,
+    probability,
 )
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.opencv import import_cv2
@@ -51,17 +52,18 @@ class DecodeImage:
 
 
 class RandFlipImage:
-    """Flip with probability 0.5.
+    """Flip some images.
 
     Args:
         flip_code: OpenCV's: 1 left-right, 0 upside down, -1 both.
+        prob: how often.
     """
 
-    def __init__(self, flip_code: Literal[1, 0, -1] = 1) -> None:
-        self.flip_code = flip_code
+    def __init__(self, flip_code: Literal[1, 0, -1] = 1, prob: float = 0.5) -> None:
+        self.flip_code, self.prob = flip_code, probability(prob)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return import_cv2().flip(image, self.flip_code) if rng.random() < 0.5 else image
+        return import_cv2().flip(image, self.flip_code) if rng.random() < self.prob else image
 
 
 class ResizeImage:

@@ -10,6 +10,7 @@ from ppfacerec.config import Config
 from ppfacerec.data.batch_maker import IMAGE_SHAPE
 from ppfacerec.data.parallel import usable_cores
 from ppfacerec.doctor.findings import Finding, finding
+from ppfacerec.runtime import device_problem
 
 # Usual learning rate for a total batch of 1024, PaddleClas's AdamW and insightface's SGD with momentum (arcface_torch),
 # and the power of the batch that it grows with: 1 for SGD (Goyal et al., arXiv:1706.02677), 1/2 for Adam (Malladi et
@@ -27,6 +28,8 @@ def check_run(config: Config, num_images: int, num_processes: int) -> Iterator[F
         num_images: of the training set.
         num_processes: that the training will have.
     """
+    problem = device_problem(config.Global.device)
+    yield finding("device", "error" if problem else "ok", problem or f"Global.device: {config.Global.device}.")
     section = config.DataLoader.Train
     assert section is not None, "checked by load_config"
     batch_size = section.sampler.kwargs["batch_size"]

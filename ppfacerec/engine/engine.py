@@ -190,8 +190,8 @@ class Engine:
             shared = "share a disk" if self._disks.is_shared else "have disks of their own; checkpoints are on rank 0's"
             zone = time.strftime("UTC%z")
             logger.info("Processes: %s; they %s. Times are %s.", distributed.describe_ranks(), shared, zone)
-        for note in self._notes:
-            logger.info("%s", note)
+        if self._notes:
+            logger.info("Without effect here: %s.", ", ".join(self._notes))
 
     def _make_demo_data(self) -> None:
         if self.config.Global.demo_data:

@@ -33,7 +33,7 @@ from ppfacerec.log import logger
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.weights_io.read import read_any
 
-_TABLE = "StructuredToParameterName@@"
+AUTOMATIC_NAMES = "StructuredToParameterName@@"
 _MASTERS = "master_weights"  # float32 copies of half-precision weights (AMP O2), by automatic names
 _MASTER_SLOT = "fp32_master_0_"  # then an optimizer's state belongs to these, and says so in its names
 # What an optimizer keeps for a parameter, with a number for each of the parameter's or one alone.
@@ -70,7 +70,7 @@ def resume_paddleclas(prefix: Union[str, Path], state: TrainState, steps_per_epo
     path = raw if raw.is_file() else _file(prefix, ".pdparams")
     recognizer, ema = state.recognizer, state.ema
     weights = _fitting(path, recognizer)
-    masters, slots, why_not = _optimizer_state(prefix, list(weights), _table(path), state)
+    masters, slots, why_not = _optimizer_state(prefix, list(weights), name_table(path), state)
     set_weights(recognizer, {**weights, **masters})
     if slots:
         set_optimizer_state(state, slots)
@@ -200,9 +200,9 @@ def _slots(
     return slots, ""
 
 
-def _table(path: Path) -> dict[str, str]:
+def name_table(path: Path) -> dict[str, str]:
     """Automatic name -> structured name, as ``paddle.save`` noted it down; nothing where it did not."""
-    table = safe_pickle.load(path).get(_TABLE, {})
+    table = safe_pickle.load(path).get(AUTOMATIC_NAMES, {})
     if not isinstance(table, Mapping):
         return {}
     full = {

@@ -89,7 +89,7 @@ def build_optimizer(config: Config, recognizer: FaceRecognizer) -> paddle.optimi
     assert section is not None, "checked by load_config"
     default = OPTIMIZERS.signature(section.spec.name).parameters["weight_decay"].default
     decay = section.spec.kwargs.get("weight_decay", default)
-    groups = parameter_groups([recognizer], decay, section.one_dim_param_no_weight_decay)
+    groups = parameter_groups([recognizer], decay, section.one_dim_param_no_weight_decay, section.no_weight_decay_name)
     return OPTIMIZERS.build(section.spec, groups=groups, clip_norm=section.clip_norm)
 
 
@@ -100,6 +100,8 @@ def build_schedule(config: Config, loader: TrainLoader) -> Callable[[int], float
     kwargs = {k: v for k, v in section.lr.kwargs.items() if k != "base_batch_size"}
     steps = -(-len(loader) // glob.update_freq)
     schedule = SCHEDULES.get(section.lr.name)(**kwargs, epochs=glob.epochs, steps_per_epoch=steps)
+    for remark in schedule.remarks():
+        logger.warning("Optimizer.lr.%s.", remark)
     total = loader.sampler.global_batch_size * glob.update_freq
     base = section.lr.kwargs.get("base_batch_size")
     if base is None:

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import paddle
 
+from ppfacerec.environment import install_hint
 from ppfacerec.export.network import INPUT, OUTPUT
 from ppfacerec.inference import program_file
 from ppfacerec.model_info import ModelInfo
 
 OPSET, IR_VERSION = 13, 8
-NEEDED = 'ONNX needs more packages: pip install "ppfacerec[onnx]" (paddle2onnx, onnx, onnxruntime)'
+NEEDED = "ONNX needs more packages (paddle2onnx, onnx, onnxruntime)"
 
 
 def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False) -> None:
@@ -101,7 +102,7 @@ def _needed(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"{NEEDED}: {error}") from error
+        raise ImportError(f"{NEEDED}, {install_hint('onnx')}: {error}") from error
 
 
 def _fold(onnxruntime: ModuleType, source: Path, target: Path) -> None:

@@ -7,7 +7,8 @@ alone, so a margin is a differentiable function of a vector of N cosines, whatev
 from __future__ import annotations
 
 import math
-from typing import Callable, Union
+from collections.abc import Callable
+from typing import Union
 
 import paddle
 

@@ -42,11 +42,29 @@ class MarginScores:
     margin: Callable[[paddle.Tensor], paddle.Tensor]
     penalties: Mapping[str, paddle.Tensor] = field(default_factory=dict)
 
-    def cross_entropy(self) -> paddle.Tensor:
-        """-log softmax of the target (B,), float32."""
+    def cross_entropy(self, epsilon: float = 0.0) -> paddle.Tensor:
+        """-log softmax of the target (B,), float32; with label smoothing, + epsilon (z_y - mean of all z).
+
+        Raises:
+            ValueError: smoothing where not all classes are here, or the negatives' logits are not the cosines.
+        """
         with paddle.amp.auto_cast(enable=False):
-            log_sum, target = MarginSoftmax.apply(self.unit, self.weight, self.classes)
-            return softplus(log_sum - self._target_logits(target))
+            log_sum, cosine = MarginSoftmax.apply(self.unit, self.weight, self.classes)
+            target = self._target_logits(cosine)
+            loss = softplus(log_sum - target)
+            return loss + epsilon * (target - self._mean_logit(cosine, target)) if epsilon else loss
+
+    def _mean_logit(self, cosine: paddle.Tensor, target: paddle.Tensor) -> paddle.Tensor:
+        """Mean of all logits (B,): the sum of the cosines is the product with the sum of the unit centres (D,)."""
+        classes = self.classes
+        is_part = classes.num_classes != classes.class_num
+        if is_part or classes.num_sub_centers > 1 or classes.transform(cosine.detach()) is not None:
+            raise ValueError(
+                "CELoss.epsilon: label smoothing needs every class's plain logit: it does not go with sample_rate, "
+                "class_parallel, num_sub_centers, or a head that changes the negatives."
+            )
+        cosines = paddle.matmul(self.unit, paddle.sum(normalize(self.weight), axis=0))
+        return (classes.scale * (cosines - cosine) + target) / classes.class_num
 
     def _target_logits(self, cosine: paddle.Tensor) -> paddle.Tensor:
         # Rounding may give 1 + 1e-7; beyond +-1 there is no angle.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import paddle
 from paddle import nn
 
 from ppfacerec.optim.clip import ClipByGlobalNorm
+from ppfacerec.ranges import require_ranges
 
 Groups = Sequence[Mapping[str, Any]]
 
 
 def parameter_groups(
-    layers: Sequence[nn.Layer], weight_decay: float, one_dim_param_no_weight_decay: bool
+    layers: Sequence[nn.Layer],
+    weight_decay: float,
+    one_dim_param_no_weight_decay: bool,
+    no_weight_decay_name: Optional[str] = None,
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters into one group with weight decay and one without.
 
@@ -24,14 +28,21 @@ def parameter_groups(
         layers: whose parameters to train.
         weight_decay: of the decaying group.
         one_dim_param_no_weight_decay: biases, batch-norm weights and PReLU slopes (all 1-D) do not decay.
+        no_weight_decay_name: nor what has one of these words, with spaces between, in its name (``backbone.conv1``).
+
+    Raises:
+        ValueError: a word that is in no parameter's name.
     """
     decaying: list[paddle.Tensor] = []
     others: list[paddle.Tensor] = []
-    for layer in layers:
-        for parameter in layer.parameters():
-            if not parameter.stop_gradient:
-                still = one_dim_param_no_weight_decay and parameter.ndim <= 1
-                (others if still else decaying).append(parameter)
+    words = (no_weight_decay_name or "").split()
+    named = [(n, p) for layer in layers for n, p in layer.named_parameters() if not p.stop_gradient]
+    for word in words:
+        if not any(word in name for name, _ in named):
+            raise ValueError(f"no_weight_decay_name: no parameter has '{word}' in its name, such as {named[0][0]}.")
+    for name, parameter in named:
+        still = (one_dim_param_no_weight_decay and parameter.ndim <= 1) or any(word in name for word in words)
+        (others if still else decaying).append(parameter)
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
@@ -59,6 +70,7 @@ def AdamW(
         clip_norm: global norm to which the gradients are clipped, or None (PaddleClas clips each tensor by itself).
         weight_decay: read by the engine into the groups.
     """
+    require_ranges(clip_norm=clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=weight_decay)
     # Paddle's AdamW takes the decay of a group only through apply_decay_param_fun or `parameters` dicts, which differ
     # between 2.6 and 3.x; a set of names works in both.
     decaying = {p.name for group in groups if group["weight_decay"] for p in group["params"]}
@@ -84,15 +96,8 @@ def Adam(
     weight_decay: float = 0.0,
 ) -> paddle.optimizer.Optimizer:
     """Adam (arXiv:1412.6980), algorithm 1, with L2 weight decay added to the gradient."""
-    return paddle.optimizer.Adam(
-        _UNSET,
-        beta1=beta1,
-        beta2=beta2,
-        epsilon=epsilon,
-        parameters=_with_l2(groups),
-        grad_clip=_clip(clip_norm),
-        multi_precision=True,
-    )
+    require_ranges(weight_decay=weight_decay)
+    return _with_l2(paddle.optimizer.Adam, groups, clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon)
 
 
 def Momentum(
@@ -103,25 +108,24 @@ def Momentum(
     use_nesterov: bool = False,
 ) -> paddle.optimizer.Optimizer:
     """SGD with momentum, v = mu v + g, and L2 weight decay added to the gradient; insightface's choice."""
-    return paddle.optimizer.Momentum(
-        _UNSET,
-        momentum=momentum,
-        parameters=_with_l2(groups),
-        use_nesterov=use_nesterov,
-        grad_clip=_clip(clip_norm),
-        multi_precision=True,
-    )
+    require_ranges(weight_decay=weight_decay)
+    return _with_l2(paddle.optimizer.Momentum, groups, clip_norm, momentum=momentum, use_nesterov=use_nesterov)
 
 
 def SGD(groups: Groups, clip_norm: Optional[float] = None, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
     """Plain gradient descent with L2 weight decay added to the gradient."""
-    return paddle.optimizer.SGD(_UNSET, parameters=_with_l2(groups), grad_clip=_clip(clip_norm), multi_precision=True)
+    require_ranges(weight_decay=weight_decay)
+    return _with_l2(paddle.optimizer.SGD, groups, clip_norm)
 
 
-def _with_l2(groups: Groups) -> list[paddle.Tensor]:
-    """Give each parameter its own L2 regularizer, which Paddle adds to the gradient after clipping."""
+def _with_l2(
+    build: Callable[..., paddle.optimizer.Optimizer], groups: Groups, clip_norm: Optional[float], **arguments: Any
+) -> paddle.optimizer.Optimizer:
+    """Build an optimizer; each parameter has an L2 regularizer, which Paddle adds to the gradient after clipping."""
+    require_ranges(clip_norm=clip_norm, **arguments)
     for group in groups:
         for parameter in group["params"]:
             decay = group["weight_decay"]
             parameter.regularizer = paddle.regularizer.L2Decay(decay) if decay else None
-    return [p for group in groups for p in group["params"]]
+    parameters = [p for group in groups for p in group["params"]]
+    return build(_UNSET, parameters=parameters, grad_clip=_clip(clip_norm), multi_precision=True, **arguments)

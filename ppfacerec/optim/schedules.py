@@ -10,8 +10,13 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
+
+from ppfacerec.ranges import require_ranges
 
 
+@dataclass(kw_only=True)
 class Schedule(ABC):
     """Learning rate by step.
 
@@ -19,25 +24,26 @@ class Schedule(ABC):
         learning_rate: the rate at the end of the warm-up.
         epochs: length of the training in epochs, warm-up included.
         steps_per_epoch: optimizer steps in an epoch.
-        warmup_epoch: length of the warm-up in epochs, may be a fraction.
+        warmup_epoch: length of the warm-up in epochs, may be a fraction; at most the training's length.
         warmup_start_lr: rate at step 0 of the warm-up.
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        epochs: int,
-        steps_per_epoch: int,
-        warmup_epoch: float = 0,
-        warmup_start_lr: float = 0.0,
-    ) -> None:
-        self.learning_rate = learning_rate
-        self.steps_per_epoch = steps_per_epoch
-        self.warmup_steps = round(warmup_epoch * steps_per_epoch)
-        self.warmup_start_lr = warmup_start_lr
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate: expected a positive number, found {learning_rate}.")
-        self.decay_steps = max(1, round((epochs - warmup_epoch) * steps_per_epoch))
+    learning_rate: float
+    epochs: int
+    steps_per_epoch: int
+    warmup_epoch: float = 0
+    warmup_start_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_ranges(**{one.name: getattr(self, one.name) for one in fields(self)})
+        for name in ("warmup_start_lr", "eta_min", "end_lr"):
+            if getattr(self, name, 0) > self.learning_rate:
+                raise ValueError(
+                    f"{name}: expected at most the learning rate {self.learning_rate}, found {getattr(self, name)}."
+                )
+        warmup = min(self.warmup_epoch, self.epochs)
+        self.warmup_steps = round(warmup * self.steps_per_epoch)
+        self.decay_steps = max(1, round((self.epochs - warmup) * self.steps_per_epoch))
 
     def __call__(self, step: int) -> float:
         """Learning rate of the step after `step` finished ones."""
@@ -49,7 +55,14 @@ class Schedule(ABC):
     def after_warmup(self, step: int) -> float:
         """Learning rate at the schedule's own step."""
 
+    def remarks(self) -> list[str]:
+        """What is allowed and probably not meant, for the log."""
+        if self.warmup_epoch < self.epochs:
+            return []
+        return [f"warmup_epoch {self.warmup_epoch:g}: all {self.epochs} epochs are warm-up, nothing follows it"]
 
+
+@dataclass(kw_only=True)
 class Cosine(Schedule):
     """eta_min + (lr - eta_min) (1 + cos(pi t / T)) / 2; Loshchilov and Hutter, "SGDR" (arXiv:1608.03983), eq. 5.
 
@@ -57,23 +70,14 @@ class Cosine(Schedule):
         eta_min: rate at the end.
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        epochs: int,
-        steps_per_epoch: int,
-        eta_min: float = 0.0,
-        warmup_epoch: float = 0,
-        warmup_start_lr: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        self.eta_min = eta_min
+    eta_min: float = 0.0
 
     def after_warmup(self, step: int) -> float:
         swing = (1 + math.cos(math.pi * min(step, self.decay_steps) / self.decay_steps)) / 2
         return self.eta_min + (self.learning_rate - self.eta_min) * swing
 
 
+@dataclass(kw_only=True)
 class Polynomial(Schedule):
     """end_lr + (lr - end_lr) (1 - t / T)^power.
 
@@ -82,40 +86,22 @@ class Polynomial(Schedule):
         power: exponent.
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        epochs: int,
-        steps_per_epoch: int,
-        end_lr: float = 0.0,
-        power: float = 2.0,
-        warmup_epoch: float = 0,
-        warmup_start_lr: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        self.end_lr = end_lr
-        self.power = power
+    end_lr: float = 0.0
+    power: float = 2.0
 
     def after_warmup(self, step: int) -> float:
         left = 1 - min(step, self.decay_steps) / self.decay_steps
         return self.end_lr + (self.learning_rate - self.end_lr) * left**self.power
 
 
+@dataclass(kw_only=True)
 class Linear(Polynomial):
     """A straight line from lr to end_lr: Polynomial with power 1."""
 
-    def __init__(
-        self,
-        learning_rate: float,
-        epochs: int,
-        steps_per_epoch: int,
-        end_lr: float = 0.0,
-        warmup_epoch: float = 0,
-        warmup_start_lr: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate, epochs, steps_per_epoch, end_lr, 1.0, warmup_epoch, warmup_start_lr)
+    power: float = field(default=1.0, init=False)
 
 
+@dataclass(kw_only=True)
 class Constant(Schedule):
     """The same rate all the time, after the warm-up."""
 
@@ -123,6 +109,7 @@ class Constant(Schedule):
         return self.learning_rate
 
 
+@dataclass(kw_only=True)
 class Step(Schedule):
     """lr * gamma^(number of whole `step_size` epochs since the warm-up).
 
@@ -131,82 +118,79 @@ class Step(Schedule):
         gamma: factor at each drop.
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        epochs: int,
-        steps_per_epoch: int,
-        step_size: int,
-        gamma: float = 0.1,
-        warmup_epoch: float = 0,
-        warmup_start_lr: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        if step_size < 1:
-            raise ValueError(f"step_size: expected at least 1 epoch, found {step_size}.")
-        self.step_size = step_size
-        self.gamma = gamma
+    step_size: int
+    gamma: float = 0.1
 
     def after_warmup(self, step: int) -> float:
         return self.learning_rate * self.gamma ** (step // (self.step_size * self.steps_per_epoch))
 
 
-class MultiStepDecay(Schedule):
+@dataclass(kw_only=True)
+class _AtEpochs(Schedule):
+    """A schedule with changes at given epochs, counted from the end of the warm-up."""
+
+    changes_at: ClassVar[str]  # the argument that has the epochs
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        epochs = list(self._changes)
+        if epochs != sorted(set(epochs)) or (epochs and epochs[0] < 1):
+            raise ValueError(f"{self.changes_at}: expected increasing epochs of at least 1, found {epochs}.")
+
+    @property
+    def _changes(self) -> Sequence[int]:
+        epochs: Sequence[int] = getattr(self, self.changes_at)
+        return epochs
+
+    def _num_passed(self, step: int) -> int:
+        return bisect_right(self._changes, step // self.steps_per_epoch)
+
+    def remarks(self) -> list[str]:
+        late = [epoch for epoch in self._changes if epoch + self.warmup_epoch >= self.epochs]
+        after = f" after {self.warmup_epoch:g} of warm-up" if self.warmup_epoch else ""
+        unreached = [f"{self.changes_at} {late}{after} are not reached in {self.epochs} epochs"] if late else []
+        return super().remarks() + unreached
+
+
+@dataclass(kw_only=True)
+class MultiStepDecay(_AtEpochs):
     """lr * gamma^(number of `milestones` passed).
 
     Args:
-        milestones: epochs of the drops, counted from the end of the warm-up, increasing.
+        milestones: epochs of the drops, increasing.
         gamma: factor at each drop.
     """
 
-    def __init__(
-        self,
-        learning_rate: float,
-        epochs: int,
-        steps_per_epoch: int,
-        milestones: Sequence[int],
-        gamma: float = 0.1,
-        warmup_epoch: float = 0,
-        warmup_start_lr: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate, epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        self.drops = _increasing(milestones, "milestones", steps_per_epoch)
-        self.gamma = gamma
+    changes_at = "milestones"
+    milestones: Sequence[int]
+    gamma: float = 0.1
 
     def after_warmup(self, step: int) -> float:
-        return self.learning_rate * self.gamma ** bisect_right(self.drops, step)
+        return self.learning_rate * self.gamma ** self._num_passed(step)
 
 
-class Piecewise(Schedule):
+@dataclass(kw_only=True)
+class Piecewise(_AtEpochs):
     """`values[i]` until epoch `decay_epochs[i]`, the last value afterwards.
 
     Args:
-        decay_epochs: epochs of the changes, counted from the end of the warm-up, increasing.
+        decay_epochs: epochs of the changes, increasing.
         values: rates, one more than `decay_epochs`; the warm-up ends at the first.
     """
 
-    def __init__(
-        self,
-        decay_epochs: Sequence[int],
-        values: Sequence[float],
-        epochs: int,
-        steps_per_epoch: int,
-        warmup_epoch: float = 0,
-        warmup_start_lr: float = 0.0,
-    ) -> None:
-        if len(values) != len(decay_epochs) + 1:
+    changes_at = "decay_epochs"
+    learning_rate: float = field(default=0.0, init=False)
+    decay_epochs: Sequence[int]
+    values: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.decay_epochs) + 1:
             raise ValueError(
-                f"values: expected one more than decay_epochs has ({len(decay_epochs) + 1}), found {len(values)}."
+                f"values: expected one more than decay_epochs has ({len(self.decay_epochs) + 1}), found "
+                f"{len(self.values)}."
             )
-        super().__init__(values[0], epochs, steps_per_epoch, warmup_epoch, warmup_start_lr)
-        self.changes = _increasing(decay_epochs, "decay_epochs", steps_per_epoch)
-        self.values = list(values)
+        self.learning_rate = self.values[0]
+        super().__post_init__()
 
     def after_warmup(self, step: int) -> float:
-        return self.values[bisect_right(self.changes, step)]
-
-
-def _increasing(epochs: Sequence[int], name: str, steps_per_epoch: int) -> list[int]:
-    if list(epochs) != sorted(set(epochs)) or (epochs and epochs[0] < 1):
-        raise ValueError(f"{name}: expected increasing epochs of at least 1, found {list(epochs)}.")
-    return [e * steps_per_epoch for e in epochs]
+        return self.values[self._num_passed(step)]

@@ -14,7 +14,7 @@ from ppfacerec.backbones import BACKBONES
 from ppfacerec.log import logger
 from ppfacerec.model_info import ModelInfo, info_beside, info_of_weights
 from ppfacerec.registry import Spec
-from ppfacerec.weights_io.fetch import fetch
+from ppfacerec.weights_io.fetch import fetch, weights_file
 from ppfacerec.weights_io.read import Weights, read_any
 from ppfacerec.weights_io.report import match_weights, set_weights
 from ppfacerec.weights_io.safetensors_file import write_safetensors
@@ -49,7 +49,7 @@ def convert_weights(
     target = Path(target)
     if target.suffix not in _WRITERS:
         raise ValueError(f"{target}: expected a name that ends in {' or '.join(_WRITERS)}.")
-    weights = read_any(fetch(source))
+    weights = read_any(fetch(weights_file(source)))
     arch = _checked_arch(weights, source_name)
     net = BACKBONES.build(arch)
     net.eval()

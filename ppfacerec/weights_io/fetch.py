@@ -24,10 +24,16 @@ _BLOCK = 1 << 20
 _CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 
-def is_local_prefix(name: str) -> bool:
-    """True for ``output/X/best_model``: a file of ours, named without its suffix."""
-    is_elsewhere = name in ZOO or "://" in name or Path(name).suffix in SUFFIXES or Path(name).is_dir()
-    return not is_elsewhere
+def weights_file(name: str) -> str:
+    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights.
+
+    PaddleClas leaves a folder of that name beside the file: the file is meant. Other files of weights, URLs, models of
+    the zoo and folders are returned as they are.
+    """
+    if name in ZOO or "://" in name or Path(name).suffix in SUFFIXES:
+        return name
+    file = f"{name}.pdparams"
+    return file if Path(file).is_file() or not Path(name).exists() else name
 
 
 def problem_of(name: str) -> Optional[str]:

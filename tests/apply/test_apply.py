@@ -253,7 +253,7 @@ def test_approximate_search_on_the_command_line_says_what_it_finds(tmp_path, wei
 
 def test_approximate_search_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r'Approximate search needs faiss \(.*\): pip install "ppfacerec\[ann\]"'):
+    with pytest.raises(ImportError, match=r'Approximate search needs faiss \(.*\): pip install -e .*\[ann\]"'):
         ApproximatePeople(random_index()[2])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ppfacerec.data import demo_faces
-from ppfacerec.data.demo_faces import PAIR_VIEWS, list_shots, make_demo_data, pair_order
+from ppfacerec.data.demo_faces import PAIR_VIEWS, draw_jpeg, list_shots, make_demo_data, pair_order
 from ppfacerec.data.face_head import TEMPLATE, Head
 from ppfacerec.data.face_parameters import draw_conditions, draw_identity
 from ppfacerec.data.face_renderer import render
@@ -167,3 +167,17 @@ def test_bad_arguments_say_what_to_do(tmp_path: Path, name: str, value: object, 
     with pytest.raises(ValueError, match=f"^{re.escape(f'{name} is {value}, expected {message}')}$"):
         make_demo_data(tmp_path / "faces", **{**SMALL, name: value})
     assert not (tmp_path / "faces").exists()
+
+
+def test_without_a_semaphore_one_process_draws(monkeypatch, log_lines) -> None:
+    def no_room(processes):
+        raise OSError(28, "No space left on device")  # /dev/shm of 4 KiB
+
+    monkeypatch.setattr(demo_faces, "ProcessPoolExecutor", no_room)
+    monkeypatch.setattr(demo_faces, "SMALL", 1)
+    monkeypatch.setattr(demo_faces.os, "sched_getaffinity", lambda pid: {0, 1})
+    shots = list_shots(2, 1, 40, 0)[:2]
+    assert list(demo_faces._draw_all(shots)) == [draw_jpeg(shot) for shot in shots]
+    assert (
+        "/dev/shm holds no semaphore (No space left on device): the faces are drawn by one process." in log_lines.text
+    )

@@ -203,9 +203,7 @@ def test_entry_that_does_not_decode_is_named(data: bytes) -> None:
 def test_missing_opencv_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     opencv.import_cv2.cache_clear()
-    with pytest.raises(
-        ImportError, match=r"^OpenCV does not start .*`pip install opencv-python-headless`.*apt-get install"
-    ):
+    with pytest.raises(ImportError, match=r"^OpenCV does not start: .*`pip install opencv-python-headless`"):
         opencv.import_cv2()
     opencv.import_cv2.cache_clear()
 

@@ -1,7 +1,7 @@
 """A training in plain Paddle that is saved as PaddleClas's engine does, one step before its end.
 
 A program of its own, so that Paddle's automatic names start at 0 as in a run of PaddleClas:
-``python paddleclas_writer.py PREFIX OPTIMIZER [as_list] [ema] [without_table]``. It writes PREFIX.pdparams, .pdopt and
+``python paddleclas_writer.py PREFIX OPTIMIZER [as_list] [ema] [without_table] [go_on]``. It writes PREFIX.pdparams, .pdopt and
 .pdstates, and ``after.npz``: the weights after one more step. Nothing of ppfacerec is used.
 """
 
@@ -78,6 +78,14 @@ def main(prefix: Path, name: str, options: list[str]) -> None:
         optimizer.step()
         optimizer.clear_grad()
 
+    if "go_on" in options:  # from what is there, as PaddleClas's init_model does
+        model.set_state_dict(paddle.load(f"{prefix}.pdparams"))
+        optimizer.set_state_dict(paddle.load(f"{prefix}.pdopt")[0])
+        assert paddle.load(f"{prefix}.pdstates")["epoch"] == 3
+        step(3)
+        weights = {k: v.numpy() for k, v in model.state_dict().items()}
+        np.savez(prefix.parent / "went_on.npz", **weights, learning_rate=optimizer.get_lr())
+        return
     for number in range(3):
         step(number)
         schedule.step()

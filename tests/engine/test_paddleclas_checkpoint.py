@@ -15,14 +15,16 @@ import tiny_plugin
 from launching import ROOT, launch
 
 from ppfacerec import safe_pickle
+from ppfacerec.cli import main
 from ppfacerec.config import load_config
 from ppfacerec.engine import Engine
-from ppfacerec.engine.checkpoint import load_states
+from ppfacerec.engine.checkpoint import complete, load_states, write_snapshot
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.optimizer_state import optimizer_state
 from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.engine.saved_state import saved_arrays
-from ppfacerec.engine.state import TrainState
+from ppfacerec.engine.snapshot import take_snapshot
+from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.engine.weights import read_weights
 from ppfacerec.heads import ArcMargin
 from ppfacerec.losses import CELoss
@@ -349,3 +351,53 @@ def test_two_processes_that_share_the_classes_go_on_from_it(tiny_net_config, tmp
     power = safe_pickle.load(f"{adamw}.pdopt")["arc_margin_0.w_0_beta1_pow_acc_0"]
     np.testing.assert_allclose(optimizers["head.weight"]["beta1_pow_acc_0"], power * 0.9**5, rtol=1e-5)
     assert optimizers["head.weight"]["moment1_0"].shape == (16, 5)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Momentum"])
+def test_a_checkpoint_goes_there_and_back_and_plain_paddle_goes_on_from_it(name, request, tmp_path):
+    theirs = request.getfixturevalue(name.lower())
+    recognizer, optimizer = build(name)
+    state = TrainState(recognizer, optimizer)
+    resume_paddleclas(theirs, state, steps_per_epoch=1)
+    lr = {"name": "Cosine", "learning_rate": 0.01, "warmup_epoch": 1}
+    states = {
+        "run": "r", "config": {"Optimizer": {"lr": lr}, "Global": {"epochs": 101}},
+        "pace": {"iterations": 1, "update_freq": 1, "global_batch_size": 8},
+    }  # fmt: skip
+    snapshot = take_snapshot(state, states)
+    complete(tmp_path / "ours", snapshot, write_snapshot(tmp_path / "ours", snapshot))
+    arguments = [
+        "convert-checkpoint",
+        str(tmp_path / "ours"),
+        str(tmp_path / "latest"),
+        "--to",
+        "paddleclas",
+        "--like",
+        str(theirs),
+    ]
+    assert main(arguments) == 0
+    table, back = (
+        safe_pickle.load(f"{p}.pdparams")["StructuredToParameterName@@"] for p in (theirs, tmp_path / "latest")
+    )
+    assert {k: table[k] for k in back} == back
+    write(tmp_path, name, "go_on")
+    with np.load(theirs.parent / "after.npz") as expected, np.load(tmp_path / "went_on.npz") as found:
+        for key in set(expected) - set(NOISE):
+            np.testing.assert_allclose(found[key], expected[key], rtol=1e-4, atol=2e-5, err_msg=key)
+
+
+def test_a_checkpoint_that_does_not_fit_the_example_is_not_converted(adamw, tmp_path, capsys):
+    recognizer, optimizer = build("AdamW")
+    snapshot = take_snapshot(TrainState(recognizer, optimizer, progress=Progress(epoch=2, iteration=1)), {})
+    complete(tmp_path / "ours", snapshot, write_snapshot(tmp_path / "ours", snapshot))
+    arguments = [
+        "convert-checkpoint",
+        str(tmp_path / "ours"),
+        str(tmp_path / "to"),
+        "--to",
+        "paddleclas",
+        "--like",
+        str(adamw),
+    ]
+    assert main(arguments) == 1
+    assert "is in the middle of epoch 2, where PaddleClas cannot begin; take an epoch_N." in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 
@@ -68,3 +69,14 @@ def test_learning_rate_is_zero_until_it_is_set():
     net = network()
     optimizer = OPTIMIZERS.get("SGD")(groups=parameter_groups([net], 0.0, True))
     assert optimizer.get_lr() == 0
+
+
+def test_parameters_with_a_word_of_no_weight_decay_name_do_not_decay():
+    layer = nn.Sequential(("conv1", nn.Linear(3, 3)), ("fc", nn.Linear(3, 3)))
+    decaying, others = parameter_groups([layer], 0.1, False, "conv1 fc.bias")
+    assert [p is layer.fc.weight for p in decaying["params"]] == [True]
+    assert len(others["params"]) == 3
+    with pytest.raises(
+        ValueError, match=r"no_weight_decay_name: no parameter has 'norm' in its name, such as conv1\.weight"
+    ):
+        parameter_groups([layer], 0.1, False, "norm")

@@ -79,7 +79,7 @@ def test_steps_fall_at_the_beginning_of_their_epochs(name, rates):
     [
         ("Piecewise", {"values": [0.1]}, r"values: expected one more than decay_epochs has \(3\), found 1"),
         ("MultiStepDecay", {"milestones": [5, 2]}, r"milestones: expected increasing epochs of at least 1, found \[5, 2\]"),
-        ("Step", {"step_size": 0}, "step_size: expected at least 1 epoch, found 0"),
+        ("Step", {"step_size": 0}, "step_size: expected an integer of at least 1, found 0"),
         ("Cosine", {"learning_rate": 0}, "learning_rate: expected a positive number, found 0"),
     ],
 )  # fmt: skip

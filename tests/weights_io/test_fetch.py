@@ -19,7 +19,7 @@ from ppfacerec.log import _Formatter
 from ppfacerec.printable import without_secrets
 from ppfacerec.weights_io import download as download_module
 from ppfacerec.weights_io import fetch as fetch_module
-from ppfacerec.weights_io.fetch import fetch, is_local_prefix, problem_of
+from ppfacerec.weights_io.fetch import fetch, problem_of, weights_file
 from ppfacerec.weights_io.zoo import ZOO
 
 CONTENT = bytes(range(256)) * 400
@@ -159,10 +159,10 @@ def test_what_cannot_be_fetched_is_said_before_anything_starts(name, message):
 
 
 def test_names_of_files_urls_and_the_zoo_are_told_apart(tmp_path):
-    assert is_local_prefix("output/X/best_model")
-    assert is_local_prefix("output/X/epoch_1.5")
+    assert weights_file("output/X/best_model") == "output/X/best_model.pdparams"
+    assert weights_file("output/X/epoch_1.5") == "output/X/epoch_1.5.pdparams"
     for name in ("a.pdparams", "a.pth", "https://x.org/a", "paddleclas-resnet50", str(tmp_path)):
-        assert not is_local_prefix(name)
+        assert weights_file(name) == name
     assert problem_of("https://x.org/a") is None
     assert Path(fetch(str(tmp_path))) == tmp_path
 
