@@ -17,7 +17,7 @@ from typing import BinaryIO, Union, cast
 
 import numpy as np
 
-from ppfacerec.safe_pickle.reader import open_file
+from ppfacerec.user_files import open_regular
 
 _KINDS = "biufcUS"  # numbers, booleans, texts
 _FREE = 64 << 20  # bytes that a compressed file may unfold to whatever its own size, and times its size beyond that
@@ -39,7 +39,7 @@ def read_npz(path: Union[str, Path], keys: Collection[str]) -> tuple[dict[str, n
         ValueError: it is no .npz, damaged, unfolds to too much, or an array is of something else than
             numbers, booleans or texts; the message is a part of a sentence, without the file's name.
     """
-    with open_file(path) as file:
+    with open_regular(path) as file:
         if file.read(6) == b"\x93NUMPY":
             raise ValueError("one array, as np.save writes it")
         try:

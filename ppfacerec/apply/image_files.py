@@ -8,9 +8,8 @@ from typing import Union
 
 import numpy as np
 
-from ppfacerec.data.datasets import read_file
 from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.label_file import IMAGE_SUFFIXES
+from ppfacerec.user_files import IMAGE_SUFFIXES, read_regular
 
 LIST_SUFFIX = ".txt"
 Image = Union[str, Path, bytes, np.ndarray]
@@ -56,7 +55,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     """
     if isinstance(image, (str, Path)):
         try:
-            image = read_file(str(image))
+            image = read_regular(image)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise ValueError(f"{where} cannot be read ({getattr(error, 'strerror', error)}).") from error
     if isinstance(image, (bytes, bytearray)):

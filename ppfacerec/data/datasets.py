@@ -8,10 +8,9 @@ from typing import Optional, Protocol, Union
 
 import numpy as np
 
-from ppfacerec.data.label_file import IMAGE_SUFFIXES, LabelFile
+from ppfacerec.data.label_file import LabelFile
 from ppfacerec.printable import printable
-
-_USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read gets the file, without asking its size
+from ppfacerec.user_files import one_spelling, read_regular, walk_images
 
 
 class TrainDataset(Protocol):
@@ -76,7 +75,7 @@ class ImageNetDataset:
             ValueError: the file cannot be read.
         """
         try:
-            return read_file(f"{self._root}/{self._file.name(index)}")
+            return read_regular(f"{self._root}/{self._file.name(index)}")
         except OSError as error:
             raise cannot_read(error, self.where(index), self._root) from error
 
@@ -93,7 +92,7 @@ class FolderDataset:
 
     Attributes:
         identities: name of each class's folder.
-        num_skipped: files that are no images, and folders without one.
+        num_skipped: files that are no images, and folders without one; left_out: which, in words.
 
     Raises:
         ValueError: no identity with an image, more of them than `class_num`.
@@ -101,18 +100,15 @@ class FolderDataset:
 
     def __init__(self, root: str, class_num: Optional[int] = None) -> None:
         self._root = Path(root)
-        self.identities: list[str] = []
-        self.num_skipped = 0
-        names: list[bytes] = []
-        counts: list[int] = []
-        for folder in sorted(path.name for path in self._root.iterdir() if path.is_dir()):
-            files = sorted(path.name for path in (self._root / folder).iterdir())
-            images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-            self.num_skipped += len(files) - len(images) + (not images)
-            if images:
-                self.identities.append(folder)
-                counts.append(len(images))
-                names += [os.fsencode(f"{folder}/{name}") for name in images]
+        found = walk_images(root, levels=1)
+        of_person: dict[str, list[bytes]] = {}  # a name that is there in both of Unicode's spellings is one person
+        for name in found.images:
+            if folder := os.path.dirname(name):  # images beside the folders are nobody's
+                of_person.setdefault(one_spelling(folder), []).append(os.fsencode(name))
+        names = [name for images in of_person.values() for name in images]
+        self.identities, counts = list(of_person), [len(images) for images in of_person.values()]
+        self.num_skipped = len(found.images) - len(names) + len(found.others) + len(found.empty)
+        self.left_out = found.left_out()
         if not names:
             raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
         # One buffer instead of an object a name, so that forked workers share it and do not copy it.
@@ -131,7 +127,7 @@ class FolderDataset:
 
     def read(self, index: int) -> bytes:
         try:
-            return read_file(f"{self._root}/{self.name(index)}")
+            return read_regular(f"{self._root}/{self.name(index)}")
         except OSError as error:
             raise cannot_read(error, self.where(index), self._root) from error
 
@@ -164,26 +160,6 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
         except ValueError:
             if index == tried[0]:
                 raise
-
-
-_DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # not on Windows
-
-
-def read_file(path: str) -> bytes:
-    """Read an image file whole, in less than half the time that ``open`` and its file object take.
-
-    A named pipe, which an archive can hold, reads as empty instead of blocking for ever.
-    """
-    file = os.open(path, os.O_RDONLY | _DO_NOT_WAIT)
-    try:
-        content = os.read(file, _USUAL_SIZE)
-        if len(content) == _USUAL_SIZE:  # a regular file gives less only at its end
-            size = os.fstat(file).st_size  # 0 for a device that never ends
-            while len(content) < size and (rest := os.read(file, size - len(content))):
-                content += rest
-        return content
-    finally:
-        os.close(file)
 
 
 def cannot_read(error: OSError, where: str, root: Union[str, Path]) -> ValueError:

@@ -13,7 +13,8 @@ from typing import NoReturn, Optional, Union
 
 import numpy as np
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+from ppfacerec.user_files import IMAGE_SUFFIXES
+
 _NEWLINE, _SPACE = ord("\n"), ord(" ")
 _IS_BLANK = np.zeros(256, bool)
 _IS_BLANK[[ord("\r"), ord("\t"), _SPACE]] = True

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, BinaryIO, Union, cast
 
 from ppfacerec.safe_pickle.limits import BadPickleError
 from ppfacerec.safe_pickle.machine import Machine, UnsafePickleError
+from ppfacerec.user_files import open_regular
 
 PathOrFile = Union[str, "os.PathLike[str]", BinaryIO]
 ENCODINGS = ("bytes", "latin1", "ascii", "utf-8")
@@ -33,30 +32,13 @@ def load(path_or_file: PathOrFile, *, encoding: str = "bytes") -> Any:
         size = path_or_file.seek(0, os.SEEK_END) - start
         path_or_file.seek(start)
         return run(Source(path_or_file, size), where, encoding)
-    with open_file(path_or_file) as file:
+    with open_regular(path_or_file) as file:
         return run(Source(file, os.fstat(file.fileno()).st_size), str(path_or_file), encoding)
 
 
 def loads(data: bytes, *, encoding: str = "bytes", where: str = "the pickle") -> Any:
     """Read one pickle from bytes; `where` is its name in messages. Else as `load`."""
     return run(Source(io.BytesIO(data), len(data)), where, encoding)
-
-
-def open_file(path: Union[str, os.PathLike[str]]) -> BinaryIO:
-    """Open a regular file for reading bytes.
-
-    Raises:
-        ValueError: a device or a pipe, which may have no end.
-    """
-    file = open(Path(path), "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError(f"{path} is not a regular file (a device or a pipe). Copy its contents to a file.")
-    return file
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would block for ever
 
 
 def run(source: Source, where: str, encoding: str, machine: Callable[[str, int], Machine] = Machine) -> Any:

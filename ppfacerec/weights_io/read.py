@@ -12,7 +12,7 @@ import numpy as np
 
 from ppfacerec import safe_pickle
 from ppfacerec.registry import Spec
-from ppfacerec.safe_pickle.reader import open_file
+from ppfacerec.user_files import open_regular
 from ppfacerec.weights_io.architecture import identify
 from ppfacerec.weights_io.names import (
     PYTORCH_WRAPPERS,
@@ -104,7 +104,7 @@ def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], Option
 def _format_of(path: str) -> Format:
     if Path(path).is_dir():
         return "paddle"
-    with open_file(path) as file:
+    with open_regular(path) as file:
         head = file.read(16)
     if head.startswith((b"PK\x03\x04", _LEGACY_TORCH)):
         return "torch"

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Optional, Union
 
 import numpy as np
 
-from ppfacerec.safe_pickle.reader import open_file
+from ppfacerec.user_files import open_regular
 from ppfacerec.whole_file import written_whole
 
 _MAX_HEADER = 100_000_000  # the format's own limit
@@ -32,7 +32,7 @@ def read_safetensors(path: Union[str, Path]) -> tuple[dict[str, np.ndarray], dic
     Raises:
         ValueError: the header is no header, or does not describe the bytes behind it exactly.
     """
-    with open_file(str(path)) as file:
+    with open_regular(str(path)) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0

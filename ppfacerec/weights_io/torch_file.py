@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, NoReturn, Optional
 import numpy as np
 
 from ppfacerec.safe_pickle.machine import Machine
-from ppfacerec.safe_pickle.reader import Source, open_file, run
+from ppfacerec.safe_pickle.reader import Source, run
+from ppfacerec.user_files import open_regular
 from ppfacerec.weights_io.torch_machine import TorchMachine
 from ppfacerec.weights_io.torch_tensors import Storage, itemsize
 
@@ -46,7 +47,7 @@ class TorchFile:
 
     def __init__(self, path: str) -> None:
         self.path = str(path)
-        self._file: BinaryIO = open_file(path)
+        self._file: BinaryIO = open_regular(path)
         self._size = os.fstat(self._file.fileno()).st_size
         self._left = self._size  # bytes of storages that may still be read
         try:
