@@ -7,6 +7,7 @@ print(model.compare("a.jpg", "b.jpg"))
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +74,20 @@ USUAL_FAR = 1e-3
 class FaceModel:
     """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
 
+    Any number of threads may use one, also in a forked process; given to a spawned process, it is loaded there anew.
+
     Args:
         run: the network with its preprocessing.
         info: of the model.
-        name: how to call it.
+        name: what it was loaded from.
+        device: that it was asked to be loaded on.
     """
 
-    def __init__(self, run: Runner, info: ModelInfo, name: str) -> None:
-        self._run, self.info, self.name = run, info, name
+    def __init__(self, run: Runner, info: ModelInfo, name: str, device: str = "auto") -> None:
+        self._run, self.info, self.name, self._device = run, info, name, device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (os.path.abspath(self.name) if os.path.exists(self.name) else self.name, self._device)
 
     def embed(self, images: Union[Image, Sequence[Image]], batch_size: int = 32) -> np.ndarray:
         """Return embeddings (N, D) float32, rows of length 1; of a single image (D,).
@@ -191,22 +198,14 @@ def load(name: Union[str, Path], device: Any = "auto") -> FaceModel:
 
 
 def _weights(name: str, device: Any) -> FaceModel:
-    import paddle
-
     from ppfacerec.apply.loading import load_backbone
-    from ppfacerec.data.transforms import NormalizeImage
-    from ppfacerec.inference import InferenceRunner
-    from ppfacerec.runtime import choose_device, to_network_input
+    from ppfacerec.inference import PADDLE_LOCK, InferenceRunner
+    from ppfacerec.runtime import choose_device
 
-    choose_device(device)
-    backbone, info = load_backbone(name)
-    runner = InferenceRunner(backbone)
-    normalize = NormalizeImage(info.scale, info.mean, info.std)
-
-    def run(images: np.ndarray) -> np.ndarray:
-        return runner(to_network_input(paddle.to_tensor(_channels(images, info)), normalize))
-
-    return FaceModel(run, info, name)
+    with PADDLE_LOCK:
+        choose_device(device)
+        backbone, info = load_backbone(name)
+        return FaceModel(_prepared(InferenceRunner(backbone), info, False), info, name, device)
 
 
 def _exported(folder: Path) -> FaceModel:
