@@ -16,7 +16,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from tqdm import tqdm
 
-from ppfacerec.apply.exported import DESCRIPTION, read_description, read_metadata
+from ppfacerec.apply.exported import find_description, read_description, read_metadata
 from ppfacerec.apply.image_files import Image, names_of, read_image
 from ppfacerec.log import progress_bar
 from ppfacerec.metrics import sum_flip
@@ -190,8 +190,9 @@ def load(name: Union[str, Path], device: Any = "auto") -> FaceModel:
         ValueError: it is missing, damaged, or nothing tells how its images are prepared.
     """
     path = Path(name)
-    if path.name == DESCRIPTION or (path / DESCRIPTION).is_file():
-        return _exported(path if path.is_dir() else path.parent)
+    description = find_description(path)
+    if description:
+        return _exported(description)
     if path.suffix == ".onnx":
         return _onnx(path)
     return _weights(str(name), device)
@@ -208,13 +209,13 @@ def _weights(name: str, device: Any) -> FaceModel:
         return FaceModel(_prepared(InferenceRunner(backbone), info, False), info, name, device)
 
 
-def _exported(folder: Path) -> FaceModel:
+def _exported(description: Path) -> FaceModel:
     from ppfacerec.export.onnx_format import run_onnx
     from ppfacerec.export.paddle_format import run_paddle
 
-    exported = read_description(folder)
-    run = run_onnx(exported.onnx) if exported.onnx else run_paddle(folder, onednn=True)
-    return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(folder))
+    exported = read_description(description)
+    run = run_onnx(exported.onnx) if exported.onnx else run_paddle(description.parent, onednn=True)
+    return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(description))
 
 
 def _onnx(path: Path) -> FaceModel:
