@@ -123,9 +123,10 @@ class Evaluator:
         rows = [np.zeros((0, runner.embedding_size))]  # a rank may have no batch
 
         def images(batch: range) -> np.ndarray:
-            decoded = [self._pipeline.decode(pairs.read(i), pairs.where(i)) for i in batch]
-            sizes.update(image.shape[:2] for image in decoded)
-            return np.stack([self._pipeline.transform(resize_short_side(image, IMAGE_SIZE)) for image in decoded])
+            decoded = [(self._pipeline.decode(pairs.read(i), pairs.where(i)), pairs.where(i)) for i in batch]
+            sizes.update(image.shape[:2] for image, _ in decoded)
+            square = [resize_short_side(image, IMAGE_SIZE, where) for image, where in decoded]
+            return np.stack([self._pipeline.transform(image) for image in square])
 
         batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
         rows.extend(self._embed_batch(runner, batch) for batch in batches)
