@@ -42,6 +42,8 @@ class EmbeddingsFile:
             ValueError: those of ``metrics.evaluate``, with the file's name.
         """
         lengths = np.linalg.norm(self.embeddings.astype(np.float64), axis=1)
+        if np.isinf(lengths).any():
+            raise ValueError(f"{self.path}: the rows' lengths overflow; embeddings have numbers near 1.")
         if len(lengths) and not np.allclose(lengths, 1, atol=1e-3):
             logger.info(
                 "%s: the rows' lengths are %.4g to %.4g; every row is normalised to 1.",
@@ -71,7 +73,7 @@ def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Eval
     evaluation = Evaluation(results)
     output_dir.mkdir(parents=True, exist_ok=True)
     evaluation.save(output_dir / "eval.json")
-    logger.info("Evaluation\n%s", evaluation.table())
+    logger.info("Evaluation\n%s", evaluation.table(with_average=False))  # each may be of another model
     logger.info("Written: %s", output_dir / "eval.json")
     if report:
         from ppfacerec.report import write_report

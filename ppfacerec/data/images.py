@@ -71,12 +71,13 @@ def _is_deep_or_transparent(data: bytes) -> bool:
 def _shown(raw: np.ndarray) -> np.ndarray:
     """OpenCV's uint8 or uint16, grey, BGR or BGRA, to uint8 RGB on black."""
     raw = raw[..., None] if raw.ndim == 2 else raw
-    colours, alpha = raw[..., 2::-1] if raw.shape[2] > 2 else raw[..., :1], raw[..., 3:].astype(np.uint32)
+    colours: np.ndarray = raw[..., 2::-1] if raw.shape[2] > 2 else raw[..., :1]
+    alpha: np.ndarray = raw[..., 3:].astype(np.uint32)
     if raw.dtype == np.uint16:
         used = int(colours.max()).bit_length()
         colours, alpha = colours >> (min(depth for depth in _DEPTHS if depth >= used) - 8), alpha >> 8
     if alpha.size:
-        colours = (colours * alpha + 127) // 255
+        colours = np.asarray((colours * alpha + 127) // 255, np.uint8)
     return np.ascontiguousarray(np.broadcast_to(colours, (*raw.shape[:2], 3)), np.uint8)
 
 

@@ -15,6 +15,7 @@ from ppfacerec.data.parallel import in_processes
 from ppfacerec.log import progress_bar
 
 _THUMBNAIL = 12  # pixels a side
+MANY_UNALIGNED = 0.15  # 1 % in LFW and MS1M; 28 % at 0.6 times the scale, 56 % with shifts of up to 24 pixels
 _GREY_DIFFERENCE = 3  # of the channels on average; JPEG leaves a little colour in grey pictures
 
 
@@ -56,7 +57,7 @@ class _Measure:
             (image.shape[1], image.shape[0]),
             bool(difference < _GREY_DIFFERENCE),
             _thumbnail(grey),
-            _eye_contrast(cv2.resize(grey, (112, 112), interpolation=cv2.INTER_AREA)),
+            eye_contrast(image),
         )
 
 
@@ -87,8 +88,14 @@ def _thumbnail(grey: np.ndarray) -> np.ndarray:
     return small / max(float(np.linalg.norm(small)), 1e-6)
 
 
-def _eye_contrast(grey: np.ndarray) -> float:
-    """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations."""
+def eye_contrast(image: np.ndarray) -> float:
+    """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations.
+
+    Args:
+        image: uint8 RGB (H, W, 3), of an aligned face, for which it is above 0.
+    """
+    cv2 = import_cv2()
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (112, 112), interpolation=cv2.INTER_AREA)
     (left, y), (right, _) = TEMPLATE[0], TEMPLATE[1]
     eyes = [_patch(grey, left, y), _patch(grey, right, y)]
     around = [_patch(grey, left, y + 20), _patch(grey, right, y + 20), _patch(grey, (left + right) / 2, y)]

@@ -37,13 +37,14 @@ class Evaluation:
         with text_written_whole(path) as file:
             file.write(json.dumps(self.to_json(), indent=2) + "\n")
 
-    def table(self) -> str:
+    def table(self, with_average: bool = True) -> str:
         rows = [
             [name, f"{r.accuracy_mean:.5f}", f"{r.accuracy_std:.5f}", f"{r.threshold:.3f}",
              or_na(r.val), or_na(r.auc), str(r.num_pairs)]
             for name, r in self.results.items()
         ]  # fmt: skip
-        rows.append(["average", f"{self.average_accuracy:.5f}", "", "", "", "", ""])
+        if with_average:
+            rows.append(["average", f"{self.average_accuracy:.5f}", "", "", "", "", ""])
         return table(["set", "accuracy", "std", "threshold", "TAR@FAR=1e-3", "AUC", "pairs"], rows)
 
 
