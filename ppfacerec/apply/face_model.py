@@ -113,7 +113,7 @@ class FaceModel:
         rows = [np.zeros((0, self.info.embedding_size), np.float32)]
         while part := list(islice(given, check_count("batch_size", batch_size))):
             pixels = [self._read(image, name_of(image, number), check) for number, image in part]
-            rows.append(self._embed(np.stack(pixels)))
+            rows.append(self.embed_pixels(np.stack(pixels)))
         check.warn()
         return np.concatenate(rows)
 
@@ -134,7 +134,7 @@ class FaceModel:
                 except ValueError as error:
                     bad.append(str(error))
             if images:
-                rows.append(self._embed(np.stack(images)))
+                rows.append(self.embed_pixels(np.stack(images)))
         check.warn()
         return good, np.concatenate(rows), bad
 
@@ -187,7 +187,8 @@ class FaceModel:
             num_different=int(min(p["num_different"] for p in points.values())),
         )
 
-    def _embed(self, images: np.ndarray) -> np.ndarray:
+    def embed_pixels(self, images: np.ndarray) -> np.ndarray:
+        """Embeddings (N, D) of uint8 RGB pixels (N, 112, 112, 3), whatever they show."""
         embeddings = self._run(images)
         if self.info.flip_test:
             flipped = self._run(np.ascontiguousarray(images[:, :, ::-1]))

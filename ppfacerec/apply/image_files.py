@@ -65,7 +65,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
             raise ValueError(f"{where} cannot be read ({getattr(error, 'strerror', error)}).") from error
     elif hasattr(image, "read"):
         image = image.read()
-    elif hasattr(image, "convert") and hasattr(image, "mode"):  # PIL's
+    elif hasattr(image, "getbands"):  # PIL's
         image = np.asarray(image.convert("RGB"))
     if isinstance(image, (bytes, bytearray, memoryview)):
         image = decode_rgb(bytes(image), where)
@@ -96,7 +96,7 @@ def is_one_image(images: Any) -> bool:
     return (
         isinstance(images, (str, Path, bytes, bytearray, memoryview))
         or hasattr(images, "read")
-        or hasattr(images, "mode")
+        or hasattr(images, "getbands")
     )
 
 

@@ -204,7 +204,7 @@ class PeopleIndex:
 def probe_of(model: FaceModel) -> np.ndarray:
     """The model's embedding (D,) of a fixed picture."""
     picture = np.rint((spread_images(2)[1] + 1) * 127.5).astype(np.uint8)
-    return model.embed(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+    return model.embed_pixels(np.ascontiguousarray(picture.transpose(1, 2, 0)[None]))[0]
 
 
 def read_index(path: Union[str, Path]) -> PeopleIndex:
