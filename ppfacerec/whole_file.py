@@ -57,6 +57,14 @@ def written_whole(path: Union[str, os.PathLike[str]], private: bool = False) -> 
         temporary.unlink(missing_ok=True)
 
 
+def write_one_of_many(path: Path, content: bytes) -> None:
+    """Write a small file that is whole or not there after a kill; it may be lost when the power fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}{_MARK}")  # one name: what a kill leaves is written over
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
 def remove_abandoned(target: Path) -> None:
     """Remove the temporary files of commands that were killed while they wrote `target`."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.*{_MARK}"):

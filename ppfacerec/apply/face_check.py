@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppfacerec.doctor.image_facts import MANY_UNALIGNED, eye_contrast
+from ppfacerec.data.align import eye_contrast
+from ppfacerec.doctor.image_facts import MANY_UNALIGNED
 from ppfacerec.log import logger
 
 _FACE = (slice(30, 100), slice(30, 82))  # rows and columns that are skin for the most part

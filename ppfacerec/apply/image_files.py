@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO, Union, cast
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     elif hasattr(image, "read"):
         image = image.read()
     elif hasattr(image, "getbands"):  # PIL's
-        image = np.asarray(image.convert("RGB"))
+        image = np.asarray(cast(Any, image).convert("RGB"))
     if isinstance(image, (bytes, bytearray, memoryview)):
         image = decode_rgb(bytes(image), where)
     if isinstance(image, np.ndarray) and (image.ndim == 2 or image.shape[2:] == (1,)):  # grey

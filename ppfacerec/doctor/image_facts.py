@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppfacerec.data.align import TEMPLATE
+from ppfacerec.data.align import eye_contrast
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.data.parallel import in_processes
@@ -86,21 +86,3 @@ def _thumbnail(grey: np.ndarray) -> np.ndarray:
     small = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     small -= small.mean()
     return small / max(float(np.linalg.norm(small)), 1e-6)
-
-
-def eye_contrast(image: np.ndarray) -> float:
-    """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations.
-
-    Args:
-        image: uint8 RGB (H, W, 3), of an aligned face, for which it is above 0.
-    """
-    cv2 = import_cv2()
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (112, 112), interpolation=cv2.INTER_AREA)
-    (left, y), (right, _) = TEMPLATE[0], TEMPLATE[1]
-    eyes = [_patch(grey, left, y), _patch(grey, right, y)]
-    around = [_patch(grey, left, y + 20), _patch(grey, right, y + 20), _patch(grey, (left + right) / 2, y)]
-    return (float(np.mean(around)) - float(np.mean(eyes))) / max(float(grey.std()), 1.0)
-
-
-def _patch(grey: np.ndarray, x: float, y: float) -> float:
-    return float(grey[round(y) - 5 : round(y) + 6, round(x) - 8 : round(x) + 9].mean())
