@@ -7,6 +7,7 @@ import glob
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO, Union
@@ -21,6 +22,15 @@ def check_target(path: Union[str, os.PathLike[str]]) -> Path:
     Raises:
         ValueError: a folder, a device or a pipe is there, or its folder cannot be made or written.
     """
+    target = _target(path)
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {target.parent}: {error.strerror}.") from error
+
+
+def _target(path: Union[str, os.PathLike[str]]) -> Path:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{path} cannot be written: a folder, a device or a pipe is there. Name a file.")
@@ -28,8 +38,6 @@ def check_target(path: Union[str, os.PathLike[str]]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.filename}: {error.strerror}.") from error
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{path} cannot be written: no permission to write in {target.parent}.")
     return target
 
 
@@ -42,7 +50,7 @@ def written_whole(path: Union[str, os.PathLike[str]], private: bool = False) -> 
     Args:
         private: a new file is for its owner alone (biometric data).
     """
-    target = check_target(path)
+    target = _target(path)
     remove_abandoned(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}{_MARK}")
     try:
@@ -61,8 +69,12 @@ def write_one_of_many(path: Path, content: bytes) -> None:
     """Write a small file that is whole or not there after a kill; it may be lost when the power fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{_MARK}")  # one name: what a kill leaves is written over
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file
 
 
 def remove_abandoned(target: Path) -> None:
