@@ -336,7 +336,7 @@ def test_names_of_enrolled_people_are_shown_safely(tmp_path, capsys):
 
     np.savez(
         tmp_path / "people.npz", embeddings=np.eye(2, 4, dtype=np.float32), names=np.array(["anna\x1b[2J\u202e", "bo"]),
-        files=np.array(["a", "b"]), probe=np.ones(4, np.float32), nearest_others=np.zeros(2, np.float32),
+        files=np.array(["a", "b"]), probe=np.full(4, 0.5, np.float32), nearest_others=np.zeros(2, np.float32),
         model=np.array('{"name": "m"}'),
     )  # fmt: skip
     index = read_index(tmp_path / "people.npz")
