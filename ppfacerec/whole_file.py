@@ -2,31 +2,104 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import io
 import os
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO, Union
 
+_MARK = ".tmp"
+_PRIVATE = 0o600
 
-@contextmanager
-def written_whole(path: Union[str, os.PathLike[str]]) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its place once everything is on disk."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+def check_target(path: Union[str, os.PathLike[str]]) -> Path:
+    """Return the file that writing to `path` makes or replaces, behind its links; asked before long work begins.
+
+    Raises:
+        ValueError: a folder, a device or a pipe is there, or its folder cannot be made or written.
+    """
+    target = _target(path)
     try:
-        with open(temporary, "wb") as file:
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {target.parent}: {error.strerror}.") from error
+
+
+def _target(path: Union[str, os.PathLike[str]]) -> Path:
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{path} cannot be written: a folder, a device or a pipe is there. Name a file.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.filename}: {error.strerror}.") from error
+    return target
+
+
+@contextlib.contextmanager
+def written_whole(path: Union[str, os.PathLike[str]], private: bool = False) -> Iterator[BinaryIO]:
+    """Open a file beside `path` that takes its place once everything is on disk.
+
+    Links are followed; a file that is replaced gives its permissions to the new one.
+
+    Args:
+        private: a new file is for its owner alone (biometric data).
+    """
+    target = _target(path)
+    remove_abandoned(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{_MARK}")
+    try:
+        with open(temporary, "wb", opener=_private if private or target.exists() else None) as file:
+            if target.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
+def write_one_of_many(path: Path, content: bytes) -> None:
+    """Write a small file that is whole or not there after a kill; it may be lost when the power fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}{_MARK}")  # one name: what a kill leaves is written over
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove the temporary files of commands that were killed while they wrote `target`."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{_MARK}"):
+        process = left.name[len(target.name) + 2 : -len(_MARK)]
+        if process.isdigit() and not _is_running(int(process)):
+            left.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, _PRIVATE)
+
+
+@contextlib.contextmanager
 def text_written_whole(path: Union[str, os.PathLike[str]]) -> Iterator[TextIO]:
     """The same for text, in UTF-8."""
     with written_whole(path) as file:

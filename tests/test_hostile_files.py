@@ -251,7 +251,7 @@ def test_an_exported_model_names_files_of_its_own_folder(tmp_path, name):
         json.dumps({"files": {"onnx": [name]}, "input": {"dtype": "x"}, "model": {}})
     )
     with pytest.raises(ValueError, match=r"inference\.yml: files: expected a file of this folder, found"):
-        read_description(tmp_path)
+        read_description(tmp_path / "inference.yml")
 
 
 @pytest.mark.parametrize("suffix", ["/../../x.pdhead", "\0.pdhead"])
@@ -328,7 +328,7 @@ def test_a_bomb_of_yaml_beside_an_exported_model_is_refused(tmp_path):
     ]
     (tmp_path / "inference.yml").write_text("\n".join(lines))
     with pytest.raises(ValueError, match="its aliases unfold to more than 100,000 values"):
-        read_description(tmp_path)
+        read_description(tmp_path / "inference.yml")
 
 
 def test_names_of_enrolled_people_are_shown_safely(tmp_path, capsys):
@@ -336,7 +336,7 @@ def test_names_of_enrolled_people_are_shown_safely(tmp_path, capsys):
 
     np.savez(
         tmp_path / "people.npz", embeddings=np.eye(2, 4, dtype=np.float32), names=np.array(["anna\x1b[2J\u202e", "bo"]),
-        files=np.array(["a", "b"]), probe=np.ones(4, np.float32), nearest_others=np.zeros(2, np.float32),
+        files=np.array(["a", "b"]), probe=np.full(4, 0.5, np.float32), nearest_others=np.zeros(2, np.float32),
         model=np.array('{"name": "m"}'),
     )  # fmt: skip
     index = read_index(tmp_path / "people.npz")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ppfacerec import log
-from ppfacerec.log import CsvLog, Meter, duration, progress_bar, setup_logging, table
+from ppfacerec.log import CsvLog, Meters, duration, progress_bar, setup_logging, table
 
 
 class Terminal(io.StringIO):
@@ -17,13 +17,17 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_meter_is_the_weighted_mean_since_the_last_reset():
-    meter = Meter()
-    meter.update(1.0)
-    meter.reset()
-    meter.update(2.0, 1)
-    meter.update(5.0, 2)
-    assert meter.mean == 4.0
+def test_a_row_has_the_weighted_means_since_the_row_before():
+    meters = Meters()
+    for losses, num_samples, row in (({"loss": 1.0}, 3, True), ({"loss": 2.0}, 1, False), ({"loss": 5.0}, 2, True)):
+        meters.begin()
+        meters.read()
+        meters.add(losses, num_samples)
+        if row:
+            last = meters.row(num_processes=2, batches_left=0)
+    assert last["loss"] == 4.0
+    assert last["ips"] == pytest.approx(1.5 * 2 / last["batch_cost"])
+    assert last["eta"] == 0
 
 
 def test_csv_goes_on_where_an_earlier_run_stopped(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ppfacerec.apply.people_index import Match, PeopleIndex
+from ppfacerec.apply.values import check_count
 from ppfacerec.environment import install_hint
 
 _NEIGHBOURS = 32  # of an image in the graph
@@ -41,9 +42,9 @@ class ApproximatePeople:
             embedding: (D,), of length 1.
             top: how many people.
         """
-        self._index.check_length(embedding)
-        count = min(max(_SEARCH_EFFORT, top), len(self._index))
-        rows = self._graph.search(embedding.astype(np.float32)[None], count)[1][0]
+        probe = self._index.check_probe(embedding)
+        count = min(max(_SEARCH_EFFORT, check_count("top", top)), len(self._index))
+        rows = self._graph.search(probe[None], count)[1][0]
         return self._index.search_among(rows[rows >= 0], embedding, top)
 
     def recall(self, top: int = 5) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppfacerec.apply.face_model import Threshold
+from ppfacerec.apply.values import check_unit_rows
 from ppfacerec.environment import install_hint
 
 MAX_IMAGES = 20_000  # every pair is looked at: 3.2 GB of distances
@@ -20,10 +22,11 @@ def cluster(embeddings: np.ndarray, threshold: float) -> np.ndarray:
 
     Raises:
         ImportError: scikit-learn is missing; the message says how to install it.
-        ValueError: more than 20,000 images.
+        ValueError: more than 20,000 images, a threshold that is no cosine, embeddings that are not of length 1.
     """
     if len(embeddings) > MAX_IMAGES:
         raise ValueError(f"{len(embeddings)} images are too many to be clustered (at most {MAX_IMAGES}).")
+    embeddings, threshold = check_unit_rows("embeddings", embeddings), Threshold(threshold).cosine
     if len(embeddings) < 2:
         return np.zeros(len(embeddings), np.int64)
     try:

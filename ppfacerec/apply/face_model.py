@@ -7,16 +7,20 @@ print(model.compare("a.jpg", "b.jpg"))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 import numpy as np
 from tqdm import tqdm
 
-from ppfacerec.apply.exported import DESCRIPTION, read_description, read_metadata
-from ppfacerec.apply.image_files import Image, names_of, read_image
+from ppfacerec.apply.exported import find_description, read_description, read_metadata
+from ppfacerec.apply.face_check import FaceCheck
+from ppfacerec.apply.image_files import Image, is_one_image, name_of, read_image
+from ppfacerec.apply.values import check_count
 from ppfacerec.log import progress_bar
 from ppfacerec.metrics import sum_flip
 from ppfacerec.model_info import ModelInfo
@@ -40,6 +44,10 @@ class Threshold:
     tar: float = 0.0
     measured_on: str = ""
     num_different: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.cosine, (str, bool)) or not -1 <= self.cosine <= 1:  # NaN is not between them
+            raise ValueError(f"threshold: expected a cosine from -1 to 1, found {self.cosine!r}.")
 
     def __str__(self) -> str:
         if self.far is None:
@@ -73,50 +81,61 @@ USUAL_FAR = 1e-3
 class FaceModel:
     """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
 
+    Any number of threads may use one, also in a forked process; given to a spawned process, it is loaded there anew.
+
     Args:
         run: the network with its preprocessing.
         info: of the model.
-        name: how to call it.
+        name: what it was loaded from.
+        device: that it was asked to be loaded on.
     """
 
-    def __init__(self, run: Runner, info: ModelInfo, name: str) -> None:
-        self._run, self.info, self.name = run, info, name
+    def __init__(self, run: Runner, info: ModelInfo, name: str, device: str = "auto") -> None:
+        self._run, self.info, self.name, self._device = run, info, name, device
 
-    def embed(self, images: Union[Image, Sequence[Image]], batch_size: int = 32) -> np.ndarray:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (os.path.abspath(self.name) if os.path.exists(self.name) else self.name, self._device)
+
+    def embed(self, images: Union[Image, Iterable[Image]], batch_size: int = 32) -> np.ndarray:
         """Return embeddings (N, D) float32, rows of length 1; of a single image (D,).
 
         Args:
-            images: paths, bytes of image files, or uint8 RGB arrays (112, 112, 3); one, a list, or an array of several.
+            images: one, or several in any iterable: paths, bytes or open files of images, PIL images, uint8 arrays, RGB
+                (112, 112, 3) or grey (112, 112).
             batch_size: images that are decoded at a time.
 
         Raises:
             ValueError: one is no image, or not 112 x 112.
         """
-        if isinstance(images, (str, Path, bytes)) or (isinstance(images, np.ndarray) and images.ndim == 3):
-            return self.embed([images], batch_size)[0]
-        names = names_of(images)
+        if is_one_image(images):
+            return self.embed([cast(Image, images)], batch_size)[0]
+        given, check = enumerate(cast(Iterable[Image], images)), FaceCheck()
         rows = [np.zeros((0, self.info.embedding_size), np.float32)]
-        for start in range(0, len(images), batch_size):
-            part = range(start, min(start + batch_size, len(images)))
-            rows.append(self._embed(np.stack([read_image(images[i], names[i], self.info.image_size) for i in part])))
+        while part := list(islice(given, check_count("batch_size", batch_size))):
+            pixels = [self._read(image, name_of(image, number), check) for number, image in part]
+            rows.append(self.embed_pixels(np.stack(pixels)))
+        check.warn()
         return np.concatenate(rows)
 
     def embed_files(self, paths: Sequence[Path], batch_size: int = 32) -> tuple[list[Path], np.ndarray, list[str]]:
         """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot."""
         good: list[Path] = []
         bad: list[str] = []
+        check = FaceCheck()
+        check_count("batch_size", batch_size)
         rows = [np.zeros((0, self.info.embedding_size), np.float32)]
         bar: tqdm = progress_bar(range(0, len(paths), batch_size), -(-len(paths) // batch_size), "embedding", "batch")
         for start in bar:
             images = []
             for path in paths[start : start + batch_size]:
                 try:
-                    images.append(read_image(path, str(path), self.info.image_size))
+                    images.append(self._read(path, str(path), check))
                     good.append(path)
                 except ValueError as error:
                     bad.append(str(error))
             if images:
-                rows.append(self._embed(np.stack(images)))
+                rows.append(self.embed_pixels(np.stack(images)))
+        check.warn()
         return good, np.concatenate(rows), bad
 
     def compare(
@@ -131,19 +150,24 @@ class FaceModel:
         Raises:
             ValueError: as `embed`, or the model has no measured threshold for `far`.
         """
-        chosen = Threshold(threshold) if threshold is not None else self.threshold(far)
+        chosen = self.threshold(far, threshold)
         left, right = self.embed([first, second])
         return Comparison(float(left @ right), chosen)
 
-    def threshold(self, far: Optional[float] = None) -> Threshold:
+    def threshold(self, far: Optional[float] = None, cosine: Optional[float] = None) -> Threshold:
         """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
 
         Args:
             far: None: 1e-3, or where no evaluated set has the pairs to tell that, the next larger one measured.
+            cosine: a threshold of your own, which is returned as it is.
 
         Raises:
             ValueError: the model was not evaluated, or no set has enough pairs to tell.
         """
+        if cosine is not None:
+            return Threshold(cosine)
+        if far is not None and (isinstance(far, str) or not 0 < far < 1):
+            raise ValueError(f"far: expected a false accept rate between 0 and 1, such as 1e-3, found {far!r}.")
         if far is None:
             measured = {float(key) for by_far in self.info.thresholds.values() for key in by_far}
             far = min((rate for rate in measured if rate >= USUAL_FAR), default=USUAL_FAR)
@@ -163,13 +187,25 @@ class FaceModel:
             num_different=int(min(p["num_different"] for p in points.values())),
         )
 
-    def _embed(self, images: np.ndarray) -> np.ndarray:
+    def embed_pixels(self, images: np.ndarray) -> np.ndarray:
+        """Embeddings (N, D) of uint8 RGB pixels (N, 112, 112, 3), whatever they show."""
         embeddings = self._run(images)
         if self.info.flip_test:
             flipped = self._run(np.ascontiguousarray(images[:, :, ::-1]))
         else:
             flipped = np.zeros_like(embeddings)
-        return sum_flip(embeddings, flipped, self.info.feature_normalize).astype(np.float32)
+        found = sum_flip(embeddings, flipped, self.info.feature_normalize).astype(np.float32)
+        if not (np.isfinite(found).all() and found.any(axis=1).all()):
+            raise ValueError(
+                f"{self.name} gives embeddings that are not finite, or all zero: its weights overflow or are damaged. "
+                "Nothing can be compared with them."
+            )
+        return found
+
+    def _read(self, image: Image, name: str, check: FaceCheck) -> np.ndarray:
+        pixels = read_image(image, name, self.info.image_size)
+        check.add(pixels, name)
+        return pixels
 
 
 def load(name: Union[str, Path], device: Any = "auto") -> FaceModel:
@@ -177,45 +213,43 @@ def load(name: Union[str, Path], device: Any = "auto") -> FaceModel:
 
     Args:
         name: such as "output/X/best_model", "inference/" or "inference/inference.onnx".
-        device: for weights: "auto", "cpu" or "gpu". Exported models run on the CPU here.
+        device: for weights: "auto", "cpu" or "gpu" (one of several is chosen by CUDA_VISIBLE_DEVICES). Exported models
+            run on the CPU here.
 
     Raises:
         ValueError: it is missing, damaged, or nothing tells how its images are prepared.
     """
+    if device not in ("auto", "cpu", "gpu"):
+        raise ValueError(
+            f"device: expected auto, cpu or gpu, found {device!r}; CUDA_VISIBLE_DEVICES chooses among several."
+        )
     path = Path(name)
-    if path.name == DESCRIPTION or (path / DESCRIPTION).is_file():
-        return _exported(path if path.is_dir() else path.parent)
+    description = find_description(path)
+    if description:
+        return _exported(description)
     if path.suffix == ".onnx":
         return _onnx(path)
     return _weights(str(name), device)
 
 
 def _weights(name: str, device: Any) -> FaceModel:
-    import paddle
-
     from ppfacerec.apply.loading import load_backbone
-    from ppfacerec.data.transforms import NormalizeImage
-    from ppfacerec.inference import InferenceRunner
-    from ppfacerec.runtime import choose_device, to_network_input
+    from ppfacerec.inference import PADDLE_LOCK, InferenceRunner
+    from ppfacerec.runtime import choose_device
 
-    choose_device(device)
-    backbone, info = load_backbone(name)
-    runner = InferenceRunner(backbone)
-    normalize = NormalizeImage(info.scale, info.mean, info.std)
-
-    def run(images: np.ndarray) -> np.ndarray:
-        return runner(to_network_input(paddle.to_tensor(_channels(images, info)), normalize))
-
-    return FaceModel(run, info, name)
+    with PADDLE_LOCK:
+        choose_device(device)
+        backbone, info = load_backbone(name)
+        return FaceModel(_prepared(InferenceRunner(backbone), info, False), info, name, device)
 
 
-def _exported(folder: Path) -> FaceModel:
+def _exported(description: Path) -> FaceModel:
     from ppfacerec.export.onnx_format import run_onnx
     from ppfacerec.export.paddle_format import run_paddle
 
-    exported = read_description(folder)
-    run = run_onnx(exported.onnx) if exported.onnx else run_paddle(folder, onednn=True)
-    return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(folder))
+    exported = read_description(description)
+    run = run_onnx(exported.onnx) if exported.onnx else run_paddle(description.parent, onednn=True)
+    return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(description))
 
 
 def _onnx(path: Path) -> FaceModel:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Union
+from typing import Any, BinaryIO, Union, cast
 
 import numpy as np
 
 from ppfacerec.data.images import decode_rgb
+from ppfacerec.log import logger
 from ppfacerec.text_file import BLANKS, read_lines
-from ppfacerec.user_files import IMAGE_SUFFIXES, read_regular
+from ppfacerec.user_files import IMAGE_SUFFIXES, one_spelling, read_regular, walk_images
 
 LIST_SUFFIX = ".txt"
-Image = Union[str, Path, bytes, np.ndarray]
+Image = Union[str, Path, bytes, BinaryIO, np.ndarray]  # or a PIL image
 
 
 def find_images(paths: Sequence[Union[str, Path]], allow_outside: bool = False) -> list[Path]:
@@ -29,7 +31,10 @@ def find_images(paths: Sequence[Union[str, Path]], allow_outside: bool = False) 
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            images = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            walked = walk_images(path)
+            images = [path / name for name in walked.images]
+            if walked.left_out():
+                logger.warning("Left out in %s: %s.", path, walked.left_out())
         elif not path.is_file():
             raise ValueError(
                 f"{path} does not exist; expected an image, a folder of images, or a .txt that lists them."
@@ -43,13 +48,13 @@ def find_images(paths: Sequence[Union[str, Path]], allow_outside: bool = False) 
 
 
 def person_of(path: Path, folder: Path) -> str:
-    """Whose an image is: the folder below `folder` that it lies in, or its own name without number and suffix."""
+    """Whose an image is: the folder below `folder` that it lies in, or its own name without suffix and LFW's number."""
     parts = path.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else path.stem
+    return one_spelling(parts[0] if len(parts) > 1 else re.sub(r"(?<=.)[_ -]\d+$", "", path.stem))
 
 
 def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> np.ndarray:
-    """Return uint8 RGB pixels (112, 112, 3) of a path, of encoded bytes, or of such an array.
+    """Return uint8 RGB pixels (112, 112, 3) of a path, of encoded bytes, of a file, a PIL image or such an array.
 
     Raises:
         ValueError: it is no image, of another size, or an array of another kind.
@@ -57,13 +62,21 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     if isinstance(image, (str, Path)):
         try:
             image = read_regular(image)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name, a pipe
             raise ValueError(f"{where} cannot be read ({getattr(error, 'strerror', error)}).") from error
-    if isinstance(image, (bytes, bytearray)):
+    elif hasattr(image, "read"):
+        image = image.read()
+    elif hasattr(image, "getbands"):  # PIL's
+        image = np.asarray(cast(Any, image).convert("RGB"))
+    if isinstance(image, (bytes, bytearray, memoryview)):
         image = decode_rgb(bytes(image), where)
+    if isinstance(image, np.ndarray) and (image.ndim == 2 or image.shape[2:] == (1,)):  # grey
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"{where}: expected a path, an image's bytes, or uint8 RGB (H, W, 3), found {found}.")
+        raise ValueError(
+            f"{where}: expected a path, an image's bytes, a PIL image, or uint8 RGB (H, W, 3), found {found}."
+        )
     if image.shape[:2] != size:
         raise ValueError(
             f"{where}: the image is {image.shape[1]} x {image.shape[0]}, expected an aligned face of {size[1]} x "
@@ -72,9 +85,20 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     return image
 
 
-def names_of(images: Iterable[Image]) -> list[str]:
-    """How to call images in messages."""
-    return [str(x) if isinstance(x, (str, Path)) else f"image {i}" for i, x in enumerate(images)]
+def name_of(image: Image, number: int) -> str:
+    """How to call an image in messages."""
+    return str(image) if isinstance(image, (str, Path)) else f"image {number}"
+
+
+def is_one_image(images: Any) -> bool:
+    """Whether it is one image, not several."""
+    if isinstance(images, np.ndarray):
+        return images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
+    return (
+        isinstance(images, (str, Path, bytes, bytearray, memoryview))
+        or hasattr(images, "read")
+        or hasattr(images, "getbands")
+    )
 
 
 def _listed(path: Path, allow_outside: bool) -> Iterator[Path]:

@@ -11,6 +11,9 @@ from typing import NoReturn, Optional, Union
 import numpy as np
 
 from ppfacerec.apply.face_model import FaceModel
+from ppfacerec.apply.values import check_count, check_unit_rows
+from ppfacerec.doctor.image_facts import similar_pairs
+from ppfacerec.metrics import normalize
 from ppfacerec.npz_file import read_npz
 from ppfacerec.weights_io.verify import spread_images
 from ppfacerec.whole_file import written_whole
@@ -19,6 +22,9 @@ UNKNOWN = "unknown"
 _SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format
 _KEYS = ("embeddings", "names", "files", "probe", "nearest_others", "model")
 _CALIBRATION_IMAGES = 2000
+_ALIKE = 0.5  # cosine to their person's centre from which images tell what one person's are like
+_SAME_IMAGE = 0.95  # least cosine of the centres of one person under two names where they do not
+_MOST_PEOPLE_COMPARED = 50_000
 _BLOCK = 64  # images compared with all at a time
 
 
@@ -55,14 +61,16 @@ class PeopleIndex:
         model: str,
         nearest_others: Optional[np.ndarray] = None,
     ) -> None:
+        embeddings = check_unit_rows("embeddings", embeddings)
         if not len(names) == len(files) == len(embeddings) or not len(names):
             raise ValueError(f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files, or nobody.")
         order = np.argsort(np.asarray(names), kind="stable")
-        self.embeddings = np.ascontiguousarray(np.asarray(embeddings, np.float32)[order])
+        self.embeddings = np.ascontiguousarray(embeddings[order])
         self.names, self.files = np.asarray(names)[order], np.asarray(files)[order]
         self.probe, self.model = probe, model
         first = np.r_[True, self.names[1:] != self.names[:-1]]
         self._starts = np.flatnonzero(first)  # of each person, in the order of the rows
+        self.same_people: list[tuple[str, str]] = []  # two names that are probably one person, when made from images
         self.nearest_others = nearest_others if nearest_others is not None else self._nearest_others()
 
     def __len__(self) -> int:
@@ -83,6 +91,8 @@ class PeopleIndex:
             stranger_rate: the false positive identification rate, such as 1e-2.
         """
         count = len(self.nearest_others)
+        if not 0 < stranger_rate < 1:
+            raise ValueError(f"stranger_rate: expected a number between 0 and 1, found {stranger_rate!r}.")
         if count * stranger_rate < 1:
             return None
         return float(np.sort(self.nearest_others)[count - 1 - int(count * stranger_rate)])
@@ -95,38 +105,39 @@ class PeopleIndex:
             top: how many people.
 
         Raises:
-            ValueError: the embedding has another length than the index's.
+            ValueError: the embedding has another size than the index's, or not the length 1.
         """
-        self.check_length(embedding)
-        cosines = self.embeddings @ embedding.astype(np.float32)
+        cosines = self.embeddings @ self.check_probe(embedding)
         by_person = np.maximum.reduceat(cosines, self._starts)
-        top = min(top, len(by_person))
+        top = min(check_count("top", top), len(by_person))
         best = np.argpartition(-by_person, top - 1)[:top]
         best = best[np.argsort(-by_person[best], kind="stable")]
         return [self._match(int(person), cosines) for person in best]
 
     def search_among(self, rows: np.ndarray, embedding: np.ndarray, top: int = 5) -> list[Match]:
         """Return the nearest people by the images `rows` alone; else as `search`."""
-        self.check_length(embedding)
         rows = np.sort(rows)
-        cosines = self.embeddings[rows] @ embedding.astype(np.float32)
+        cosines = self.embeddings[rows] @ self.check_probe(embedding)
         nearest: dict[str, Match] = {}
         for at in np.argsort(-cosines, kind="stable"):
             name = str(self.names[rows[at]])
             nearest.setdefault(name, Match(name, float(cosines[at]), str(self.files[rows[at]])))
         return list(nearest.values())[:top]
 
-    def check_length(self, embedding: np.ndarray) -> None:
-        """Refuse an embedding of another length than the index's."""
-        if embedding.shape != self.embeddings.shape[1:]:
+    def check_probe(self, embedding: np.ndarray) -> np.ndarray:
+        """Return an embedding (D,) as float32; refuse one of another size than the index's, or not of length 1."""
+        if np.shape(embedding) != self.embeddings.shape[1:]:
             raise ValueError(
-                f"The embedding has {embedding.shape[-1]} numbers, the index's have {self.embeddings.shape[1]}."
+                f"The embedding has {np.size(embedding)} numbers, the index's have {self.embeddings.shape[1]}."
             )
+        return check_unit_rows("The embedding", embedding)
 
     def _nearest_others(self) -> np.ndarray:
         """(M,) float32; empty where there is only one person."""
-        if self.num_people < 2:
+        groups = self._find_same_people()
+        if len(np.unique(groups)) < 2:
             return np.zeros(0, np.float32)
+        of_row = np.repeat(groups, np.diff(np.r_[self._starts, len(self)]))
         rows = np.arange(len(self))
         if len(rows) > _CALIBRATION_IMAGES:
             rows = np.random.default_rng(0).choice(rows, _CALIBRATION_IMAGES, replace=False)
@@ -134,10 +145,29 @@ class PeopleIndex:
         for part in np.array_split(rows, -(-len(rows) // _BLOCK)):
             cosines = self.embeddings @ self.embeddings[part].T  # (N, block)
             for row, column in zip(part, cosines.T):
-                start, end = self._rows_of(int(np.searchsorted(self._starts, row, side="right")) - 1)
-                column[start:end] = -1.0
-                nearest.append(column.max())
+                nearest.append(column[of_row != of_row[row]].max())
         return np.asarray(nearest, np.float32)
+
+    def _find_same_people(self) -> np.ndarray:
+        """Number of the group of each person: alone, or together with those who are probably the same person.
+
+        A folder that was copied under another name would make every image as near to "someone else" as to itself, and
+        the threshold 1. Two people count as one where their centres are nearer than three of four images are to the
+        centre of their own person's other images.
+        """
+        counts = np.diff(np.r_[self._starts, len(self)])
+        sums = np.add.reduceat(self.embeddings, self._starts)
+        groups = np.arange(self.num_people)
+        if self.num_people > _MOST_PEOPLE_COMPARED:
+            return groups
+        without = np.repeat(sums, counts, axis=0) - self.embeddings
+        own = np.sum(normalize(without) * self.embeddings, axis=1)[np.repeat(counts > 1, counts)]
+        usual = float(np.quantile(own, 0.75)) if len(own) else 0.0
+        least = usual if usual > _ALIKE else _SAME_IMAGE
+        for first, second in similar_pairs(centres := normalize(sums).astype(np.float32), centres, least, same=True):
+            self.same_people.append((str(self.names[self._starts[first]]), str(self.names[self._starts[second]])))
+            groups[groups == groups[second]] = groups[first]
+        return groups
 
     def _rows_of(self, person: int) -> tuple[int, int]:
         end = self._starts[person + 1] if person + 1 < len(self._starts) else len(self)
@@ -163,7 +193,7 @@ class PeopleIndex:
 
     def save(self, path: Union[str, Path]) -> None:
         """Write it as .npz; the file appears whole or not at all."""
-        with written_whole(path) as file:
+        with written_whole(path, private=True) as file:
             np.savez(
                 file, embeddings=self.embeddings, names=self.names, files=self.files, probe=self.probe,
                 nearest_others=self.nearest_others,
@@ -174,7 +204,7 @@ class PeopleIndex:
 def probe_of(model: FaceModel) -> np.ndarray:
     """The model's embedding (D,) of a fixed picture."""
     picture = np.rint((spread_images(2)[1] + 1) * 127.5).astype(np.uint8)
-    return model.embed(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+    return model.embed_pixels(np.ascontiguousarray(picture.transpose(1, 2, 0)[None]))[0]
 
 
 def read_index(path: Union[str, Path]) -> PeopleIndex:
@@ -198,9 +228,13 @@ def read_index(path: Union[str, Path]) -> PeopleIndex:
         _fail(path, f"it has not a name and a file for each of {len(embeddings)} embeddings")
     if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not embeddings.size:
         _fail(path, "its probe does not fit, or it has nobody")
-    if not all(np.isfinite(array).all() for array in (embeddings, probe, nearest_others)):
-        _fail(path, "its embeddings are not finite")
-    return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others)
+    try:
+        probe = check_unit_rows("probe", probe)
+        if not (np.abs(nearest_others) <= 1.001).all():
+            raise ValueError("nearest_others are no cosines")
+        return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others)
+    except ValueError as error:
+        _fail(path, str(error).rstrip("."))
 
 
 def _fail(path: Union[str, Path], what: str) -> NoReturn:

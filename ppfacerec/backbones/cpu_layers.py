@@ -40,3 +40,18 @@ def _prelu_as_batch_norm(x: Tensor, slope: Tensor) -> Tensor:
     bias = slope * 0.0
     negative = paddle.clip(x, max=0.0)
     return x + F.batch_norm(negative, mean, variance, slope - 1.0, bias, training=False, epsilon=0.0)
+
+
+class Flat(nn.Layer):
+    """[N, C, H, W] -> [N, size], by a reshape to a constant.
+
+    What follows a ``flatten`` has one row in OpenCV 4 whatever the batch (its ONNX is Shape, Slice, Concat, Reshape)
+    and crashes Paddle-Lite's converter; ``reshape([x.shape[0], -1])`` crashes oneDNN.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape([-1, self.size])

@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 
 from ppfacerec.backbones import residual
 from ppfacerec.backbones.checks import face_shape
-from ppfacerec.backbones.cpu_layers import PReLU
+from ppfacerec.backbones.cpu_layers import Flat, PReLU
 from ppfacerec.backbones.residual import FINAL_AREA, STAGE_CHANNELS, ResidualNet
 
 
@@ -84,7 +84,7 @@ class IR(ResidualNet):
         self.output_layer = nn.Sequential(
             nn.BatchNorm2D(in_channels),
             nn.Dropout(dropout),
-            nn.Flatten(),
+            Flat(in_channels * FINAL_AREA),
             nn.Linear(in_channels * FINAL_AREA, num_features, weight_attr=weight),
             FixedBatchNorm1D(num_features),
         )

@@ -97,7 +97,7 @@ class IResNet(ResidualNet):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = self.through(stage, x)
         # now x is (N, 512, 7, 7)
-        x = self.dropout(self.bn2(x)).flatten(1)  # (N, 25088)
+        x = self.dropout(self.bn2(x)).reshape([-1, self.fc.weight.shape[0]])  # (N, 25088)
         return self.features(self.fc(x))
 
 

@@ -114,4 +114,4 @@ class MobileFaceNet(nn.Layer):
         x = self.dw_conv1(self.conv1(images))  # (N, 64, 56, 56)
         x = self.conv2(self.blocks(x))  # (N, 512, 7, 7)
         x = self.linear1(self.linear7(x))  # (N, num_features, 1, 1)
-        return x.flatten(1)  # not reshape([x.shape[0], -1]): that crashes oneDNN inference
+        return x.reshape([-1, self.embedding_size])

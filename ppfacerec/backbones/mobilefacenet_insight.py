@@ -12,7 +12,7 @@ import math
 from paddle import Tensor, nn
 
 from ppfacerec.backbones.checks import face_shape, positive_int
-from ppfacerec.backbones.cpu_layers import PReLU
+from ppfacerec.backbones.cpu_layers import Flat, PReLU
 
 
 class ConvBlock(nn.Layer):
@@ -71,7 +71,7 @@ class Embedding(nn.Layer):
         weight = nn.initializer.Normal(0.0, math.sqrt(2.0 / num_features))
         self.layers = nn.Sequential(
             ConvBlock(512, 512, 7, groups=512, linear=True),
-            nn.Flatten(),
+            Flat(512),
             nn.Linear(512, num_features, weight_attr=weight, bias_attr=False),
             nn.BatchNorm1D(num_features),
         )

@@ -87,7 +87,7 @@ class ResNet50(nn.Layer):
         if self.pool is not None:
             x = self.pool(x)
         x = self.blocks(x)  # (N, 2048, 7, 7)
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, 2048)
+        x = F.adaptive_avg_pool2d(x, 1).reshape([-1, self.fc.weight.shape[0]])  # (N, 2048)
         return self.fc(x)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -78,34 +79,59 @@ def _align_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL.onnx",
         help="a YuNet model file; without it MTCNN, which the extra [align] brings",
     )
+    parser.add_argument(
+        "--faces", choices=["centre", "largest", "all"], default="centre",
+        help="of several in a photo: the largest near the middle (unless told), the largest, or all, x.face1.jpg, ...",
+    )  # fmt: skip
     parser.add_argument("--png", action="store_true", help="write PNG (lossless) instead of JPEG of quality 95")
     parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
 
 
 def _align(arguments: argparse.Namespace) -> int:
-    from ppfacerec.data.align import align_folder, images_below, read_landmarks
+    from ppfacerec.data.align import align_folder, read_landmarks
     from ppfacerec.data.detectors import MTCNNDetector, YuNetDetector
     from ppfacerec.data.parallel import usable_cores
+    from ppfacerec.user_files import printed_names, walk_images
+    from ppfacerec.whole_file import check_target, text_written_whole
 
+    listed = check_target(Path(arguments.out) / "not_found.txt")
+    if not Path(arguments.root).is_dir():
+        raise ValueError(f"{arguments.root} is no folder; expected the folder of the photos.")
     landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
     detector = None
     if landmarks is None:
         detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
         detector()  # what is missing is told before the processes start
-    total = len(list(images_below(arguments.root)))
+    walked = walk_images(arguments.root)
+    total = len(walked.images)
+    if walked.left_out():
+        logger.warning("Left out in %s: %s.", arguments.root, walked.left_out())
     found = align_folder(
         arguments.root, arguments.out, landmarks, detector, arguments.processes or usable_cores(),
-        ".png" if arguments.png else ".jpg",
+        ".png" if arguments.png else ".jpg", arguments.faces,
     )  # fmt: skip
-    without = [photo for photo in progress_bar(found, total, "Photos", "photo") if photo.problem]
-    listed = Path(arguments.out) / "not_found.txt"
-    listed.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{printable(photo.name)}\t{printable(photo.problem)}\n" for photo in without]
-    listed.write_text("".join(lines), encoding="utf-8")
+    photos = list(progress_bar(found, total, "Photos", "photo"))
+    without = [photo for photo in photos if photo.problem]
+    doubtful = [photo for photo in photos if photo.doubt]
+    with text_written_whole(listed) as file:
+        lines = [(photo.name, photo.problem or photo.doubt) for photo in [*without, *doubtful]]
+        file.writelines(f"{printable(name)}\t{printable(what)}\n" for name, what in lines)
     logger.info("%d of %d photos aligned in %s.", total - len(without), total, arguments.out)
     if without:
         logger.warning("%d photos without a face are listed in %s, first: %s (%s).",
                        len(without), listed, without[0].name, without[0].problem)  # fmt: skip
+    people, kept = (
+        {os.path.dirname(photo.name) for photo in some}
+        for some in (photos, [photo for photo in photos if not photo.problem])
+    )
+    if people - kept:
+        logger.warning("Folders that lose all their photos: %s.", printed_names(sorted(people - kept)))
+    if doubtful:
+        logger.warning("%d of the faces do not look like one (photos sideways or upside down?), listed there too: %s.",
+                       len(doubtful), printed_names([photo.name for photo in doubtful]))  # fmt: skip
+    if more := sum(photo.left_out for photo in photos):
+        logger.warning("%d more faces in %d photos were left out; --faces all takes them.",
+                       more, sum(photo.left_out > 0 for photo in photos))  # fmt: skip
     return 0
 
 

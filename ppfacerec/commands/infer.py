@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
@@ -63,10 +64,15 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _embed(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
-    from ppfacerec.whole_file import written_whole
+    from ppfacerec.whole_file import check_target, written_whole
 
+    if Path(parsed.out).suffix != ".npz":
+        raise ValueError(
+            f"--out {parsed.out}: embeddings are written as .npz (np.load(...)['embeddings']); name it so."
+        )
+    check_target(parsed.out)
     files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size, parsed.allow_outside)
-    with written_whole(parsed.out) as file:
+    with written_whole(parsed.out, private=True) as file:
         np.savez(file, embeddings=embeddings, files=np.array([str(f) for f in files]))
     logger.info("Written: %s, %d embeddings of %d numbers", parsed.out, *embeddings.shape)
     return 0
@@ -92,16 +98,45 @@ def _enroll_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _enroll(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
-    from ppfacerec.apply.image_files import person_of
+    from ppfacerec.apply.image_files import find_images, person_of
     from ppfacerec.apply.people_index import PeopleIndex, probe_of
+    from ppfacerec.user_files import printed_names
+    from ppfacerec.whole_file import check_target
 
-    model = load(parsed.model)
-    files, embeddings = _embed_files(model, [parsed.folder], parsed.batch_size)
-    names = [person_of(file, Path(parsed.folder)) for file in files]
+    check_target(parsed.index)
+    folder, model = Path(parsed.folder), load(parsed.model)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; expected one with a folder of images for each person.")
+    given = find_images([folder])
+    files, embeddings = _embed_files(model, given, parsed.batch_size)
+    names = [person_of(file, folder) for file in files]
+    _say_people(folder, given, names)
     index = PeopleIndex(embeddings, names, list(map(str, files)), probe_of(model), parsed.model)
+    if index.same_people:
+        logger.warning(
+            "%d pairs of names are probably one person each (a copied folder?): %s. They do not count as strangers to "
+            "each other.", len(index.same_people), printed_names([" = ".join(pair) for pair in index.same_people]),
+        )  # fmt: skip
     index.save(parsed.index)
     logger.info("Written: %s, %d people, %d images", parsed.index, index.num_people, len(index))
     return 0
+
+
+def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
+    """Name people who lose all their images, and those whose names come from files without a folder."""
+    from ppfacerec.apply.image_files import person_of
+    from ppfacerec.user_files import printed_names
+
+    lost = sorted({person_of(file, folder) for file in given} - set(names))
+    if lost:
+        logger.warning("%d people have no image that can be used: %s.", len(lost), printed_names(lost))
+    flat = Counter(person_of(file, folder) for file in given if file.parent == folder)
+    if flat:
+        logger.warning(
+            "%d images lie in %s itself and not in a folder for each person; their names without the number are taken "
+            "for %d people (%s).", sum(flat.values()), folder, len(flat),
+            printed_names([f"{name}: {count}" for name, count in flat.most_common()]),
+        )  # fmt: skip
 
 
 def _search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,9 +157,9 @@ def _search_arguments(parser: argparse.ArgumentParser) -> None:
 def _search(parsed: argparse.Namespace) -> int:
     from ppfacerec.apply.face_model import load
     from ppfacerec.apply.people_index import UNKNOWN, read_index
+    from ppfacerec.apply.values import check_count
 
-    if parsed.top < 1:
-        raise ValueError(f"--top: expected a whole number of at least 1, found {parsed.top}.")
+    check_count("--top", parsed.top)
     if not 0 < parsed.strangers < 1:
         raise ValueError(f"--strangers: expected a number between 0 and 1, found {parsed.strangers}.")
     model, index = load(parsed.model), read_index(parsed.index)
@@ -156,7 +191,8 @@ def _approximate(index: PeopleIndex, top: int) -> ApproximatePeople:
 def _search_threshold(parsed: argparse.Namespace, model: FaceModel, index: PeopleIndex) -> tuple[float, str]:
     """The cosine below which a face is unknown, and what it means."""
     if parsed.threshold is not None:
-        return parsed.threshold, f"Threshold {parsed.threshold:.3f}, chosen by you."
+        chosen = model.threshold(cosine=parsed.threshold)
+        return chosen.cosine, f"T{str(chosen)[1:]}."
     cosine = index.threshold(parsed.strangers)
     if cosine is not None:
         return cosine, (
@@ -182,33 +218,46 @@ def _cluster(parsed: argparse.Namespace) -> int:
     import io
 
     from ppfacerec.apply.clusters import cluster
-    from ppfacerec.apply.face_model import load
-    from ppfacerec.whole_file import written_whole
+    from ppfacerec.apply.face_model import USUAL_FAR, load
+    from ppfacerec.whole_file import check_target, written_whole
 
+    if parsed.out:
+        check_target(parsed.out)
     model = load(parsed.model)
-    threshold = parsed.threshold if parsed.threshold is not None else model.threshold(parsed.far).cosine
+    threshold = model.threshold(parsed.far, parsed.threshold)
+    if parsed.far is None and threshold.far and threshold.far > USUAL_FAR:
+        logger.warning("No set that the model was evaluated on can tell a FAR of 1e-3; the next larger one is taken.")
     files, embeddings = _embed_files(model, parsed.images, parsed.batch_size, parsed.allow_outside)
-    labels = cluster(embeddings, threshold)
+    labels = cluster(embeddings, threshold.cosine)
     if parsed.out:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *zip(files, labels.tolist())])
+        listed = [(_no_formula(str(name)), label) for name, label in zip(files, labels.tolist())]
+        csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *listed])
         with written_whole(parsed.out) as file:
             file.write(text.getvalue().encode(errors="surrogateescape"))  # names as the file system has them
         logger.info("Written: %s", parsed.out)
     sizes = np.bincount(labels)
     rows = [[str(k), str(size), str(files[int(np.argmax(labels == k))])] for k, size in enumerate(sizes)]
     print(table(["cluster", "images", "first"], rows))
+    print(f"\nGroups are joined while their mean cosine is above it: {printable(threshold)}.")
     return 0
 
 
+def _no_formula(name: str) -> str:
+    """A path that spreadsheets do not run: ``./=1+1.jpg`` is the same file as ``=1+1.jpg``."""
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
 def _embed_files(
-    model: FaceModel, images: list[str], batch_size: int, allow_outside: bool = False
+    model: FaceModel, images: Sequence[Union[str, Path]], batch_size: int, allow_outside: bool = False
 ) -> tuple[list[Path], np.ndarray]:
     from ppfacerec.apply.image_files import find_images
 
     files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
     for line in bad:
         logger.warning("Left out: %s", line)
+    if bad:
+        logger.warning("%d of %d images are used, %d left out.", len(files), len(files) + len(bad), len(bad))
     if not files:
         raise ValueError(f"None of the {len(bad)} images can be embedded; the log says why.")
     return files, embeddings

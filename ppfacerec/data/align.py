@@ -7,19 +7,22 @@ a rotation, a scale and a shift.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional
 
 import numpy as np
 
 from ppfacerec.data.detectors import Detector, Face
 from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.label_file import IMAGE_SUFFIXES
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.data.parallel import in_processes
 from ppfacerec.text_file import fail, read_lines
+from ppfacerec.user_files import IMAGE_SUFFIXES, read_regular, walk_images
+from ppfacerec.whole_file import write_one_of_many
 
 # Places of the five landmarks in 112 x 112 (insightface's arcface_dst; Deng et al., arXiv:1801.07698).
 TEMPLATE = np.array(
@@ -29,11 +32,22 @@ SIZE = 112
 _MOST_RESIDUAL = 21.0  # pixels of 112: a full profile has 20, five random points have mostly more
 
 
+Faces = Literal["centre", "largest", "all"]
+
+
 class Aligned(NamedTuple):
-    """What became of one photo: its name, and why there is no face; "" where there is one."""
+    """What became of one photo.
+
+    Attributes:
+        problem: why there is no face; "" where there is one.
+        doubt: why what was cut out may be none; "" where it looks like one.
+        left_out: faces that were found and not taken.
+    """
 
     name: str
-    problem: str
+    problem: str = ""
+    doubt: str = ""
+    left_out: int = 0
 
 
 def similarity_transform(points: np.ndarray, target: np.ndarray = TEMPLATE) -> np.ndarray:
@@ -72,6 +86,24 @@ def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     return import_cv2().warpAffine(image, matrix, (SIZE, SIZE), flags=1, borderValue=0)  # 1: bilinear
 
 
+def eye_contrast(image: np.ndarray) -> float:
+    """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations.
+
+    Args:
+        image: uint8 RGB (H, W, 3), of an aligned face, for which it is above 0.
+    """
+    cv2 = import_cv2()
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (112, 112), interpolation=cv2.INTER_AREA)
+    (left, y), (right, _) = TEMPLATE[0], TEMPLATE[1]
+    eyes = [_patch(grey, left, y), _patch(grey, right, y)]
+    around = [_patch(grey, left, y + 20), _patch(grey, right, y + 20), _patch(grey, (left + right) / 2, y)]
+    return (float(np.mean(around)) - float(np.mean(eyes))) / max(float(grey.std()), 1.0)
+
+
+def _patch(grey: np.ndarray, x: float, y: float) -> float:
+    return float(grey[round(y) - 5 : round(y) + 6, round(x) - 8 : round(x) + 9].mean())
+
+
 def read_landmarks(path: str) -> dict[str, np.ndarray]:
     """Read lines ``path x1 y1 x2 y2 x3 y3 x4 y4 x5 y5`` (tab, comma or blanks between) to points (5, 2) by path.
 
@@ -80,8 +112,9 @@ def read_landmarks(path: str) -> dict[str, np.ndarray]:
     """
     landmarks: dict[str, np.ndarray] = {}
     for number, line in read_lines(path, "landmark file"):
-        fields = line.replace("\t", " ").replace(",", " ").split()
-        name, numbers = " ".join(fields[:-10]), fields[-10:]
+        # what stands before the last ten numbers is the path, with its own blanks and commas
+        match = re.fullmatch(r"\s*(.*?)[\s,]+((?:[^\s,]+[\s,]+){9}[^\s,]+)\s*", line)
+        name, numbers = (match[1], re.split(r"[\s,]+", match[2])) if match else ("", [])
         try:
             points = np.array([float(field) for field in numbers]).reshape(5, 2)
         except ValueError:
@@ -101,25 +134,24 @@ def align_folder(
     detector: Optional[Callable[[], Detector]],
     num_processes: int,
     suffix: str = ".jpg",
+    faces: Faces = "centre",
 ) -> Iterator[Aligned]:
     """Align every image below `root` into `out`, in the same folders; yield what became of each, in order.
 
-    Faces that are there already are left: run it once more after an interruption. Of several faces in a photo the
-    largest near the middle counts. Either `landmarks` or `detector` is given; the latter is made once in each process.
+    Faces that are there already are left: run it once more after an interruption. Either `landmarks` or `detector` is
+    given; the latter is made once in each process.
+
+    Args:
+        faces: of several in a photo: the largest near the middle, the largest, or all (``x.jpg, x.face1.jpg, ...``).
     """
-    names = sorted(images_below(root))
+    names = walk_images(root).images
     if not names:
         raise ValueError(f"{root}: no image in it or in a folder of it {IMAGE_SUFFIXES}.")
-    find = partial(_listed, landmarks) if landmarks is not None else _Detecting(detector)
-    return in_processes(_Aligner(root, out, find, suffix), names, num_processes)
-
-
-def images_below(root: str) -> Iterable[str]:
-    """Paths of all images below a folder, relative to it."""
-    for folder, _, files in os.walk(root):
-        for name in files:
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield os.path.relpath(os.path.join(folder, name), root)
+    find = partial(_listed, landmarks) if landmarks is not None else _Detecting(detector, faces)
+    stems = Counter(os.path.splitext(name)[0] for name in names)
+    # a.jpg, a.png and a.JPG become a.jpg.jpg, ...: a file for each
+    targets = {name: f"{name if stems[stem := os.path.splitext(name)[0]] > 1 else stem}{suffix}" for name in names}
+    return in_processes(_Aligner(root, out, find, targets), names, num_processes)
 
 
 def main_face(faces: list[Face], width: int, height: int) -> Optional[Face]:
@@ -132,47 +164,56 @@ def main_face(faces: list[Face], width: int, height: int) -> Optional[Face]:
     return max(faces, key=weight, default=None)
 
 
-_Find = Callable[[str, np.ndarray], Optional[np.ndarray]]
+# Name and image to the landmarks of the faces that are taken, and how many were found.
+_Find = Callable[[str, np.ndarray], tuple[list[np.ndarray], int]]
 
 
-def _listed(landmarks: Mapping[str, np.ndarray], name: str, image: np.ndarray) -> Optional[np.ndarray]:
-    return landmarks.get(os.path.normpath(name))
+def _listed(landmarks: Mapping[str, np.ndarray], name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
+    points = landmarks.get(os.path.normpath(name))
+    return ([], 0) if points is None else ([points], 1)
 
 
 class _Detecting:
     """Finds landmarks with a detector that is made at the first image, in the process that uses it."""
 
-    def __init__(self, make: Optional[Callable[[], Detector]]) -> None:
+    def __init__(self, make: Optional[Callable[[], Detector]], faces: Faces) -> None:
         assert make is not None
-        self._make = make
+        self._make, self._faces = make, faces
         self._detector: Optional[Detector] = None
 
-    def __call__(self, name: str, image: np.ndarray) -> Optional[np.ndarray]:
+    def __call__(self, name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
         if self._detector is None:
             self._detector = self._make()
-        face = main_face(self._detector(image), image.shape[1], image.shape[0])
-        return face.points if face else None
+        found = self._detector(image)
+        taken = sorted(found, key=lambda face: -face.box[2] * face.box[3])
+        if self._faces == "largest":
+            taken = taken[:1]
+        elif self._faces == "centre":
+            main = main_face(found, image.shape[1], image.shape[0])
+            taken = [main] if main else []
+        return [face.points for face in taken], len(found)
 
 
 class _Aligner:
-    def __init__(self, root: str, out: str, find: _Find, suffix: str) -> None:
-        self._root, self._out, self._find, self._suffix = Path(root), Path(out), find, suffix
+    def __init__(self, root: str, out: str, find: _Find, targets: Mapping[str, str]) -> None:
+        self._root, self._out, self._find, self._targets = Path(root), Path(out), find, targets
 
     def __call__(self, name: str) -> Aligned:
-        target = (self._out / name).with_suffix(self._suffix)
+        target, cv2 = self._out / self._targets[name], import_cv2()
         if target.is_file():
-            return Aligned(name, "")
+            return Aligned(name)
         try:
-            image = decode_rgb((self._root / name).read_bytes(), name)
-            points = self._find(name, image)
-            if points is None:
-                return Aligned(name, "no face found")
-            face = align(image, points)
-        except ValueError as error:
-            return Aligned(name, str(error))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem}.tmp{self._suffix}")  # OpenCV writes by the suffix
-        cv2 = import_cv2()
-        cv2.imwrite(str(temporary), face[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        os.replace(temporary, target)
-        return Aligned(name, "")
+            image = decode_rgb(read_regular(self._root / name), name)
+            points, num_found = self._find(name, image)
+            faces = [align(image, each) for each in points]
+        except (ValueError, OSError, cv2.error) as error:
+            return Aligned(name, str(error).strip())
+        if not faces:
+            return Aligned(name, "no face found")
+        for number, face in reversed(list(enumerate(faces))):  # the first last: where it is, all are
+            path = target.with_name(f"{target.stem}.face{number}{target.suffix}") if number else target
+            encoded = cv2.imencode(target.suffix, face[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+            write_one_of_many(path, encoded.tobytes())
+        doubtful = any(eye_contrast(face) <= 0 for face in faces)
+        doubt = "aligned, but the places of the eyes are not darker than what is around them" if doubtful else ""
+        return Aligned(name, "", doubt, num_found - len(faces))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from ppfacerec.data.pair_bin import read_bin
 from ppfacerec.data.record_dataset import RecordIODataset
 from ppfacerec.data.record_writer import RecordWriter
 from ppfacerec.log import logger, progress_bar
-from ppfacerec.whole_file import text_written_whole
+from ppfacerec.user_files import read_regular, walk_images
+from ppfacerec.whole_file import text_written_whole, write_one_of_many
 
 _SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
@@ -46,6 +47,8 @@ def convert(source: str, target: str, image_root: str = "") -> list[Path]:
     if kinds in (("folder", ".rec"), (".txt", ".rec")):
         root = image_root or str(Path(source).parent)
         dataset = FolderDataset(source) if kinds[0] == "folder" else ImageNetDataset(root, source)
+        if isinstance(dataset, FolderDataset) and dataset.left_out:
+            logger.warning("Left out in %s: %s.", source, dataset.left_out)
         return dataset_to_record(dataset, target)
     raise ValueError(
         f"There is no way from {source} to {target}. There is: x.rec to a folder, x.bin to a folder, a folder of "
@@ -74,10 +77,11 @@ def record_to_folder(source: str, target: str) -> list[Path]:
 def bin_to_folder(source: str, target: str) -> list[Path]:
     """Write the distinct images of a .bin to ``images/``, and pairs.txt, lines of ``left right 0|1``."""
     pairs = read_bin(source)
-    folder, names = Path(target), []
-    for number, image in enumerate(progress_bar(pairs.images, len(pairs.images), "Images", "image")):
-        names.append(f"images/{number:06d}{_suffix(image, pairs.where(number))}")
-        _write_once(folder / names[-1], image)
+    folder = Path(target)
+    names = [f"images/{i:06d}{_suffix(image, pairs.where(i))}" for i, image in enumerate(pairs.images)]
+    _check_target_folder(folder, set(names))
+    for name, image in progress_bar(zip(names, pairs.images), len(names), "Images", "image"):
+        _write_once(folder / name, image)
     with text_written_whole(folder / "pairs.txt") as file:
         for (left, right), same in zip(pairs.index.reshape(-1, 2), pairs.is_same):
             file.write(f"{names[left]}\t{names[right]}\t{int(same)}\n")
@@ -97,8 +101,8 @@ def folder_to_label_file(source: str, target: str) -> list[Path]:
         file.writelines(f"{dataset.name(i)}\t{dataset.labels[i]}\n" for i in range(len(dataset)))
     with text_written_whole(names_file) as file:
         file.writelines(f"{label}\t{name}\n" for label, name in enumerate(dataset.identities))
-    if dataset.num_skipped:
-        logger.info("%d files that are no images, or folders without one, were left out.", dataset.num_skipped)
+    if dataset.left_out:
+        logger.warning("Left out in %s: %s.", source, dataset.left_out)
     return [Path(target), names_file]
 
 
@@ -120,12 +124,17 @@ def _suffix(image: bytes, where: str) -> str:
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    """Write a file whole; one that is there with that many bytes has been written whole."""
-    try:
-        if path.stat().st_size == len(content):
-            return
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    """Write a file unless it is there with these bytes, from a conversion that was interrupted."""
+    if not path.is_file() or read_regular(path) != content:
+        write_one_of_many(path, content)
+
+
+def _check_target_folder(folder: Path, names: Container[str]) -> None:
+    """Refuse a folder with images that the conversion does not write: they would be taken for its own."""
+    there = walk_images(folder / "images").images if (folder / "images").is_dir() else []
+    strangers = [name for name in there if f"images/{name}" not in names]
+    if strangers:
+        raise ValueError(
+            f"{folder} holds {len(strangers)} images of another conversion, first: images/{strangers[0]}. Convert into "
+            "a new folder, or remove them."
+        )

@@ -7,11 +7,9 @@ CALFW and CPLFW because each imitates that set's difficulty; a score on them say
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from ppfacerec.data.face_parameters import draw_conditions, draw_identity
 from ppfacerec.data.face_renderer import render
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.data.pair_bin import PathLike, write_bin
+from ppfacerec.data.parallel import in_processes, usable_cores
 from ppfacerec.log import logger, progress_bar
 
 VERSION = 1  # of the drawings; raise it when the same seed gives other faces
@@ -185,18 +184,7 @@ def _write(folder: Path, num_identities: int, images_per_identity: int, num_pair
 
 def _draw_all(shots: list[Shot]) -> Iterator[bytes]:
     """The JPEG of each shot, in order, drawn by as many processes as there are cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1 or len(shots) < SMALL:
-        yield from map(draw_jpeg, shots)
-        return
-    try:
-        pool = ProcessPoolExecutor(min(cores, 8))
-    except OSError as error:
-        logger.warning("/dev/shm holds no semaphore (%s): the faces are drawn by one process.", error.strerror)
-        yield from map(draw_jpeg, shots)
-        return
-    with pool:
-        yield from pool.map(draw_jpeg, shots, chunksize=16)
+    return in_processes(draw_jpeg, shots, 1 if len(shots) < SMALL else min(usable_cores(), 8))
 
 
 def _is_there(root: Path, made: dict[str, int]) -> bool:

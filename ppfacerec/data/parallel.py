@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Optional, TypeVar
+
+from ppfacerec.log import logger
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -29,7 +33,13 @@ def in_processes(function: Callable[[Item], Made], items: Sequence[Item], num_pr
         return
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     chunk = max(1, min(64, len(items) // (4 * num_processes)))
-    with ProcessPoolExecutor(num_processes, context, initializer=_set, initargs=(function,)) as pool:
+    try:
+        pool = ProcessPoolExecutor(num_processes, context, initializer=_set, initargs=(function, os.getpid()))
+    except OSError as error:
+        logger.warning("/dev/shm holds no semaphore (%s): one process does the work.", error.strerror)
+        yield from map(function, items)
+        return
+    with pool:
         try:
             yield from pool.map(_call, items, chunksize=chunk)
         except BrokenProcessPool as error:
@@ -41,9 +51,17 @@ def in_processes(function: Callable[[Item], Made], items: Sequence[Item], num_pr
 _function: Optional[Callable] = None  # of this process; set once, when it starts
 
 
-def _set(function: Callable) -> None:
+def _set(function: Callable, parent: int) -> None:
     global _function
     _function = function
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A worker waits for work for ever when its parent was killed: both hold the ends of the pipe."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _call(item: Any) -> Any:

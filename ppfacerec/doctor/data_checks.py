@@ -10,10 +10,9 @@ import numpy as np
 
 from ppfacerec.data.datasets import TrainDataset
 from ppfacerec.doctor.findings import Finding, finding
-from ppfacerec.doctor.image_facts import ImageFacts, similar_pairs
+from ppfacerec.doctor.image_facts import MANY_UNALIGNED, ImageFacts, similar_pairs
 
 NEARLY_EQUAL = 0.997  # correlation of thumbnails; re-encoded images have more, other photos of a person less
-_MANY_UNALIGNED = 0.15  # 1 % in LFW and MS1M; 28 % at 0.6 times the scale, 56 % with shifts of up to 24 pixels
 
 
 class Sample:
@@ -117,12 +116,12 @@ def _alignment(sample: Sample) -> Finding:
     contrast = np.array([fact.eye_contrast for fact in sample.facts])
     share = float((contrast <= 0).mean())
     text = f"In {share:.0%} of the images the places of the eyes are not darker than what is around them"
-    if share <= _MANY_UNALIGNED:
+    if share <= MANY_UNALIGNED:
         return finding("alignment", "ok", f"{text}; aligned faces look like that.")
     return finding(
         "alignment",
         "warning",
-        f"{text} (aligned: below {_MANY_UNALIGNED:.0%}). See `ppfacerec show-batch` and `ppfacerec align`.",
+        f"{text} (aligned: below {MANY_UNALIGNED:.0%}). See `ppfacerec show-batch` and `ppfacerec align`.",
         [sample.where(int(k)) for k in np.argsort(contrast)[:5]],
     )
 

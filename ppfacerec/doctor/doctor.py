@@ -93,9 +93,10 @@ def _sample(dataset: TrainDataset, max_images: int, num_processes: int) -> Sampl
 
 def _examine(sample: Sample, class_num: Optional[int], resizes: bool, skips_bad: bool) -> Iterator[Finding]:
     skipped = getattr(sample.dataset, "num_skipped", 0)
-    yield finding("images", "ok" if sample.total == len(sample.dataset) else "note",
+    left_out = getattr(sample.dataset, "left_out", "")
+    yield finding("images", "note" if left_out or sample.total < len(sample.dataset) else "ok",
                   f"{sample.total} of {len(sample.dataset)} were looked at (--max-images); {skipped} files or lines "
-                  "that are no images are left out.")  # fmt: skip
+                  "that are no images are left out.", [left_out] * bool(left_out))  # fmt: skip
     yield from check_labels(sample.dataset, class_num)
     yield from check_names(sample.dataset)
     yield from check_images(sample, resizes, skips_bad)

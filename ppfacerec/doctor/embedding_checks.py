@@ -56,7 +56,8 @@ class Embedder:
         return normalize(np.concatenate(rows))
 
     def _image(self, images: Images, index: int) -> np.ndarray:
-        return resize_short_side(self._pipeline(images.read(index), images.where(index)))
+        image = self._pipeline(images.read(index), images.where(index))
+        return resize_short_side(image, where=images.where(index))
 
 
 class Centres:

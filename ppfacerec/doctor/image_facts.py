@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppfacerec.data.align import TEMPLATE
+from ppfacerec.data.align import eye_contrast
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.data.parallel import in_processes
 from ppfacerec.log import progress_bar
 
 _THUMBNAIL = 12  # pixels a side
+MANY_UNALIGNED = 0.15  # 1 % in LFW and MS1M; 28 % at 0.6 times the scale, 56 % with shifts of up to 24 pixels
 _GREY_DIFFERENCE = 3  # of the channels on average; JPEG leaves a little colour in grey pictures
 
 
@@ -56,7 +57,7 @@ class _Measure:
             (image.shape[1], image.shape[0]),
             bool(difference < _GREY_DIFFERENCE),
             _thumbnail(grey),
-            _eye_contrast(cv2.resize(grey, (112, 112), interpolation=cv2.INTER_AREA)),
+            eye_contrast(image),
         )
 
 
@@ -85,15 +86,3 @@ def _thumbnail(grey: np.ndarray) -> np.ndarray:
     small = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     small -= small.mean()
     return small / max(float(np.linalg.norm(small)), 1e-6)
-
-
-def _eye_contrast(grey: np.ndarray) -> float:
-    """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations."""
-    (left, y), (right, _) = TEMPLATE[0], TEMPLATE[1]
-    eyes = [_patch(grey, left, y), _patch(grey, right, y)]
-    around = [_patch(grey, left, y + 20), _patch(grey, right, y + 20), _patch(grey, (left + right) / 2, y)]
-    return (float(np.mean(around)) - float(np.mean(eyes))) / max(float(grey.std()), 1.0)
-
-
-def _patch(grey: np.ndarray, x: float, y: float) -> float:
-    return float(grey[round(y) - 5 : round(y) + 6, round(x) - 8 : round(x) + 9].mean())

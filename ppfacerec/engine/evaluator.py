@@ -135,9 +135,9 @@ class Evaluator:
         rows = [np.zeros((0, runner.embedding_size + 1))]  # a rank may have no batch
 
         def images(batch: range) -> np.ndarray:
-            made = [self._pipeline(pairs.read(i), pairs.where(i)) for i in batch]
-            sizes.update(image.shape[:2] for image in made)
-            return np.stack([resize_short_side(image, IMAGE_SIZE) for image in made])
+            made = [(self._pipeline(pairs.read(i), pairs.where(i)), pairs.where(i)) for i in batch]
+            sizes.update(image.shape[:2] for image, _ in made)
+            return np.stack([resize_short_side(image, IMAGE_SIZE, where) for image, where in made])
 
         batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
         for batch in batches:

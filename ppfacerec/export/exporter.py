@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import paddle
@@ -15,7 +14,8 @@ import yaml
 from paddle import nn
 
 from ppfacerec import __version__
-from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork
+from ppfacerec.apply.exported import DESCRIPTIONS, file_digest
+from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
 from ppfacerec.export.onnx_format import run_onnx, save_onnx
 from ppfacerec.export.paddle_format import STEM, run_paddle, save_paddle
 from ppfacerec.log import logger
@@ -25,7 +25,6 @@ from ppfacerec.weights_io.verify import TOLERANCE, relative_difference, spread_i
 ExportFormat = Literal["paddle", "onnx", "both"]
 EXPORT_FORMATS = ("paddle", "onnx", "both")
 ONNX_FILE = "inference.onnx"
-DESCRIPTION = "inference.yml"
 _BATCHES = (1, 3, 8)  # numbers of images at which the gate compares
 
 
@@ -37,7 +36,10 @@ def export_model(
     uint8_input: bool = False,
     onnx_for_cpu: bool = False,
 ) -> list[Path]:
-    """Write an inference model and ``inference.yml``; return the files.
+    """Write an inference model and its description, a file for each format; return the files.
+
+    What is exported takes RGB, also from a network that was trained on BGR: programs such as insightface's give RGB
+    without asking.
 
     Args:
         backbone: with its weights; put into eval mode.
@@ -52,26 +54,28 @@ def export_model(
         ImportError: a package for ONNX is missing.
     """
     backbone.eval()
-    network = ExportedNetwork(backbone, info, uint8_input)
     inputs = parity_inputs(uint8_input)
+    backbone, info = rgb_network(backbone, info)
+    network = ExportedNetwork(backbone, info, uint8_input)
     with paddle.no_grad():
         expected = network(paddle.to_tensor(inputs)).numpy()
     _check_spread(expected)
     with tempfile.TemporaryDirectory(prefix="ppfacerec_export_") as temporary:
         work = Path(temporary)
-        files: dict[str, Any] = {"paddle": save_paddle(network, work)}
+        files = {"paddle": save_paddle(network, work)}
         if export_format != "onnx":
             for onednn in (False, True):
                 runner = "Paddle Inference" + (" with oneDNN" if onednn else "")
                 _gate(runner, run_paddle(work, onednn), inputs, expected)
         if export_format != "paddle":
-            save_onnx(work / STEM, work / ONNX_FILE, replace(info, config=None), onnx_for_cpu)
+            save_onnx(work / STEM, work / ONNX_FILE, info, onnx_for_cpu)
             _gate("onnxruntime", run_onnx(work / ONNX_FILE), inputs, expected)
             files["onnx"] = [ONNX_FILE]
         if export_format == "onnx":
             del files["paddle"]
-        (work / DESCRIPTION).write_text(_description(info, files, uint8_input), encoding="utf-8")
-        names = [name for kind in files.values() for name in kind] + [DESCRIPTION]
+        for kind, names in files.items():
+            (work / DESCRIPTIONS[kind]).write_text(_description(info, work, kind, names, uint8_input), encoding="utf-8")
+        names = [name for kind, names in files.items() for name in (*names, DESCRIPTIONS[kind])]
         return [_moved(work / name, folder / name) for name in names]
 
 
@@ -105,14 +109,15 @@ def _gate(runner: str, run: Callable[[np.ndarray], np.ndarray], inputs: np.ndarr
     logger.info("Parity: %s differs from eager by %.1e of the largest number", runner, worst)
 
 
-def _description(info: ModelInfo, files: dict[str, Any], uint8_input: bool) -> str:
+def _description(info: ModelInfo, folder: Path, kind: str, names: list[str], uint8_input: bool) -> str:
     layout = {"dtype": "uint8", "shape": [None, 112, 112, 3], "values": "RGB pixels"}
     if not uint8_input:
-        values = f"{info.colors} pixels, (x * scale - mean) / std"
+        values = "RGB pixels, (x * scale - mean) / std"
         layout = {"dtype": "float32", "shape": [None, 3, 112, 112], "values": values}
     tree = {
         "ppfacerec": __version__,
-        "files": files,
+        "files": {kind: names},
+        "sha256": {name: file_digest(folder / name) for name in names},
         "input": {"name": INPUT, **layout},
         "output": {"name": OUTPUT, "shape": [None, info.embedding_size], "values": "not normalised"},
         "model": info.to_tree(),

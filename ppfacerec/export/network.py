@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+from pathlib import Path
+
 import paddle
 from paddle import nn
 
 from ppfacerec.model_info import ModelInfo
+from ppfacerec.weights_io.verify import TOLERANCE, relative_difference, spread_images
 
 INPUT, OUTPUT = "images", "embedding"
+
+
+def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInfo]:
+    """Return a network that takes RGB and its info, without this machine's paths; of one for BGR, a changed copy.
+
+    Raises:
+        ValueError: a network for BGR that has not exactly one convolution over three channels, or reads them otherwise.
+    """
+    data = info.training_data and "/".join(Path(info.training_data).parts[-2:])
+    info = replace(info, config=None, training_data=data)
+    if info.colors == "RGB":
+        return backbone, info
+    swapped = copy.deepcopy(backbone)
+    first = [m for m in swapped.sublayers() if isinstance(m, nn.Conv2D) and m.weight.shape[1] == 3 and m._groups == 1]
+    for convolution in first:
+        convolution.weight.set_value(convolution.weight.flip(axis=[1]))
+    images = paddle.to_tensor(spread_images(2))
+    with paddle.no_grad():
+        expected, found = backbone(images.flip(axis=[1])).numpy(), swapped(images).numpy()
+    if len(first) != 1 or not relative_difference(expected, found) <= TOLERANCE:
+        raise ValueError(
+            "The network takes BGR and has no one first convolution that red and blue could be swapped in; programs "
+            "that run exported models give RGB. Train it on RGB (DecodeImage.to_rgb: True) to export it."
+        )
+    return swapped, replace(info, colors="RGB", mean=info.mean[::-1], std=info.std[::-1])
 
 
 class ExportedNetwork(nn.Layer):
@@ -15,24 +45,21 @@ class ExportedNetwork(nn.Layer):
 
     Args:
         backbone: in eval mode.
-        info: how it wants its images.
+        info: how it wants its images, which are RGB: see `rgb_network`.
         uint8_input: take (N, 112, 112, 3) uint8 RGB pixels; else the backbone's (N, 3, 112, 112) float32.
     """
 
     def __init__(self, backbone: nn.Layer, info: ModelInfo, uint8_input: bool) -> None:
         super().__init__()
         self.backbone, self.uint8_input = backbone, uint8_input
-        self._scale, self._swap = info.scale, info.colors == "BGR"
+        self._scale = info.scale
         self.register_buffer("_mean", paddle.to_tensor(info.mean, dtype="float32"), persistable=False)
         self.register_buffer("_std", paddle.to_tensor(info.std, dtype="float32"), persistable=False)
         self.eval()
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         if self.uint8_input:
-            images = images.astype("float32")
-            if self._swap:
-                images = paddle.flip(images, axis=[3])
-            images = ((images * self._scale - self._mean) / self._std).transpose([0, 3, 1, 2])
+            images = ((images.astype("float32") * self._scale - self._mean) / self._std).transpose([0, 3, 1, 2])
         return self.backbone(images)
 
     def input_spec(self) -> paddle.static.InputSpec:

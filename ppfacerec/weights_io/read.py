@@ -86,7 +86,9 @@ def read_any(path: Union[str, Path]) -> Weights:
         backbone = from_fresresnet({name.removeprefix("backbone."): array for name, array in backbone.items()})
     arch = identify(backbone)
     source = _source_of(arch, pytorch, has_wrapper=any(name.startswith("backbone.") for name in state))
-    return Weights(path, as_floats(backbone), as_floats(rest), file_format, source, arch)
+    weights = Weights(path, as_floats(backbone), as_floats(rest), file_format, source, arch)
+    _check_numbers(path, weights.state_dict())
+    return weights
 
 
 def raw_state(path: Union[str, Path]) -> dict[str, np.ndarray]:
@@ -130,6 +132,23 @@ def as_floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             array = (array.astype(np.uint32) << 16).view(np.float32)
         result[name] = np.asarray(array, np.float32 if array.dtype.kind == "f" else None, order="C")
     return result
+
+
+def _check_numbers(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse what no network can use; after the cast, in which large numbers become infinite."""
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" and array.size > 1:  # single integers are counters
+            raise ValueError(
+                f"{path}: '{name}' is an array of {array.dtype}, expected floating-point numbers; quantised?"
+            )
+        num_bad = 0 if array.dtype.kind != "f" else array.size - int(np.count_nonzero(np.isfinite(array)))
+        if num_bad:
+            raise ValueError(
+                f"{path}: {num_bad:,} of {array.size:,} numbers of '{name}' are NaN or infinite as float32: the "
+                "training that wrote them has diverged, or the file is damaged. Take an earlier checkpoint."
+            )
+        if name.endswith("_variance") and (array < 0).any():
+            raise ValueError(f"{path}: '{name}' has negative variances; the file is damaged.")
 
 
 def _paddle_state(path: str) -> dict[str, np.ndarray]:

@@ -248,7 +248,7 @@ def test_approximate_search_on_the_command_line_says_what_it_finds(tmp_path, wei
     assert main([*arguments, "--ann"]) == 0
     approximate = capsys.readouterr().out
     assert "Approximate search: 100.0 % of the 5 nearest people of exact search are found" in approximate
-    assert approximate[approximate.index("image ") :] == exact[exact.index("image ") :]
+    assert approximate[approximate.index("image  ") :] == exact[exact.index("image  ") :]
 
 
 def test_approximate_search_without_its_library_says_what_to_install(monkeypatch):

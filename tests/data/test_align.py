@@ -103,7 +103,7 @@ def test_a_folder_is_aligned_and_the_rest_is_listed(photos, processes):
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*.*")) == [
         "anna/1.jpg", "anna/my photo 2.jpg", "bo/1.jpg", "not_found.txt"]  # fmt: skip
     assert cv2.imread(str(out / "bo" / "1.jpg")).shape == (112, 112, 3)
-    broken, none = (out / "not_found.txt").read_text().splitlines()
+    broken, none, *_ = (out / "not_found.txt").read_text().splitlines()
     assert broken.startswith("bo/broken.jpg\tbo/broken.jpg does not decode as an image")
     assert none == "bo/none.jpg\tno face found"
     before = (out / "bo" / "1.jpg").stat().st_mtime_ns
@@ -182,3 +182,47 @@ def test_landmarks_of_yunet_are_used_in_their_order(photos, monkeypatch):
     aligned = cv2.imread(str(photos / "out" / "bo" / "1.png"))
     original = cv2.imread(str(photos / "photos" / "bo" / "1.jpg"))
     np.testing.assert_allclose(aligned, original[:112, :112], atol=1)
+
+
+def test_every_photo_has_a_file_of_its_own_and_odd_names_are_found(tmp_path):
+    names = ["p/a.jpg", "p/a.png", "p/a.JPG", "p/b,c.jpg", "p/two  spaces.jpg"]
+    (tmp_path / "photos" / "p").mkdir(parents=True)
+    for k, name in enumerate(names):
+        (tmp_path / "photos" / name).write_bytes(jpeg(picture(k, 0)))
+    (tmp_path / "photos" / "p" / "gone.jpg").symlink_to("nowhere.jpg")
+    points = " ".join(f"{v:.2f}" for v in TEMPLATE.ravel())
+    (tmp_path / "l.txt").write_text("".join(f"{name}\t{points}\n" for name in names))
+    command = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--landmarks", str(tmp_path / "l.txt")]
+    assert main([*command, "--processes", "1"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out" / "p").iterdir()) == [
+        "a.JPG.jpg", "a.jpg.jpg", "a.png.jpg", "b,c.jpg", "two  spaces.jpg"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("faces", "files", "said"), [
+    ("centre", ["1.jpg"], "1 more faces in 1 photos were left out"), ("largest", ["1.jpg"], "1 more faces"),
+    ("all", ["1.face1.jpg", "1.jpg"], "1 of 1 photos aligned")])  # fmt: skip
+def test_the_faces_of_a_group_photo_are_chosen_and_counted(tmp_path, monkeypatch, capsys, faces, files, said):
+    from ppfacerec.data import detectors
+
+    def two_faces(image):
+        return [Face((30, 40, 60, 60), TEMPLATE), Face((0, 0, 50, 50), TEMPLATE / 2)]
+
+    monkeypatch.setattr(detectors, "MTCNNDetector", lambda: two_faces)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(jpeg(picture(0, 0)))
+    arguments = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--faces", faces, "--processes", "1"]
+    assert main(arguments) == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == files
+    assert said in capsys.readouterr().out
+
+
+def test_what_does_not_look_like_a_face_is_listed(tmp_path, capsys):
+    upside_down = np.full((112, 112, 3), 120, np.uint8)
+    upside_down[40:64] = 200  # bright where the eyes should be
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(jpeg(upside_down))
+    (tmp_path / "l.txt").write_text("1.jpg " + " ".join(f"{v:.2f}" for v in TEMPLATE.ravel()))
+    command = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--landmarks", str(tmp_path / "l.txt")]
+    assert main([*command, "--processes", "1"]) == 0
+    assert "1 of the faces do not look like one (photos sideways or upside down?)" in capsys.readouterr().out
+    assert (tmp_path / "out" / "not_found.txt").read_text().startswith("1.jpg\taligned, but the places of the eyes")

@@ -173,11 +173,9 @@ def test_without_a_semaphore_one_process_draws(monkeypatch, log_lines) -> None:
     def no_room(processes):
         raise OSError(28, "No space left on device")  # /dev/shm of 4 KiB
 
-    monkeypatch.setattr(demo_faces, "ProcessPoolExecutor", no_room)
+    monkeypatch.setattr("ppfacerec.data.parallel.ProcessPoolExecutor", no_room)
     monkeypatch.setattr(demo_faces, "SMALL", 1)
     monkeypatch.setattr(demo_faces.os, "sched_getaffinity", lambda pid: {0, 1})
     shots = list_shots(2, 1, 40, 0)[:2]
     assert list(demo_faces._draw_all(shots)) == [draw_jpeg(shot) for shot in shots]
-    assert (
-        "/dev/shm holds no semaphore (No space left on device): the faces are drawn by one process." in log_lines.text
-    )
+    assert "/dev/shm holds no semaphore (No space left on device): one process does the work." in log_lines.text

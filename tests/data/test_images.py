@@ -10,9 +10,10 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from conftest import picture
 
 from ppfacerec.data.image_size import image_size
-from ppfacerec.data.images import decode_rgb
+from ppfacerec.data.images import decode_rgb, resize_short_side
 
 
 def blank_png(width: int, height: int) -> bytes:
@@ -54,3 +55,49 @@ def test_formats_that_no_face_set_has_are_not_decoded(suffix):
     data = cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     with pytest.raises(ValueError, match=r"does not decode as an image: .* Expected the bytes of a JPEG, PNG, BMP or"):
         decode_rgb(data, "x")
+
+
+def png(image, bits=None):
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def test_transparent_pixels_show_no_hidden_colour():
+    bgra = np.full((8, 8, 4), 200, np.uint8)
+    bgra[..., 3] = 255
+    bgra[:4, :, 3] = 0
+    for encoded in (png(bgra), cv2.imencode(".webp", bgra, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()):
+        image = decode_rgb(encoded, "x")
+        assert (image[:4] == 0).all() and (image[4:] == 200).all()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_the_bits_that_a_16_bit_png_uses_become_8(bits):
+    ramp = np.linspace(0, 2**bits - 1, 256).astype(np.uint16)
+    for image in (np.tile(ramp, (4, 1)), np.tile(ramp[:, None], (4, 1, 3))):
+        decoded = decode_rgb(png(image), "x")
+        assert decoded.shape == (4, 256, 3) and decoded.dtype == np.uint8
+        assert np.abs(decoded[0, :, 0].astype(int) - np.arange(256)).max() <= 1
+
+
+def test_an_opaque_png_is_what_opencv_reads():
+    image = picture(3, 0)[..., ::-1]
+    bgra = np.dstack([image, np.full((112, 112), 255, np.uint8)])
+    np.testing.assert_array_equal(decode_rgb(png(bgra), "x"), decode_rgb(png(image), "x"))
+
+
+def test_heic_is_read_where_its_package_is_there(monkeypatch):
+    heic = b"\0\0\0\x1cftypheic" + b"\0" * 16
+    monkeypatch.setitem(__import__("sys").modules, "pi_heif", None)
+    with pytest.raises(ValueError, match=r'a.heic is a HEIC photo: pip install "ppfacerec\[heic\]" to read it'):
+        decode_rgb(heic, "a.heic")
+
+
+def test_a_damaged_heic_is_named():
+    pytest.importorskip("pi_heif")
+    with pytest.raises(ValueError, match=r"a\.heic does not decode as an image \("):
+        decode_rgb(b"\0\0\0\x1cftypheic" + b"\0" * 16, "a.heic")
+
+
+def test_a_long_image_asks_for_no_gigabytes():
+    with pytest.raises(ValueError, match=r"long\.png: 200000 x 1 pixels are no face"):
+        resize_short_side(decode_rgb(png(np.zeros((1, 200_000, 3), np.uint8)), "long.png"), where="long.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -54,7 +55,58 @@ def test_an_exported_model_embeds_as_eager_does(tmp_path, kind, colors, uint8_in
     expected = eager(net, info, IMAGES) + eager(net, info, IMAGES[:, :, ::-1])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(model.embed(list(IMAGES)), expected, atol=1e-5)
-    assert model.info == info
+    reversed_info = dataclasses.replace(info, colors="RGB", mean=(0.6, 0.5, 0.4))
+    assert model.info == (info if colors == "RGB" else reversed_info)
+
+
+def test_a_bgr_network_without_one_first_convolution_is_refused(tmp_path):
+    class Two(TinyNet):
+        def __init__(self):
+            super().__init__()
+            self.other = paddle.nn.Conv2D(3, 1, 1)
+
+    info = tiny("BGR")[1]
+    with pytest.raises(ValueError, match="takes BGR and has no one first convolution"):
+        export_model(Two(), info, tmp_path / "out")
+
+
+@needs_onnx
+def test_two_exports_into_one_folder_have_a_description_each(tmp_path):
+    net, info = tiny()
+    info = dataclasses.replace(info, training_data="/home/someone/ms1m/label.txt", config={"a": "/home/someone"})
+    export_model(net, info, tmp_path, "paddle")
+    export_model(net, info, tmp_path, "onnx", uint8_input=True)
+    first, second = (ppfacerec.load(tmp_path / name) for name in ("inference.yml", "inference.onnx.yml"))
+    np.testing.assert_allclose(first.embed(list(IMAGES)), second.embed(list(IMAGES)), atol=1e-5)
+    assert first.info.training_data == "ms1m/label.txt"
+    assert "/home" not in (tmp_path / "inference.yml").read_text() + (tmp_path / "inference.onnx.yml").read_text()
+
+
+def test_a_description_of_another_models_files_is_refused(tmp_path):
+    export_model(*tiny(), tmp_path / "a")
+    export_model(*tiny(seed=1), tmp_path / "b")
+    (tmp_path / "a" / "inference.pdiparams").write_bytes((tmp_path / "b" / "inference.pdiparams").read_bytes())
+    with pytest.raises(
+        ValueError, match=r"inference\.yml describes another inference\.pdiparams than the one beside it"
+    ):
+        ppfacerec.load(tmp_path / "a")
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", ["MobileFaceNet", "MobileFaceNetInsight", "ResNet50", "IResNet18", "IR18"])
+def test_every_image_keeps_a_row_of_its_own_in_opencv(tmp_path, monkeypatch, name):
+    """OpenCV 4 reads Shape-Slice-Concat-Reshape, which ``flatten`` becomes in ONNX, as one row for the whole batch."""
+    import onnx
+
+    from ppfacerec.backbones import BACKBONES
+    from ppfacerec.registry import Spec
+
+    monkeypatch.setattr(exporter, "_check_spread", lambda embeddings: None)  # of random weights
+    monkeypatch.setattr(exporter, "_gate", lambda *arguments: None)
+    net = BACKBONES.build(Spec(name), num_features=32, class_num=32)
+    export_model(net, ModelInfo({"name": name}, 32), tmp_path, "onnx")
+    graph = onnx.load(str(tmp_path / "inference.onnx")).graph
+    assert {"Shape", "Flatten"}.isdisjoint(node.op_type for node in graph.node)
 
 
 def test_the_graphs_own_preprocessing_is_the_evaluations():
@@ -74,7 +126,7 @@ def test_an_onnx_file_alone_knows_its_preprocessing(tmp_path):
     net, info = tiny("BGR")
     export_model(net, info, tmp_path, "both")
     alone = ppfacerec.load(tmp_path / "inference.onnx")
-    assert alone.info == info
+    assert alone.info.colors == "RGB"
     np.testing.assert_allclose(alone.embed(list(IMAGES)), ppfacerec.load(tmp_path).embed(list(IMAGES)), atol=1e-5)
 
 
@@ -90,7 +142,7 @@ def test_onnx_has_named_ends_a_free_batch_and_no_batch_norm_behind_a_convolution
     assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert [entry.domain for entry in model.opset_import] == [""]
     assert "BatchNormalization" not in [node.op_type for node in graph.node]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["inference.onnx", "inference.yml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inference.onnx", "inference.onnx.yml"]
 
 
 @needs_onnx
@@ -180,7 +232,7 @@ def test_export_without_a_config_uses_the_info_beside_the_weights(tmp_path, weig
     arguments = ["export", "-o", f"Global.pretrained_model={weights}", f"Global.save_inference_dir={tmp_path / 'inf'}"]
     assert main(arguments) == 0
     tree = yaml.safe_load((tmp_path / "inf" / "inference.yml").read_text())
-    assert tree["model"]["colors"] == "BGR"
+    assert tree["model"]["colors"] == "RGB"
     assert tree["model"]["thresholds"] == THRESHOLDS
     loaded, plain = ppfacerec.load(tmp_path / "inf"), ppfacerec.load(weights)
     np.testing.assert_allclose(loaded.embed(list(IMAGES)), plain.embed(list(IMAGES)), atol=1e-5)

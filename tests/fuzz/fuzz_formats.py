@@ -220,7 +220,7 @@ def _inference_ymls() -> list[Files]:
 def _read_inference_yml(folder: Path) -> Any:
     from ppfacerec.apply.exported import read_description
 
-    return read_description(folder)
+    return read_description(folder / "inference.yml")
 
 
 # Embeddings ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""A model may be used and loaded by any number of threads and processes at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import paddle
+import psutil
+import pytest
+from conftest import picture
+from tiny_plugin import TinyNet
+
+import ppfacerec
+from ppfacerec import inference
+from ppfacerec.export import export_model
+from ppfacerec.inference import InferenceRunner
+from ppfacerec.model_info import ModelInfo, info_path
+from ppfacerec.weights_io.convert import write_pdparams
+
+PICTURES = [picture(k, 0) for k in range(12)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Paths: weights, and an exported folder of them."""
+    paddle.seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    net = TinyNet()
+    write_pdparams(folder / "w.pdparams", {k: v.numpy() for k, v in net.state_dict().items()})
+    info = ModelInfo({"name": "TinyNet"}, 16)
+    info.save(info_path(folder / "w.pdparams"))
+    export_model(net, info, folder / "exported")
+    return {"weights": str(folder / "w.pdparams"), "exported": str(folder / "exported")}
+
+
+def embed_all(model):
+    return np.stack([model.embed(image) for image in PICTURES])
+
+
+def in_process(context, function, *arguments):
+    with multiprocessing.get_context(context).Pool(1) as pool:
+        return pool.apply_async(function, arguments).get(60)
+
+
+@pytest.mark.parametrize("kind", ["weights", "exported"])
+def test_threads_get_their_own_images_embeddings(models, kind):
+    model = ppfacerec.load(models[kind])
+    expected = embed_all(model)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: embed_all(model), range(12)):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_threads_may_run_eagerly(models, monkeypatch):
+    monkeypatch.setattr(inference, "PARITY_TOLERANCE", -1.0)
+    model = ppfacerec.load(models["weights"])
+    expected = embed_all(model)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: embed_all(model), range(8)):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_threads_may_load_at_once_while_others_embed(models):
+    first = ppfacerec.load(models["weights"])
+    expected = embed_all(first)
+    start = threading.Barrier(4)
+
+    def work(number):
+        start.wait()
+        return embed_all(ppfacerec.load(models["weights"]) if number % 2 else first)
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(work, range(4)):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.parametrize("kind", ["weights", "exported"])
+def test_a_fork_uses_the_model_while_its_parents_threads_use_it(models, kind):
+    model = ppfacerec.load(models[kind])
+    expected = embed_all(model)
+    stop = threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            model.embed(PICTURES[0])
+
+    threads = [threading.Thread(target=busy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        np.testing.assert_allclose(in_process("fork", embed_all, model), expected, atol=1e-6)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_spawned_process_loads_the_model_anew(models):
+    model = ppfacerec.load(models["exported"])
+    np.testing.assert_allclose(in_process("spawn", embed_all, model), embed_all(model), atol=1e-6)
+
+
+def test_tracing_again_and_again_keeps_no_call_stacks():
+    net = TinyNet()
+    net.eval()
+    image = np.zeros((1, 3, 112, 112), np.float32)
+    before = psutil.Process().memory_info().rss
+    for _ in range(20):
+        InferenceRunner(net)(image)
+    assert psutil.Process().memory_info().rss - before < 20 << 20

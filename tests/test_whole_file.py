@@ -1,0 +1,84 @@
+"""A file appears whole or not at all, where it was named, with the mode that it had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from ppfacerec.whole_file import check_target, written_whole
+
+
+def write(path, private=False, content=b"new"):
+    with written_whole(path, private) as file:
+        file.write(content)
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_a_replaced_file_keeps_its_mode_and_biometrics_begin_private(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "a").chmod(0o640)
+    write(tmp_path / "a")
+    write(tmp_path / "b", private=True)
+    write(tmp_path / "c")
+    assert [mode(tmp_path / name) for name in "ab"] == [0o640, 0o600]
+    assert mode(tmp_path / "c") & 0o400
+
+
+def test_links_are_followed(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there/file")
+    write(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "file").read_bytes() == b"new"
+
+
+def test_special_files_and_folders_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(ValueError, match="cannot be written: a folder, a device or a pipe is there"):
+            check_target(path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"out\.npz cannot be written: .*(Not a directory|File exists)"):
+        check_target(tmp_path / "file" / "out.npz")
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / f".a.{gone.pid}.tmp").write_bytes(b"half")
+    (tmp_path / f".a.{os.getppid()}.tmp").write_bytes(b"of a running one")
+    write(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".a.{os.getppid()}.tmp", "a"]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    write(tmp_path / "a")
+    with pytest.raises(TypeError):
+        write(tmp_path / "a", content="no bytes")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    script = (
+        "import time\nfrom ppfacerec.data.parallel import in_processes\n"
+        "def work(n):\n    time.sleep(0.2)\n    return n\n"
+        "for _ in in_processes(work, list(range(1000)), 2):\n    print('.', flush=True)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    parent.stdout.readline()
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    assert workers
+    until = time.monotonic() + 30
+    while any(worker.is_running() and worker.status() != "zombie" for worker in workers) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(worker.is_running() and worker.status() != "zombie" for worker in workers)
