@@ -60,6 +60,11 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
             raise ValueError(_NO_PROFILER)
         if arguments.command not in _WITHOUT_PADDLE and not getattr(arguments, "embeddings", None):
             check_environment()
+        if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1" and not _splits(arguments):
+            if os.environ.get("PADDLE_TRAINER_ID", "0") != "0":
+                return 0
+            log.logger.info("This command does not split its work over processes: one does all of it.")
+            os.environ["PADDLE_TRAINERS_NUM"] = "1"
         return run(arguments)
     except KeyboardInterrupt:
         log.logger.error("Interrupted.")
@@ -69,6 +74,13 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
             traceback.print_exc()
         log.logger.error("%s", error)
         return EXIT_ERROR
+
+
+def _splits(arguments: argparse.Namespace) -> bool:
+    """Whether the processes of a launcher share the work of a command."""
+    if arguments.command == "infer":
+        return bool(arguments.task == "embed")
+    return arguments.command in ("train", "doctor") or (arguments.command == "eval" and not arguments.embeddings)
 
 
 def _train(arguments: argparse.Namespace) -> int:

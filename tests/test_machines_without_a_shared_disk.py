@@ -25,13 +25,25 @@ class Machines:
         for folder in self.folders:
             folder.mkdir(parents=True)
 
-    def run(self, *overrides, only_a=(), only_b=(), order=(0, 1), expect=0, tool="train.py", config="both"):
-        """Start both; `order` says which folder is rank 0's. Returns the outputs of A and of B."""
+    def run(self, *overrides, only_a=(), only_b=(), order=(0, 1), expect=0, tool="train.py", arguments=None):
+        """Start both; `order` says which folder is rank 0's. Returns the outputs of A and of B.
+
+        Args:
+            arguments: of the tool, in place of config and overrides.
+        """
         master = f"127.0.0.1:{free_port()}"
         own = {0: only_a, 1: only_b}
         started = {
             place: start_machine(
-                rank, master, self.config, Path("output"), *overrides, *own[place], cwd=self.folders[place], tool=tool
+                rank,
+                master,
+                self.config,
+                Path("output"),
+                *overrides,
+                *own[place],
+                cwd=self.folders[place],
+                tool=tool,
+                arguments=arguments,
             )
             for rank, place in enumerate(order)
         }

@@ -23,14 +23,21 @@ def free_port() -> int:
 
 
 def start_machine(
-    number: int, master: str, config: Path, output: Path, *overrides: str, cwd: Optional[Path] = None, tool="train.py"
+    number: int,
+    master: str,
+    config: Path,
+    output: Path,
+    *overrides: str,
+    cwd: Optional[Path] = None,
+    tool="train.py",
+    arguments: Optional[list[str]] = None,
 ) -> subprocess.Popen[str]:
     cwd = cwd or output.parent
     log = "log" if output.parent == Path() else str(output.parent / f"log_machine{number}")
     command = [
         sys.executable, "-m", "paddle.distributed.launch", "--master", master, "--nnodes", "2", "--rank", str(number),
         "--nproc_per_node", "1", "--log_dir", log,
-        str(ROOT / "tools" / tool), "-c", str(config), "-o", f"Global.output_dir={output}", *overrides,
+        str(ROOT / "tools" / tool), *(arguments or ["-c", str(config), "-o", f"Global.output_dir={output}", *overrides]),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     return subprocess.Popen(

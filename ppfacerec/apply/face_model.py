@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Optional, Union, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from ppfacerec.apply.exported import find_description, read_description, read_metadata
 from ppfacerec.apply.face_check import FaceCheck
@@ -117,25 +116,32 @@ class FaceModel:
         check.warn()
         return np.concatenate(rows)
 
-    def embed_files(self, paths: Sequence[Path], batch_size: int = 32) -> tuple[list[Path], np.ndarray, list[str]]:
-        """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot."""
+    def embed_files(
+        self, paths: Sequence[Path], batch_size: int = 32, check: Optional[FaceCheck] = None
+    ) -> tuple[list[Path], np.ndarray, list[str]]:
+        """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot.
+
+        Args:
+            check: that somebody else asks for its warning, after several calls.
+        """
         good: list[Path] = []
         bad: list[str] = []
-        check = FaceCheck()
+        own = FaceCheck() if check is None else check
         check_count("batch_size", batch_size)
         rows = [np.zeros((0, self.info.embedding_size), np.float32)]
-        bar: tqdm = progress_bar(range(0, len(paths), batch_size), -(-len(paths) // batch_size), "embedding", "batch")
-        for start in bar:
+        starts = range(0, len(paths), batch_size)
+        for start in progress_bar(starts, len(starts), "embedding", "batch", in_log=check is None):
             images = []
             for path in paths[start : start + batch_size]:
                 try:
-                    images.append(self._read(path, str(path), check))
+                    images.append(self._read(path, str(path), own))
                     good.append(path)
                 except ValueError as error:
                     bad.append(str(error))
             if images:
                 rows.append(self.embed_pixels(np.stack(images)))
-        check.warn()
+        if check is None:
+            own.warn()
         return good, np.concatenate(rows), bad
 
     def compare(

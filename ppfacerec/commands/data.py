@@ -146,6 +146,7 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    from ppfacerec import distributed
     from ppfacerec.config import load_config
     from ppfacerec.data.parallel import usable_cores
     from ppfacerec.doctor import as_json, as_table, examine_config, examine_folder, read_tests
@@ -158,12 +159,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         logger.setLevel("ERROR")  # nothing but JSON on the terminal
     processes, tests = arguments.processes or usable_cores(), read_tests(arguments.test)
-    if arguments.config:
-        config, _ = load_config(arguments.config, arguments.override, "train")
-        found = list(examine_config(config, arguments.max_images, processes, tests, arguments.gpus))
-    else:
-        found = list(examine_folder(arguments.folder, arguments.max_images, processes, tests))
-    print(as_json(found) if arguments.json else as_table(found))
+    with distributed.first_failure_first():
+        distributed.init()  # the ranks of a launcher share the images to embed
+        if arguments.config:
+            config, _ = load_config(arguments.config, arguments.override, "train")
+            found = list(examine_config(config, arguments.max_images, processes, tests, arguments.gpus))
+        else:
+            found = list(examine_folder(arguments.folder, arguments.max_images, processes, tests))
+    if distributed.rank() == 0:
+        print(as_json(found) if arguments.json else as_table(found))
     return int(any(one.level == "error" for one in found))
 
 

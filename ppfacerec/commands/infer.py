@@ -63,18 +63,29 @@ def _embed_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _embed(parsed: argparse.Namespace) -> int:
+    from ppfacerec import distributed
+    from ppfacerec.apply.embedding_parts import embed_in_parts, remove_parts
     from ppfacerec.apply.face_model import load
+    from ppfacerec.apply.image_files import find_images
     from ppfacerec.whole_file import check_target, written_whole
 
     if Path(parsed.out).suffix != ".npz":
         raise ValueError(
             f"--out {parsed.out}: embeddings are written as .npz (np.load(...)['embeddings']); name it so."
         )
-    check_target(parsed.out)
-    files, embeddings = _embed_files(load(parsed.model), parsed.images, parsed.batch_size, parsed.allow_outside)
-    with written_whole(parsed.out, private=True) as file:
-        np.savez(file, embeddings=embeddings, files=np.array([str(f) for f in files]))
-    logger.info("Written: %s, %d embeddings of %d numbers", parsed.out, *embeddings.shape)
+    parts = Path(f"{parsed.out}.parts")
+    with distributed.first_failure_first():
+        with distributed.failing_together():
+            check_target(parsed.out)
+            model, paths = load(parsed.model), find_images(parsed.images, parsed.allow_outside)
+        distributed.init()
+        embedded = embed_in_parts(model, paths, parsed.batch_size, parts)
+        if embedded is not None:
+            _say_left_out(embedded.problems, len(embedded.files))
+            with written_whole(parsed.out, private=True) as file:
+                np.savez(file, embeddings=embedded.embeddings, files=np.array([str(f) for f in embedded.files]))
+            logger.info("Written: %s, %d embeddings of %d numbers", parsed.out, *embedded.embeddings.shape)
+        remove_parts(parts)
     return 0
 
 
@@ -254,13 +265,17 @@ def _embed_files(
     from ppfacerec.apply.image_files import find_images
 
     files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
+    _say_left_out(bad, len(files))
+    return files, embeddings
+
+
+def _say_left_out(bad: Sequence[str], num_used: int) -> None:
     for line in bad:
         logger.warning("Left out: %s", line)
     if bad:
-        logger.warning("%d of %d images are used, %d left out.", len(files), len(files) + len(bad), len(bad))
-    if not files:
+        logger.warning("%d of %d images are used, %d left out.", num_used, num_used + len(bad), len(bad))
+    if not num_used:
         raise ValueError(f"None of the {len(bad)} images can be embedded; the log says why.")
-    return files, embeddings
 
 
 _TASKS = {

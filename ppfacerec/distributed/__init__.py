@@ -25,12 +25,12 @@ from ppfacerec.distributed.meeting import (
     init,
     meeting,
 )
-from ppfacerec.distributed.ranks import rank, world_size
+from ppfacerec.distributed.ranks import rank, shares_of_batches, world_size
 
 __all__ = [
     "ALONE", "Disks", "RankError", "any_rank", "any_ranks", "average_tensors", "barrier", "broadcast_tensors",
     "collect_rows", "describe_ranks", "failing_together", "find_disks", "first_failure_first", "gather_integers",
     "gather_rows", "gather_tensors", "gather_texts", "init", "max_tensor", "meeting", "moments", "rank", "share_tree",
-    "sum_tensor",
+    "shares_of_batches", "sum_tensor",
     "world_size",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ is waited for on the store that paddle.distributed keeps on rank 0's machine. Ev
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import threading
@@ -62,8 +63,10 @@ class Meeting:
         self._count = 0
         self._failure: Optional[str] = None
         self._store.set(f"host/{rank()}", socket.gethostname())
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._live, name="sign of life", daemon=True)
         self._thread.start()
+        atexit.register(self._end)  # a thread that is in the store's C++ code when Python ends aborts the process
         self._wait("joined")
         self.hosts = [self._store.get(f"host/{number}") for number in range(world_size())]
 
@@ -104,9 +107,13 @@ class Meeting:
             time.sleep(0.1)
         return self._failure
 
+    def _end(self) -> None:
+        self._done.set()
+        self._thread.join()
+
     def _live(self) -> None:
         """Runs in a thread: a sign of life, and an ear for failures."""
-        while True:
+        while not self._done.wait(_BEAT):
             try:
                 self._store.add(f"alive/{rank()}", 1)
                 if self._failure is None and self._store.add("failures told", 0):
@@ -114,7 +121,6 @@ class Meeting:
                     self._store.add("heard", 1)
             except Exception:  # rank 0 is gone, and the store with it: whoever waits finds out by himself
                 return
-            time.sleep(_BEAT)
 
     def _wait(self, key: str) -> None:
         poll, looked = 0.01, time.monotonic()

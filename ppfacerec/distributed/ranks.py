@@ -13,6 +13,14 @@ def world_size() -> int:
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
 
 
+def shares_of_batches(num_items: int, batch_size: int) -> list[list[range]]:
+    """The batches of each rank. They are whole ones of the same cut for any number of ranks, so that every batch, and
+    with it every embedding, is the same to the last bit."""
+    batches = [range(start, min(start + batch_size, num_items)) for start in range(0, num_items, batch_size)]
+    bounds = [len(batches) * number // world_size() for number in range(world_size() + 1)]
+    return [batches[first:last] for first, last in zip(bounds, bounds[1:])]
+
+
 def refuse_lone_slurm_tasks() -> None:
     """Raise a ValueError where SLURM has started several tasks that do not know of each other."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")

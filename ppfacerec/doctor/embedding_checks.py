@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import paddle
 
+from ppfacerec import distributed
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config
 from ppfacerec.data.images import resize_short_side
@@ -47,13 +48,16 @@ class Embedder:
 
     def __call__(self, images: Images, indices: np.ndarray, what: str, swap_colours: bool = False) -> np.ndarray:
         """Embeddings of norm 1, (N, D), of the images `indices`."""
-        rows = []
-        for begin in progress_bar(range(0, len(indices), _BATCH), -(-len(indices) // _BATCH), what, "batch"):
-            batch = [self._image(images, int(i)) for i in indices[begin : begin + _BATCH]]
-            pixels = np.stack(batch)[..., ::-1] if swap_colours else np.stack(batch)
-            tensor = paddle.to_tensor(np.ascontiguousarray(pixels))
-            rows.append(self._runner(to_network_input(tensor, self._pipeline.normalize)))
-        return normalize(np.concatenate(rows))
+        shares = distributed.shares_of_batches(len(indices), _BATCH)
+        own = shares[distributed.rank()]
+        rows = [np.zeros((0, self._runner.embedding_size), np.float32)]
+        with distributed.failing_together():
+            for places in progress_bar(own, len(own), what, "batch"):
+                batch = [self._image(images, int(i)) for i in indices[places]]
+                pixels = np.stack(batch)[..., ::-1] if swap_colours else np.stack(batch)
+                tensor = paddle.to_tensor(np.ascontiguousarray(pixels))
+                rows.append(self._runner(to_network_input(tensor, self._pipeline.normalize)))
+        return normalize(distributed.gather_rows(np.concatenate(rows), [sum(map(len, share)) for share in shares]))
 
     def _image(self, images: Images, index: int) -> np.ndarray:
         image = self._pipeline(images.read(index), images.where(index))

@@ -96,7 +96,7 @@ class Evaluator:
         start = time.perf_counter()
         with distributed.failing_together():
             pairs = self.dataset.open(name)
-            shares = self._shares(pairs.num_images)
+            shares = distributed.shares_of_batches(pairs.num_images, self._batch_size)
             rows = self._embed(runner, pairs, shares[distributed.rank()], name, on_batch)
         # (M, D + 1), in the images' order, on every rank; the last column is the length before normalisation
         gathered = distributed.gather_rows(rows, [sum(map(len, share)) for share in shares])
@@ -118,14 +118,6 @@ class Evaluator:
             return self._metric(embeddings[pairs.index], pairs.is_same, pairs.num_folds)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-
-    def _shares(self, num_images: int) -> list[list[range]]:
-        """The batches of each rank. They are whole ones of the same cut for any number of ranks, so that every batch,
-        and with it every embedding, is the same to the last bit."""
-        size = self._batch_size
-        batches = [range(start, min(start + size, num_images)) for start in range(0, num_images, size)]
-        bounds = np.linspace(0, len(batches), distributed.world_size() + 1).astype(int)
-        return [batches[first:last] for first, last in zip(bounds, bounds[1:])]
 
     def _embed(
         self, runner: InferenceRunner, pairs: PairSet, share: list[range], name: str, on_batch: Callable[[], None]
