@@ -22,7 +22,9 @@ RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(["batch_size", "prefetch_factor", "base_batch_size", "step_size"], _AT_LEAST_1),
     "max_bad_steps": ("an integer of at least 1 or null", _AT_LEAST_1[1]),
     **dict.fromkeys(["watchdog_minutes", "clip_norm"], ("a positive number or null", _POSITIVE[1])),
-    **dict.fromkeys(["save_interval_steps", "save_interval_minutes", "keep_last"], _OFF_OR_MORE),
+    **dict.fromkeys(
+        ["save_interval_steps", "save_interval_minutes", "keep_last", "check_replicas_steps"], _OFF_OR_MORE
+    ),
     **dict.fromkeys(["num_workers", "max_bad_images"], _NOT_NEGATIVE),
     "seed": ("an integer from 0 to 4294967295", lambda x: 0 <= x < 1 << 32),  # NumPy's
     **dict.fromkeys(["scale_loss", "learning_rate", "epsilon", "power"], _POSITIVE),

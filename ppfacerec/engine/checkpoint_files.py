@@ -65,7 +65,7 @@ class _Hashing:
 
 def discard_new(prefix: Path, suffixes: Iterable[str]) -> None:
     """Remove what a save that failed has written so far."""
-    for suffix in (*suffixes, MANIFEST):
+    for suffix in (*suffixes, INFO, MANIFEST):
         file_of(prefix, suffix + NEW).unlink(missing_ok=True)
 
 

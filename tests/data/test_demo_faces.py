@@ -170,12 +170,12 @@ def test_bad_arguments_say_what_to_do(tmp_path: Path, name: str, value: object, 
 
 
 def test_without_a_semaphore_one_process_draws(monkeypatch, log_lines) -> None:
-    def no_room(processes):
+    def no_room(*arguments, **options):
         raise OSError(28, "No space left on device")  # /dev/shm of 4 KiB
 
     monkeypatch.setattr("ppfacerec.data.parallel.ProcessPoolExecutor", no_room)
     monkeypatch.setattr(demo_faces, "SMALL", 1)
-    monkeypatch.setattr(demo_faces.os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(demo_faces, "usable_cores", lambda: 2)
     shots = list_shots(2, 1, 40, 0)[:2]
     assert list(demo_faces._draw_all(shots)) == [draw_jpeg(shot) for shot in shots]
     assert "/dev/shm holds no semaphore (No space left on device): one process does the work." in log_lines.text

@@ -129,7 +129,8 @@ def test_weights_that_are_not_finite_are_no_checkpoint(trained, log_lines):
     for name in ("epoch_2", "latest"):
         poisoned(trained / name)
     assert find_checkpoint("auto", trained).prefix == trained / "step_8"
-    assert f"{trained}/latest: 1 of 16 weights are not finite (backbone.fc.bias): the training has" in log_lines.text
+    assert f"{trained}/latest.pdparams: 16 of 16 numbers of 'backbone.fc.bias' are NaN" in log_lines.text
+    assert "the training that wrote them has diverged" in log_lines.text
 
 
 def test_weights_that_are_not_finite_are_not_saved(tiny_net_config, trained):
