@@ -77,9 +77,9 @@ class Trainer:
             for callback in self.callbacks:
                 stack.enter_context(callback)
             stack.enter_context(self.saver)
-            self._replicas = Replicas(state.recognizer)
             for callback in self.callbacks:
                 callback.on_train_begin(state)
+            self._replicas = Replicas(state.recognizer)  # gives all ranks rank 0's weights, so it is no check of them
             if self.evaluator and plan.eval_before_train and progress == Progress():
                 evaluations[0] = self._evaluate(self.evaluator, 0)
             while progress.epoch <= plan.epochs:
