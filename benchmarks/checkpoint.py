@@ -20,7 +20,8 @@ import paddle
 
 from ppfacerec.backbones import IResNet50, MobileFaceNet
 from ppfacerec.config.schema import GlobalSection
-from ppfacerec.engine.saver import Saver, save_plan
+from ppfacerec.engine.parts import save_plan
+from ppfacerec.engine.saver import Saver
 from ppfacerec.engine.state import TrainState
 from ppfacerec.heads import ArcMargin
 from ppfacerec.log import logger

@@ -44,10 +44,9 @@ def main() -> None:
     tune_cpu()
     import paddle
 
+    from ppfacerec.apply.runners import run_onnx, run_paddle
     from ppfacerec.backbones import BACKBONES
     from ppfacerec.export import export_model
-    from ppfacerec.export.onnx_format import run_onnx
-    from ppfacerec.export.paddle_format import run_paddle
     from ppfacerec.inference import InferenceRunner
     from ppfacerec.model_info import ModelInfo
 

@@ -14,14 +14,10 @@ from typing import Any, Literal, Optional, Union
 
 import numpy as np
 
-from ppfacerec.config import Config
-from ppfacerec.config.types import thaw
-from ppfacerec.data.train_datasets import source_of
-from ppfacerec.data.transforms import NormalizeImage
 from ppfacerec.digest import sha256
 from ppfacerec.log import logger
 from ppfacerec.metrics import VerificationResult
-from ppfacerec.registry import Spec, near_match
+from ppfacerec.registry import Spec, near_match, thaw
 from ppfacerec.weights_io.read import Weights
 from ppfacerec.weights_io.zoo import ZooModel
 from ppfacerec.whole_file import written_whole
@@ -180,26 +176,6 @@ def info_path(weights: Union[str, Path]) -> Path:
     """``output/X/best_model.pdparams`` -> ``output/X/best_model.info.json``."""
     path = Path(weights)
     return path.with_name(path.name[: -len(path.suffix)] + SUFFIX if path.suffix else path.name + SUFFIX)
-
-
-def info_of_config(config: Config, embedding_size: int) -> ModelInfo:
-    """What a config says of its model: the evaluation's transforms, or the training's where there is none."""
-    section = config.DataLoader.Eval or config.DataLoader.Train
-    ops = {spec.name: spec.kwargs for spec in (section.transform_ops if section else ())}
-    normalize = NormalizeImage(**ops.get("NormalizeImage", {}))
-    train = config.DataLoader.Train
-    return ModelInfo(
-        backbone={"name": config.Arch.Backbone.name, **thaw(config.Arch.Backbone.kwargs)},
-        embedding_size=embedding_size,
-        colors="RGB" if ops.get("DecodeImage", {}).get("to_rgb", True) else "BGR",
-        scale=normalize.scale,
-        mean=tuple(normalize.mean),
-        std=tuple(normalize.std),
-        flip_test=config.Global.flip_test,
-        feature_normalize=config.Global.feature_normalize,
-        training_data=source_of(train.dataset) if train else None,
-        config=config.to_tree(),
-    )
 
 
 def info_of_weights(weights: Weights, embedding_size: int, zoo: Optional[ZooModel] = None) -> ModelInfo:

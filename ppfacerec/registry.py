@@ -10,6 +10,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 
@@ -85,3 +86,21 @@ class Registry:
         parameters = self.signature(spec.name).parameters
         passed = {k: v for k, v in context.items() if k in parameters and spec.kwargs.get(k) is None}
         return self.get(spec.name)(**{**spec.kwargs, **passed})
+
+
+def freeze(value: Any) -> Any:
+    """Read-only copy of a plain tree: mappings become proxies, lists become tuples."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({k: freeze(v) for k, v in value.items()})
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(v) for v in value)
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """Plain, writable copy of a frozen tree, as YAML writes it."""
+    if isinstance(value, Mapping):
+        return {k: thaw(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [thaw(v) for v in value]
+    return value

@@ -14,7 +14,6 @@ from paddle import nn
 
 from ppfacerec import distributed
 from ppfacerec.cpu_tuning import tune_cpu
-from ppfacerec.data.transforms import NormalizeImage
 from ppfacerec.environment import DEVICE, install_hint
 from ppfacerec.log import logger
 
@@ -98,14 +97,6 @@ def refuse_onednn_training() -> None:
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed Paddle's generator (dropout) for one step, so that a resumed run draws what the first would have drawn."""
     paddle.seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
-
-
-def to_network_input(images: paddle.Tensor, normalize: NormalizeImage) -> paddle.Tensor:
-    """uint8 NHWC images to the backbone's: float32 NCHW, (x * scale - mean) / std, computed on the device."""
-    mean = paddle.to_tensor(normalize.mean, dtype="float32")
-    std = paddle.to_tensor(normalize.std, dtype="float32")
-    values = (images.astype("float32") * normalize.scale - mean) / std  # (N, H, W, 3)
-    return values.transpose([0, 3, 1, 2])
 
 
 def agree_on_overflow(parameters: Sequence[paddle.Tensor]) -> None:

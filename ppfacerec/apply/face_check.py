@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppfacerec.data.align import eye_contrast
+from ppfacerec.data.alignment import eye_contrast
 from ppfacerec.doctor.image_facts import MANY_UNALIGNED
 from ppfacerec.log import logger
 

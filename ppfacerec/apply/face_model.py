@@ -250,8 +250,7 @@ def _weights(name: str, device: Any) -> FaceModel:
 
 
 def _exported(description: Path) -> FaceModel:
-    from ppfacerec.export.onnx_format import run_onnx
-    from ppfacerec.export.paddle_format import run_paddle
+    from ppfacerec.apply.runners import run_onnx, run_paddle
 
     exported = read_description(description)
     run = run_onnx(exported.onnx) if exported.onnx else run_paddle(description.parent, onednn=True)
@@ -259,7 +258,7 @@ def _exported(description: Path) -> FaceModel:
 
 
 def _onnx(path: Path) -> FaceModel:
-    from ppfacerec.export.onnx_format import onnx_metadata, run_onnx
+    from ppfacerec.apply.runners import onnx_metadata, run_onnx
 
     metadata, is_uint8 = onnx_metadata(path)
     if "ppfacerec" not in metadata:

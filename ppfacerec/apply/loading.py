@@ -10,8 +10,9 @@ from paddle import nn
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, load_config, weights_file
 from ppfacerec.config.components import check_spec
+from ppfacerec.config.model_info import info_of_config
 from ppfacerec.log import logger
-from ppfacerec.model_info import ModelInfo, info_of_config, info_of_weights, info_path, known_info
+from ppfacerec.model_info import ModelInfo, info_of_weights, info_path, known_info
 from ppfacerec.registry import Spec
 from ppfacerec.weights_io.fetch import fetch
 from ppfacerec.weights_io.read import Weights, read_any

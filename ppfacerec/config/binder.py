@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
 from ppfacerec.config.schema import Config, DataSection, OptimizerSection, Specs
-from ppfacerec.config.types import describe, freeze, matches, thaw
-from ppfacerec.registry import Spec, near_match
+from ppfacerec.config.types import describe, matches
+from ppfacerec.registry import Spec, freeze, near_match, thaw
 
 
 class Binder:

@@ -12,10 +12,9 @@ from typing import Any, Literal, Optional
 from ppfacerec.config.components import check_spec
 from ppfacerec.config.paths import is_one_of_many, missing, missing_sets
 from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
-from ppfacerec.config.types import thaw
 from ppfacerec.environment import DEVICE
 from ppfacerec.ranges import range_problems
-from ppfacerec.registry import Registry, Spec
+from ppfacerec.registry import Registry, Spec, thaw
 from ppfacerec.weights_io.fetch import problem_of, weights_file
 
 Mode = Literal["train", "eval", "export"]

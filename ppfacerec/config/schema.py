@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, Union
 
-from ppfacerec.config.types import thaw
-from ppfacerec.registry import Spec
+from ppfacerec.registry import Spec, thaw
 
 Specs = tuple  # a list of components: "- Name: {argument: value}" or "- name: Name"
 

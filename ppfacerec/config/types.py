@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections.abc
 import typing
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType, UnionType
+from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 _UNIONS = (Union, UnionType)
@@ -56,21 +56,3 @@ def _items_match(values: Sequence[Any], args: tuple[Any, ...]) -> bool:
     if len(args) > 1 and args[-1] is not Ellipsis:  # tuple[int, int]: one annotation an item
         return len(values) == len(args) and all(matches(v, a) for v, a in zip(values, args))
     return all(matches(v, args[0]) for v in values)
-
-
-def freeze(value: Any) -> Any:
-    """Read-only copy of a plain tree: mappings become proxies, lists become tuples."""
-    if isinstance(value, Mapping):
-        return MappingProxyType({k: freeze(v) for k, v in value.items()})
-    if isinstance(value, (list, tuple)):
-        return tuple(freeze(v) for v in value)
-    return value
-
-
-def thaw(value: Any) -> Any:
-    """Plain, writable copy of a frozen tree, as YAML writes it."""
-    if isinstance(value, Mapping):
-        return {k: thaw(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [thaw(v) for v in value]
-    return value

@@ -11,6 +11,7 @@ from ppfacerec import distributed
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config
 from ppfacerec.data.images import resize_short_side
+from ppfacerec.data.network_input import to_network_input
 from ppfacerec.data.pair_set import PairSet
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.doctor.data_checks import Sample
@@ -21,7 +22,7 @@ from ppfacerec.inference import InferenceRunner
 from ppfacerec.log import progress_bar
 from ppfacerec.metrics.pair_embeddings import normalize
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import choose_device, to_network_input
+from ppfacerec.runtime import choose_device
 
 _BATCH = 64
 _COLOUR_SAMPLE = 400

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppfacerec.data.align import eye_contrast
+from ppfacerec.data.alignment import eye_contrast
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.opencv import import_cv2
 from ppfacerec.data.parallel import in_processes

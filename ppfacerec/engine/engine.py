@@ -16,6 +16,7 @@ from paddle import nn
 from ppfacerec import __version__, distributed
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, save_config, weights_file
+from ppfacerec.config.model_info import info_of_config
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.data.class_identity import ClassIdentity
 from ppfacerec.data.datasets import TrainDataset, class_identity_of
@@ -26,23 +27,23 @@ from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.health import Health, Length
-from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader
+from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader, save_plan
 from ppfacerec.engine.replicas import ReplicaCheck
 from ppfacerec.engine.resume import find_checkpoint, resume
-from ppfacerec.engine.run_facts import RunFacts
+from ppfacerec.engine.run_identity import facts_of_run
 from ppfacerec.engine.run_lock import make_output_dir, only_run
-from ppfacerec.engine.saver import Saver, save_plan
+from ppfacerec.engine.saver import Saver
 from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.engine.stop_signals import StopSignals
 from ppfacerec.engine.tables import ProgressLines, Tables
+from ppfacerec.engine.tracking import build_visuals
 from ppfacerec.engine.trainer import Trainer, TrainingPlan
-from ppfacerec.engine.visuals import build_visuals
 from ppfacerec.engine.watchdog import Watchdog
 from ppfacerec.engine.weights import load_pretrained
 from ppfacerec.heads import HEADS
 from ppfacerec.log import log_to_file, logger, table
 from ppfacerec.metrics import METRICS
-from ppfacerec.model_info import info_beside, info_of_config, info_path, thresholds_of
+from ppfacerec.model_info import info_beside, info_path, thresholds_of
 from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
@@ -90,7 +91,7 @@ class Engine:
         people = class_identity_of(loader.dataset)
         check_same_data(loader.dataset, people)
         state = self._state(loader, people)
-        facts = RunFacts.of_run(config, state.recognizer, loader, people)
+        facts = facts_of_run(config, state.recognizer, loader, people)
         if checkpoint:
             facts = resume(checkpoint, state, facts, loader.dataset)
         if state.progress.epoch > glob.epochs:

@@ -14,6 +14,7 @@ from paddle import nn
 
 from ppfacerec import distributed
 from ppfacerec.data.images import resize_short_side
+from ppfacerec.data.network_input import to_network_input
 from ppfacerec.data.pair_set import EvalDataset, PairSet
 from ppfacerec.data.prefetch import made_ahead
 from ppfacerec.data.transforms import Pipeline
@@ -23,7 +24,6 @@ from ppfacerec.metrics import FaceAccOnFiveDatasets, VerificationResult, sum_fli
 from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.metrics.pair_embeddings import row_lengths
 from ppfacerec.recognizer import set_training
-from ppfacerec.runtime import to_network_input
 
 __all__ = ["Evaluation", "Evaluator"]
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import paddle
 
 from ppfacerec import distributed
 from ppfacerec.config import Config
+from ppfacerec.config.schema import GlobalSection
 from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
 from ppfacerec.data.bad_images import BadImages
 from ppfacerec.data.datasets import TrainDataset, check_readable, gap_hint
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
+from ppfacerec.engine.saver import SavePlan
 from ppfacerec.log import logger
 from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
@@ -114,3 +117,9 @@ def build_schedule(config: Config, loader: TrainLoader) -> Callable[[int], float
     factor = total / base
     logger.info("Total batch %d: learning rates times %g (base_batch_size %d).", total, factor, base)
     return lambda step: schedule(step) * factor
+
+
+def save_plan(section: GlobalSection) -> SavePlan:
+    """The plan of a config."""
+    given = {field.name: getattr(section, field.name) for field in fields(SavePlan)}
+    return SavePlan(**{**given, "output_dir": Path(section.output_dir)})

@@ -10,18 +10,11 @@ from pathlib import Path
 from typing import Any, Optional, TypeVar
 
 from ppfacerec import __version__
-from ppfacerec.backbones import BACKBONES
-from ppfacerec.config import Config
-from ppfacerec.config.types import thaw
 from ppfacerec.data.class_identity import ClassIdentity
 from ppfacerec.data.datasets import TrainDataset, class_name
-from ppfacerec.data.loader import TrainLoader
 from ppfacerec.engine.state import Progress
 from ppfacerec.log import logger
-from ppfacerec.recognizer import FaceRecognizer
 
-# Arguments of a backbone that change how it is trained, not what it is.
-_MAY_CHANGE = ("dropout", "recompute")
 # Of a run, not of a training.
 _NOT_SHOWN = ("Global.checkpoints",)
 _ABSENT = "(not set)"
@@ -88,12 +81,6 @@ class RunFacts:
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of_run(cls, config: Config, recognizer: FaceRecognizer, loader: TrainLoader, people: ClassIdentity) -> RunFacts:
-        """The facts of a training that is about to start."""
-        pace = Pace(loader.sampler.global_batch_size, config.Global.update_freq, len(loader))
-        return cls(config.to_tree(), dict(_identity(config, recognizer, loader)), pace, people)
-
-    @classmethod
     def of_states(cls, states: Mapping[str, Any], prefix: Path) -> Optional[RunFacts]:
         """Those of a checkpoint's .pdstates; None where it is older than they are."""
         if "identity" not in states:
@@ -128,21 +115,6 @@ def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Sav
         return kind(**values)
     except TypeError as error:
         raise ValueError(f"{file} is damaged: {error}.") from error
-
-
-def _identity(config: Config, recognizer: FaceRecognizer, loader: TrainLoader) -> Iterator[tuple[str, Any]]:
-    arch, head = config.Arch, recognizer.traits
-    yield "Arch.Backbone.name", arch.Backbone.name
-    for name, parameter in BACKBONES.signature(arch.Backbone.name).parameters.items():
-        if name not in _MAY_CHANGE:
-            yield f"Arch.Backbone.{name}", thaw(arch.Backbone.kwargs.get(name, parameter.default))
-    yield "Arch.Head.name", arch.Head.name
-    yield "Arch.Head.embedding_size", recognizer.backbone.embedding_size
-    yield "Arch.Head.class_num", head.class_num or loader.dataset.num_classes
-    yield "Arch.Head.num_sub_centers", head.num_sub_centers
-    assert config.Optimizer is not None, "checked by load_config"
-    yield "Optimizer.name", config.Optimizer.spec.name
-    yield "DataLoader.Train.dataset (images)", len(loader.dataset)
 
 
 def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: TrainDataset) -> None:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Optional, Union
 
 from ppfacerec import distributed
-from ppfacerec.config.schema import GlobalSection
 from ppfacerec.engine.checkpoint import complete, gather_entries, write_snapshot
 from ppfacerec.engine.checkpoint_files import NUMBERED, complete_names, discard_new, remove_checkpoint
 from ppfacerec.engine.disk_space import size_text
@@ -38,12 +37,6 @@ class SavePlan:
     keep_last: int
     save_in_background: bool
     save_head: Union[bool, Literal["shards"]]
-
-
-def save_plan(section: GlobalSection) -> SavePlan:
-    """The plan of a config."""
-    given = {field.name: getattr(section, field.name) for field in fields(SavePlan)}
-    return SavePlan(**{**given, "output_dir": Path(section.output_dir)})
 
 
 class _Save(NamedTuple):

@@ -12,13 +12,14 @@ import paddle
 
 from ppfacerec import distributed
 from ppfacerec.data.loader import Batch, TrainLoader
+from ppfacerec.data.network_input import to_network_input
 from ppfacerec.engine.callbacks import Activity, Callback
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.replicas import Replicas
 from ppfacerec.engine.saver import NoSaver, Saver
 from ppfacerec.engine.state import Progress, TrainState
 from ppfacerec.log import Meters, logger, progress_bar
-from ppfacerec.runtime import agree_on_overflow, seed_step, to_network_input
+from ppfacerec.runtime import agree_on_overflow, seed_step
 
 
 class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import paddle
 
-from ppfacerec import distributed
-from ppfacerec.config import Config
 from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.loader import Batch, TrainLoader
+from ppfacerec.data.loader import Batch
 from ppfacerec.data.pair_set import PairSet
 from ppfacerec.engine.callbacks import Callback
 from ppfacerec.engine.distributions import head_statistics, some_values, watched_parameters
-from ppfacerec.engine.state import Progress, TrainState
+from ppfacerec.engine.state import TrainState
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.recognizer import HEAD_ACTIVE_ROWS, FaceRecognizer
-from ppfacerec.registry import Spec
 from ppfacerec.report.people import people_of
 from ppfacerec.report.sheet import batch_sheet, pair_sheet, people_sheet
 from ppfacerec.visualdl_log import VisualDLLog
@@ -124,56 +120,3 @@ class Visuals(Callback):
         is_first = tag not in self._has_drawn
         self._has_drawn.add(tag)
         return is_first
-
-
-def build_visuals(
-    config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str], checkpoint: Optional[Path]
-) -> Visuals:
-    """The visuals of a training, which say at once with what hyper-parameters it runs.
-
-    Args:
-        sets: names of what it is evaluated on.
-        checkpoint: what it goes on from, or None.
-    """
-    glob, output_dir = config.Global, Path(config.Global.output_dir)
-    is_on = glob.use_visualdl and distributed.rank() == 0
-    # Where a checkpoint of another folder is where training starts, what is in this one is of another training.
-    goes_on = checkpoint is not None and checkpoint.resolve().parent == output_dir.resolve()
-    log = VisualDLLog(output_dir / "vdl" if is_on else None, _is_done(state.progress) if goes_on else None)
-    num_steps = glob.epochs * -(-len(loader) // glob.update_freq)
-    metrics = [f"eval/{name}" for name in (["average", *sets] if sets else [])]
-    log.hyper_parameters(hyper_parameters(config, loader), [*metrics, "train/loss"])
-    return Visuals(log, state.recognizer, num_steps, glob.visualdl_faces)
-
-
-def _is_done(progress: Progress) -> Callable[[str, int], bool]:
-    """What a checkpoint has behind it: in the middle of an epoch, no evaluation at its own step."""
-    last, evaluated = progress.global_step, progress.iteration == 0
-
-    def is_done(tag: str, step: int) -> bool:
-        return step < last or (step == last and (evaluated or not tag.startswith("eval/")))
-
-    return is_done
-
-
-def hyper_parameters(config: Config, loader: TrainLoader) -> dict[str, Any]:
-    """What runs are told apart by: names and plain arguments of the components, and sizes."""
-    assert config.Optimizer is not None, "checked by load_config"
-    batch_size = loader.sampler.global_batch_size * config.Global.update_freq
-    sizes = {"total_batch": batch_size, "epochs": config.Global.epochs, "seed": config.Global.seed,
-             "images": len(loader.dataset), "classes": loader.dataset.num_classes}  # fmt: skip
-    return {
-        **_of_component("backbone", config.Arch.Backbone),
-        **_of_component("head", config.Arch.Head),
-        **_of_component("optimizer", config.Optimizer.spec),
-        **_of_component("lr", config.Optimizer.lr),
-        **sizes,
-        "AMP": config.AMP.level if config.AMP else "off",
-        "EMA": config.EMA.decay if config.EMA else 0.0,
-    }
-
-
-def _of_component(name: str, spec: Spec) -> Mapping[str, Any]:
-    """The page takes a dot in a name for its own path: the column would be empty."""
-    values = {key: str(v) if isinstance(v, bool) else v for key, v in spec.kwargs.items()}
-    return {name: spec.name, **{f"{name}_{k}": v for k, v in values.items() if isinstance(v, (int, float, str))}}

@@ -11,7 +11,6 @@ import paddle
 
 from ppfacerec import distributed, safe_pickle
 from ppfacerec.config import weights_file
-from ppfacerec.config.types import thaw
 from ppfacerec.data.class_identity import ClassIdentity
 from ppfacerec.engine.checkpoint_files import sha256
 from ppfacerec.engine.head_shards import ShardedArray, ShardReader, shard_files, whole_arrays
@@ -20,7 +19,7 @@ from ppfacerec.engine.saved_state import from_saved, saved_shapes
 from ppfacerec.log import logger
 from ppfacerec.model_info import ModelInfo, info_beside, known_info
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
-from ppfacerec.registry import Spec
+from ppfacerec.registry import Spec, thaw
 from ppfacerec.weights_io.fetch import fetch
 from ppfacerec.weights_io.read import Weights, read_any
 from ppfacerec.weights_io.report import WeightsReport, match_shapes

@@ -6,10 +6,8 @@ A batch norm in front of a padded convolution (IResNet, IR) cannot be folded: th
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,13 +15,12 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ppfacerec.environment import install_hint
+from ppfacerec.apply.runners import needed
 from ppfacerec.export.network import INPUT, OUTPUT
 from ppfacerec.inference import program_file
 from ppfacerec.model_info import ModelInfo
 
 OPSET, IR_VERSION = 13, 8
-NEEDED = "ONNX needs more packages (paddle2onnx, onnx, onnxruntime)"
 
 
 def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False) -> None:
@@ -44,7 +41,7 @@ def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False
             f"ONNX export needs Paddle 3 (paddle2onnx 2 reads its programs), this is {paddle.__version__}. Export the "
             "weights with Paddle 3, they are the same."
         )
-    onnx, onnxruntime, paddle2onnx = (_needed(name) for name in ("onnx", "onnxruntime", "paddle2onnx"))
+    onnx, onnxruntime, paddle2onnx = (needed(name) for name in ("onnx", "onnxruntime", "paddle2onnx"))
     raw = target.with_name(f"{target.name}.raw")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -60,49 +57,6 @@ def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False
     finally:
         raw.unlink(missing_ok=True)
     _finish(onnx, target, info, for_cpu)
-
-
-def run_onnx(path: Path, num_threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that runs an ONNX file on the CPU.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-    """
-    onnxruntime = _needed("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = num_threads, 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def run(images: np.ndarray) -> np.ndarray:
-        output: np.ndarray = session.run(None, {name: images})[0]
-        return output
-
-    return run
-
-
-def onnx_metadata(path: Path) -> tuple[dict[str, str], bool]:
-    """Return an ONNX file's metadata, and whether it takes uint8 pixels.
-
-    Raises:
-        ValueError: the file is missing or no ONNX model.
-        ImportError: onnxruntime is not installed.
-    """
-    onnxruntime = _needed("onnxruntime")
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist.")
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no common class of their own
-        raise ValueError(f"{path} is no ONNX model that onnxruntime can run: {error}") from error
-    return dict(session.get_modelmeta().custom_metadata_map), "uint8" in session.get_inputs()[0].type
-
-
-def _needed(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{NEEDED}, {install_hint('onnx')}: {error}") from error
 
 
 def _fold(onnxruntime: ModuleType, source: Path, target: Path) -> None:

@@ -73,7 +73,7 @@ def verify(net: nn.Layer, weights: Weights, reference: Optional[str] = None) -> 
 def _reference_embedding(path: str, images: np.ndarray) -> np.ndarray:
     if Path(path).suffix == ".onnx":
         return _onnx_embedding(path, images)
-    from ppfacerec.export.paddle_format import STEM, run_paddle
+    from ppfacerec.apply.runners import STEM, run_paddle
     from ppfacerec.inference import program_file
 
     if not program_file(Path(path) / STEM).is_file():

@@ -11,7 +11,8 @@ import pytest
 from conftest import jpeg, picture
 
 from ppfacerec.cli import main
-from ppfacerec.data.align import TEMPLATE, align, main_face, read_landmarks, similarity_transform
+from ppfacerec.data.align import main_face, read_landmarks
+from ppfacerec.data.alignment import TEMPLATE, align, similarity_transform
 from ppfacerec.data.detectors import Face
 
 

@@ -8,10 +8,10 @@ import pytest
 from ppfacerec.data.datasets import ImageNetDataset
 from ppfacerec.data.images import decode_rgb
 from ppfacerec.data.loader import TrainLoader
+from ppfacerec.data.network_input import to_network_input
 from ppfacerec.data.sampler import DistributedBatchSampler
 from ppfacerec.data.transforms import NormalizeImage, Pipeline
 from ppfacerec.registry import Spec
-from ppfacerec.runtime import to_network_input
 
 OPS = [Spec("DecodeImage"), Spec("RandFlipImage"), Spec("NormalizeImage")]
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import jpeg, picture
 
 from ppfacerec.cli import main
-from ppfacerec.data.align import TEMPLATE
+from ppfacerec.data.alignment import TEMPLATE
 from ppfacerec.data.pair_bin import write_bin
 from ppfacerec.doctor.embedding_checks import Centres, check_centres
 from ppfacerec.doctor.image_facts import similar_pairs

@@ -15,10 +15,10 @@ from tiny_plugin import TinyNet
 import ppfacerec
 from ppfacerec.apply import face_model
 from ppfacerec.cli import main
+from ppfacerec.data.network_input import to_network_input
 from ppfacerec.export import export_model, exporter
 from ppfacerec.export.network import ExportedNetwork
 from ppfacerec.model_info import ModelInfo, info_path
-from ppfacerec.runtime import to_network_input
 from ppfacerec.weights_io.convert import write_pdparams
 
 needs_onnx = pytest.mark.skipif(

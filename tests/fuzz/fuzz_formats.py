@@ -133,7 +133,8 @@ def _landmarks() -> list[Files]:
 
 
 def _read_landmarks(folder: Path) -> Any:
-    from ppfacerec.data.align import read_landmarks, similarity_transform
+    from ppfacerec.data.align import read_landmarks
+    from ppfacerec.data.alignment import similarity_transform
 
     return [similarity_transform(points) for points in read_landmarks(str(folder / "points.txt")).values()]
 

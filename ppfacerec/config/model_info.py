@@ -1,0 +1,29 @@
+"""What a config says of how its model is used."""
+
+from __future__ import annotations
+
+from ppfacerec.config.schema import Config
+from ppfacerec.data.train_datasets import source_of
+from ppfacerec.data.transforms import NormalizeImage
+from ppfacerec.model_info import ModelInfo
+from ppfacerec.registry import thaw
+
+
+def info_of_config(config: Config, embedding_size: int) -> ModelInfo:
+    """What a config says of its model: the evaluation's transforms, or the training's where there is none."""
+    section = config.DataLoader.Eval or config.DataLoader.Train
+    ops = {spec.name: spec.kwargs for spec in (section.transform_ops if section else ())}
+    normalize = NormalizeImage(**ops.get("NormalizeImage", {}))
+    train = config.DataLoader.Train
+    return ModelInfo(
+        backbone={"name": config.Arch.Backbone.name, **thaw(config.Arch.Backbone.kwargs)},
+        embedding_size=embedding_size,
+        colors="RGB" if ops.get("DecodeImage", {}).get("to_rgb", True) else "BGR",
+        scale=normalize.scale,
+        mean=tuple(normalize.mean),
+        std=tuple(normalize.std),
+        flip_test=config.Global.flip_test,
+        feature_normalize=config.Global.feature_normalize,
+        training_data=source_of(train.dataset) if train else None,
+        config=config.to_tree(),
+    )
