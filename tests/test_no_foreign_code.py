@@ -34,7 +34,7 @@ METHODS = {"extractall", "extract"}
 ALLOWED = {
     ("ppfacerec/config/check.py", "importlib.import_module"),  # Global.plugins: a config is code (docs/security.md)
     ("ppfacerec/environment.py", "importlib.import_module"),  # paddle, cv2: names of ours
-    ("ppfacerec/export/onnx_format.py", "importlib.import_module"),  # onnx, onnxruntime, paddle2onnx: names of ours
+    ("ppfacerec/apply/runners.py", "importlib.import_module"),  # onnx, onnxruntime, paddle2onnx: names of ours
 }
 BENCHMARKS_MAY = "subprocess"  # they start themselves, with other arguments
 
