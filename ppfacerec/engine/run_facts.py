@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 from ppfacerec import __version__
 from ppfacerec.backbones import BACKBONES
@@ -84,7 +84,7 @@ class RunFacts:
     config: Mapping[str, Any]
     identity: Mapping[str, Any]
     pace: Pace
-    people: Optional[ClassIdentity] = None
+    people: ClassIdentity | None = None
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -94,7 +94,7 @@ class RunFacts:
         return cls(config.to_tree(), dict(_identity(config, recognizer, loader)), pace, people)
 
     @classmethod
-    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> Optional[RunFacts]:
+    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts | None:
         """Those of a checkpoint's .pdstates; None where it is older than they are."""
         if "identity" not in states:
             return None

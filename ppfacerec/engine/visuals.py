@@ -1,11 +1,9 @@
 """What VisualDL shows of a training beyond its numbers: pictures, distributions, a projector, hyper-parameters."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import paddle
@@ -48,7 +46,7 @@ class Visuals(Callback):
         self._watched = watched_parameters(recognizer)
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.log.close()
 
@@ -127,7 +125,7 @@ class Visuals(Callback):
 
 
 def build_visuals(
-    config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str], checkpoint: Optional[Path]
+    config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str], checkpoint: Path | None
 ) -> Visuals:
     """The visuals of a training, which say at once with what hyper-parameters it runs.
 
