@@ -1,7 +1,5 @@
 """A picture of what the network is trained on: samples as they are stored, and below as the transforms make them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The command line: ``ppfacerec train | eval | convert-weights | ...``; tools/*.py call the same functions."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -9,7 +7,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Optional
 
 from ppfacerec import __version__, log
 from ppfacerec.commands import data, export, infer, planning, weights
@@ -21,7 +18,7 @@ EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was asked to stop and has saved; start it again to go on
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``ppfacerec`` with its subcommands; return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = Parser(prog="ppfacerec", description="Train and evaluate face recognition networks.")

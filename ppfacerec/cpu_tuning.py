@@ -1,7 +1,5 @@
 """Settings of the process that make Paddle train faster on the CPU. Nothing here imports paddle."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

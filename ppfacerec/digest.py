@@ -1,13 +1,10 @@
 """What a file is, in 64 letters."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
-from typing import Union
 
 
-def sha256(path: Union[str, Path]) -> str:
+def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -1,11 +1,8 @@
 """Embeddings made elsewhere, in an .npz file, scored by the same rules. Needs neither Paddle nor a config."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
@@ -34,7 +31,7 @@ class EmbeddingsFile:
     path: str
     embeddings: np.ndarray
     is_same: np.ndarray
-    identities: Optional[Sequence[str]]
+    identities: Sequence[str] | None
 
     def evaluate(self) -> VerificationResult:
         """Normalise every row, as is done after the flip sum, and score the pairs.

@@ -3,8 +3,6 @@
 Nothing here imports Paddle before it is known that its import can work.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import os

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 import numpy as np
 import paddle
@@ -58,14 +58,14 @@ class InferenceRunner:
         self._on_cpu = on_cpu = paddle.get_device() == "cpu"
         if backend == "onednn" and not on_cpu:
             raise ValueError("Global.eval_backend is onednn, which runs on the CPU; use auto or eager on a GPU.")
-        self._predictor: Optional[Predictor] = None
+        self._predictor: Predictor | None = None
         self._untried = backend != "eager" and on_cpu
 
     @property
     def backend(self) -> str:
         return "onednn" if self._predictor else "eager"
 
-    def __call__(self, images: Union[np.ndarray, paddle.Tensor]) -> np.ndarray:
+    def __call__(self, images: np.ndarray | paddle.Tensor) -> np.ndarray:
         """Embeddings (N, D) float32 of images (N, 3, 112, 112)."""
         if self._untried:
             with PADDLE_LOCK:
@@ -78,11 +78,11 @@ class InferenceRunner:
         return np.concatenate([run(images[i : i + chunk]) for i in range(0, len(images), chunk)])
 
     @paddle.no_grad()
-    def _eager(self, images: Union[np.ndarray, paddle.Tensor]) -> np.ndarray:
+    def _eager(self, images: np.ndarray | paddle.Tensor) -> np.ndarray:
         with PADDLE_LOCK:
             return self._backbone(paddle.to_tensor(images)).astype("float32").numpy()
 
-    def _tried_predictor(self, images: np.ndarray) -> Optional[Predictor]:
+    def _tried_predictor(self, images: np.ndarray) -> Predictor | None:
         layer = _Inference(self._backbone)
         layer.eval()
         with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:

@@ -1,7 +1,5 @@
 """The log: lines on the terminal and in a file (rank 0), meters and CSV."""
 
-from __future__ import annotations
-
 import collections
 import csv
 import logging
@@ -11,7 +9,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from tqdm import tqdm
 
@@ -161,7 +159,7 @@ class CsvLog:
         path: the file; None writes nothing (ranks other than 0).
     """
 
-    def __init__(self, path: Optional[Path]) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def write(self, row: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 import numpy as np
 
@@ -59,13 +59,13 @@ class ModelInfo:
     flip_test: bool = True
     feature_normalize: bool = False
     alignment: str = ALIGNMENT
-    training_data: Optional[str] = None
-    source: Optional[str] = None
-    licence: Optional[str] = None
+    training_data: str | None = None
+    source: str | None = None
+    licence: str | None = None
     thresholds: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
-    classes: Optional[str] = None
-    weights_sha256: Optional[str] = None
-    config: Optional[Mapping[str, Any]] = None
+    classes: str | None = None
+    weights_sha256: str | None = None
+    config: Mapping[str, Any] | None = None
 
     @property
     def spec(self) -> Spec:
@@ -79,12 +79,12 @@ class ModelInfo:
     def to_json(self) -> bytes:
         return (json.dumps(self.to_tree(), indent=2) + "\n").encode()
 
-    def save(self, path: Union[str, Path]) -> None:
+    def save(self, path: str | Path) -> None:
         """Write it as JSON; the file appears whole or not at all."""
         with written_whole(path) as file:
             file.write(self.to_json())
 
-    def save_beside(self, weights: Union[str, Path]) -> Path:
+    def save_beside(self, weights: str | Path) -> Path:
         """Write it beside a file of weights, of which it then says that it is; return where."""
         path = info_path(weights)
         dataclasses.replace(self, weights_sha256=sha256(weights)).save(path)
@@ -140,7 +140,7 @@ def from_tree(tree: Any, where: str) -> ModelInfo:
     return ModelInfo(**values)
 
 
-def read_info(path: Union[str, Path]) -> ModelInfo:
+def read_info(path: str | Path) -> ModelInfo:
     """Read a ``.info.json``.
 
     Raises:
@@ -153,7 +153,7 @@ def read_info(path: Union[str, Path]) -> ModelInfo:
     return from_tree(tree, str(path))
 
 
-def info_beside(weights: Union[str, Path]) -> Optional[ModelInfo]:
+def info_beside(weights: str | Path) -> ModelInfo | None:
     """The info beside a file of weights, where there is one and it is of these weights.
 
     Raises:
@@ -172,7 +172,7 @@ def info_beside(weights: Union[str, Path]) -> Optional[ModelInfo]:
     return info
 
 
-def info_path(weights: Union[str, Path]) -> Path:
+def info_path(weights: str | Path) -> Path:
     """``output/X/best_model.pdparams`` -> ``output/X/best_model.info.json``."""
     path = Path(weights)
     return path.with_name(path.name[: -len(path.suffix)] + SUFFIX if path.suffix else path.name + SUFFIX)
@@ -194,7 +194,7 @@ def info_of_weights(weights: Weights, embedding_size: int, zoo: Optional[ZooMode
     )
 
 
-def known_info(weights: Weights, zoo: Optional[ZooModel] = None) -> Optional[ModelInfo]:
+def known_info(weights: Weights, zoo: ZooModel | None = None) -> ModelInfo | None:
     """What is certain about weights: the info beside them, or the convention of insightface's, AdaFace's and the zoo's.
 
     Raises:

@@ -4,8 +4,6 @@
 error through.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import tokenize
@@ -13,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO, Union, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -31,7 +29,7 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-def read_npz(path: Union[str, Path], keys: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+def read_npz(path: str | Path, keys: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return those of the arrays `keys` that are there, and the names of all arrays.
 
     Raises:

@@ -4,13 +4,11 @@ The parts are counted from the shapes; what cannot be counted (CUDA's context, c
 allocator) is `OVERHEAD`, an assumption. All sizes are bytes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 import paddle
 from paddle import nn
@@ -115,7 +113,7 @@ class TrainingSize:
     sample_rate: float = 1.0
     num_sub_centers: int = 1
     optimizer: str = "Momentum"
-    amp: Optional[Literal["O1", "O2"]] = "O1"
+    amp: Literal["O1", "O2"] | None = "O1"
     recompute: bool = False
 
     @property
@@ -166,7 +164,7 @@ class TrainingSize:
             messages["head gradient, all-reduce"] = reduce * self.head_rows * self.embedding_size * _FLOAT32
         return {name: round(size) for name, size in messages.items()}
 
-    def fitting_sample_rate(self, memory: int) -> Optional[float]:
+    def fitting_sample_rate(self, memory: int) -> float | None:
         """The largest of 1.0, 0.9, ... 0.1, 0.05, 0.02, 0.01 with which a GPU of `memory` bytes is enough, or None."""
         rates = [r / 10 for r in range(10, 0, -1)] + [0.05, 0.02, 0.01]
         return next((rate for rate in rates if replace(self, sample_rate=rate).total() <= memory), None)
@@ -178,7 +176,7 @@ def size_of_run(
     batch_size: int,
     num_gpus: int,
     optimizer: str,
-    amp: Optional[Literal["O1", "O2"]],
+    amp: Literal["O1", "O2"] | None,
 ) -> TrainingSize:
     """The sizes of a run whose network is built; `name` is the backbone's, the rest as in ``TrainingSize``."""
     backbone, head = recognizer.backbone, recognizer.traits
@@ -197,7 +195,7 @@ def size_of_run(
     )
 
 
-def report(size: TrainingSize, memory: Optional[int]) -> str:
+def report(size: TrainingSize, memory: int | None) -> str:
     """Tables of the memory by part and of the bytes sent, and whether it fits into a GPU of `memory` bytes."""
     gpus = f"{size.num_gpus} GPU{'s' if size.num_gpus > 1 else ''}"
     how = "sharded" if size.class_parallel else "replicated"

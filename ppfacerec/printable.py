@@ -1,7 +1,5 @@
 """Text that comes from files and file names, made safe to show on a terminal and in a log."""
 
-from __future__ import annotations
-
 import re
 
 # Control characters (a terminal obeys them), lone surrogates (they cannot be written), what hides or reorders text:

@@ -1,7 +1,5 @@
 """The range of every number that a config may hold, by its name; constructors and the config's check read it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,8 +1,6 @@
 """The network as the YAML names it: a backbone and, for training, a head."""
 
-from __future__ import annotations
-
-from typing import Any, Optional, Union
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -38,7 +36,7 @@ class FaceRecognizer(nn.Layer):
         ValueError: the two disagree on the embedding size.
     """
 
-    def __init__(self, backbone: nn.Layer, head: Optional[nn.Layer] = None) -> None:
+    def __init__(self, backbone: nn.Layer, head: nn.Layer | None = None) -> None:
         super().__init__()
         if head is not None and backbone.embedding_size != head.embedding_size:
             raise ValueError(
@@ -66,7 +64,7 @@ class FaceRecognizer(nn.Layer):
         """Embeddings (N, D) of images (N, 3, 112, 112), not normalised."""
         return self.backbone(images)
 
-    def scores(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> Union[MarginScores, paddle.Tensor]:
+    def scores(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> MarginScores | paddle.Tensor:
         """The head's scores of embeddings (N, D) whose classes are labels (N,), for a loss."""
         assert self.head is not None, "a recognizer without head is for evaluation"
         return self.head(embedding, labels)

@@ -4,8 +4,6 @@ A registry is a visible table next to the classes it lists (``BACKBONES`` in ``p
 Nothing is found by scanning imports; users add their own with ``.register`` in a module named in ``Global.plugins``.
 """
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping

@@ -1,12 +1,10 @@
 """What differs between CPU and GPU: device, precision, seeds."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Literal
 
 import numpy as np
 import paddle
@@ -53,7 +51,7 @@ def _other_package() -> str:
     return f"pip uninstall -y paddlepaddle, then {install_hint('gpu')}"
 
 
-def device_problem(name: str) -> Optional[str]:
+def device_problem(name: str) -> str | None:
     """Say why a device cannot be used, or return None."""
     kind, colon, index = name.partition(":")
     if not DEVICE.fullmatch(name):
@@ -121,7 +119,7 @@ class MixedPrecision:
 
     def __init__(
         self,
-        level: Optional[Literal["O1", "O2"]] = None,
+        level: Literal["O1", "O2"] | None = None,
         dtype: str = "float16",
         scale_loss: float = 65536.0,
         use_dynamic_loss_scaling: bool = True,

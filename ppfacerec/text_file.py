@@ -5,8 +5,6 @@ end with LF or CRLF. Blank lines, and those that begin with "# ", are passed ove
 removed, so a line that begins with one is an error. A backslash belongs to a name.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Files and folders that a person names: what is no regular file is refused, and one rule says what is an image."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
@@ -10,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Union
+from typing import BinaryIO
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
 # What programs leave behind in folders, beside everything that begins with a dot (.ipynb_checkpoints, ._x.jpg).
@@ -19,7 +17,7 @@ _USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read get
 _DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # a named pipe would block for ever; not on Windows
 
 
-def open_regular(path: Union[str, os.PathLike[str]]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading bytes.
 
     Raises:
@@ -33,7 +31,7 @@ def open_regular(path: Union[str, os.PathLike[str]]) -> BinaryIO:
     return file
 
 
-def read_regular(path: Union[str, os.PathLike[str]]) -> bytes:
+def read_regular(path: str | os.PathLike[str]) -> bytes:
     """Read a regular file whole, in half the time that a file object takes; errors as `open_regular`."""
     file = os.open(path, os.O_RDONLY | _DO_NOT_WAIT)
     try:
@@ -82,7 +80,7 @@ class FolderImages:
         return " and ".join(parts)
 
 
-def walk_images(root: Union[str, os.PathLike[str]], levels: int = 1 << 30) -> FolderImages:
+def walk_images(root: str | os.PathLike[str], levels: int = 1 << 30) -> FolderImages:
     """Find the images in and below a folder; what programs left behind there is not counted.
 
     Args:
@@ -121,7 +119,7 @@ def printed_names(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _not_regular(path: Union[str, os.PathLike[str]]) -> str:
+def _not_regular(path: str | os.PathLike[str]) -> str:
     return f"{path} is not a regular file (a device or a pipe). Copy its contents to a file."
 
 

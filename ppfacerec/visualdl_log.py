@@ -1,7 +1,5 @@
 """Records for VisualDL. Nothing that goes wrong with them ends a training: it is said once."""
 
-from __future__ import annotations
-
 import io
 import math
 import os
@@ -10,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +30,7 @@ class VisualDLLog:
             with; later ones are cut off, as the training repeats them. None starts a new file.
     """
 
-    def __init__(self, folder: Optional[Path], is_done: Optional[Callable[[str, int], bool]] = None) -> None:
+    def __init__(self, folder: Path | None, is_done: Callable[[str, int], bool] | None = None) -> None:
         self.tags: frozenset[str] = frozenset()
         self._writer: Any = None
         self._has_failed = False
@@ -126,7 +124,7 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")
 
 
-def _log_file(folder: Path, is_done: Optional[Callable[[str, int], bool]]) -> tuple[Path, frozenset[str]]:
+def _log_file(folder: Path, is_done: Callable[[str, int], bool] | None) -> tuple[Path, frozenset[str]]:
     """The file to go on in and the tags that are in it, or a new one that comes after all others."""
     folder.mkdir(parents=True, exist_ok=True)
     files = sorted(folder.glob(_NAME.format(0).replace("0" * 10, "*")))

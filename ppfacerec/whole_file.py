@@ -1,7 +1,5 @@
 """A file that appears whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import io
@@ -10,13 +8,13 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO, Union
+from typing import BinaryIO, TextIO
 
 _MARK = ".tmp"
 _PRIVATE = 0o600
 
 
-def check_target(path: Union[str, os.PathLike[str]]) -> Path:
+def check_target(path: str | os.PathLike[str]) -> Path:
     """Return the file that writing to `path` makes or replaces, behind its links; asked before long work begins.
 
     Raises:
@@ -30,7 +28,7 @@ def check_target(path: Union[str, os.PathLike[str]]) -> Path:
         raise ValueError(f"{path} cannot be written: {target.parent}: {error.strerror}.") from error
 
 
-def _target(path: Union[str, os.PathLike[str]]) -> Path:
+def _target(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{path} cannot be written: a folder, a device or a pipe is there. Name a file.")
@@ -42,7 +40,7 @@ def _target(path: Union[str, os.PathLike[str]]) -> Path:
 
 
 @contextlib.contextmanager
-def written_whole(path: Union[str, os.PathLike[str]], private: bool = False) -> Iterator[BinaryIO]:
+def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its place once everything is on disk.
 
     Links are followed; a file that is replaced gives its permissions to the new one.
@@ -100,7 +98,7 @@ def _private(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def text_written_whole(path: Union[str, os.PathLike[str]]) -> Iterator[TextIO]:
+def text_written_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """The same for text, in UTF-8."""
     with written_whole(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")

@@ -1,7 +1,5 @@
 """Approximate search among very many people, by faiss (the extra [ann])."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

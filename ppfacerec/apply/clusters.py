@@ -1,7 +1,5 @@
 """Same people together: average-linkage clustering of embeddings by scikit-learn."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ppfacerec.apply.face_model import Threshold

@@ -1,12 +1,10 @@
 """What an exported model says of itself, in the description beside it or in an ONNX file's metadata."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from ppfacerec.config.yaml_file import parse_plain_yaml
 from ppfacerec.model_info import ModelInfo, from_tree
@@ -24,11 +22,11 @@ class Exported(NamedTuple):
     """
 
     info: ModelInfo
-    onnx: Optional[Path]
+    onnx: Path | None
     takes_pixels: bool
 
 
-def find_description(path: Path) -> Optional[Path]:
+def find_description(path: Path) -> Path | None:
     """Return the description that a path is, or that is in it as a folder."""
     if path.name in DESCRIPTIONS.values():
         return path

@@ -1,7 +1,5 @@
 """Do images of 112 x 112 look like aligned RGB faces? Asked of every image that is embedded; said once a call."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ppfacerec.data.alignment import eye_contrast

@@ -5,14 +5,12 @@ embeddings = model.embed(["a.jpg", "b.jpg"])  # (2, D), rows of length 1
 print(model.compare("a.jpg", "b.jpg"))
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Optional, Union, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -39,7 +37,7 @@ class Threshold:
     """
 
     cosine: float
-    far: Optional[float] = None
+    far: float | None = None
     tar: float = 0.0
     measured_on: str = ""
     num_different: int = 0
@@ -95,7 +93,7 @@ class FaceModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return load, (os.path.abspath(self.name) if os.path.exists(self.name) else self.name, self._device)
 
-    def embed(self, images: Union[Image, Iterable[Image]], batch_size: int = 32) -> np.ndarray:
+    def embed(self, images: Image | Iterable[Image], batch_size: int = 32) -> np.ndarray:
         """Return embeddings (N, D) float32, rows of length 1; of a single image (D,).
 
         Args:
@@ -145,7 +143,7 @@ class FaceModel:
         return good, np.concatenate(rows), bad
 
     def compare(
-        self, first: Image, second: Image, far: Optional[float] = None, threshold: Optional[float] = None
+        self, first: Image, second: Image, far: float | None = None, threshold: float | None = None
     ) -> Comparison:
         """Compare two faces.
 
@@ -160,7 +158,7 @@ class FaceModel:
         left, right = self.embed([first, second])
         return Comparison(float(left @ right), chosen)
 
-    def threshold(self, far: Optional[float] = None, cosine: Optional[float] = None) -> Threshold:
+    def threshold(self, far: float | None = None, cosine: float | None = None) -> Threshold:
         """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
 
         Args:
@@ -214,7 +212,7 @@ class FaceModel:
         return pixels
 
 
-def load(name: Union[str, Path], device: Any = "auto") -> FaceModel:
+def load(name: str | Path, device: Any = "auto") -> FaceModel:
     """Load a model: weights (a file, a name of the zoo, an https URL), an exported folder, or one of our ONNX files.
 
     Args:

@@ -1,7 +1,5 @@
 """Image files from what a person names: files, folders, lists."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ LIST_SUFFIX = ".txt"
 Image = Union[str, Path, bytes, BinaryIO, np.ndarray]  # or a PIL image
 
 
-def find_images(paths: Sequence[Union[str, Path]], allow_outside: bool = False) -> list[Path]:
+def find_images(paths: Sequence[str | Path], allow_outside: bool = False) -> list[Path]:
     """Return files in order: a folder's images in it and below, a .txt's lines (relative to it; a tab ends the path).
 
     Args:

@@ -1,9 +1,6 @@
 """From weights to a backbone and what is known of its preprocessing."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Optional
 
 from paddle import nn
 
@@ -20,7 +17,7 @@ from ppfacerec.weights_io.report import match_weights, set_weights
 from ppfacerec.weights_io.zoo import ZOO
 
 
-def load_backbone(name: str, config: Optional[Config] = None) -> tuple[nn.Layer, ModelInfo]:
+def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, ModelInfo]:
     """Return a backbone with its weights, in eval mode, and its info.
 
     The network is the config's, else that of the info or the ``config.yaml`` beside the weights, else the one that the
@@ -51,7 +48,7 @@ def load_backbone(name: str, config: Optional[Config] = None) -> tuple[nn.Layer,
     return backbone, known or from_config or info_of_weights(weights, backbone.embedding_size)
 
 
-def _config_beside(path: str) -> Optional[Config]:
+def _config_beside(path: str) -> Config | None:
     beside = Path(path).parent / "config.yaml"
     if Path(path).suffix != ".pdparams" or not beside.is_file():
         return None

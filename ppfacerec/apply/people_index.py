@@ -1,12 +1,10 @@
 """People by their embeddings: enrolled from images, searched exactly, kept in one .npz without pickles."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Optional, Union
+from typing import NoReturn
 
 import numpy as np
 
@@ -59,7 +57,7 @@ class PeopleIndex:
         files: Sequence[str],
         probe: np.ndarray,
         model: str,
-        nearest_others: Optional[np.ndarray] = None,
+        nearest_others: np.ndarray | None = None,
     ) -> None:
         embeddings = check_unit_rows("embeddings", embeddings)
         if not len(names) == len(files) == len(embeddings) or not len(names):
@@ -80,7 +78,7 @@ class PeopleIndex:
     def num_people(self) -> int:
         return len(self._starts)
 
-    def threshold(self, stranger_rate: float = 1e-2) -> Optional[float]:
+    def threshold(self, stranger_rate: float = 1e-2) -> float | None:
         """Return the cosine that at most this share of strangers reaches, or None where there are too few images.
 
         A stranger is compared with every image, so that a threshold for pairs is too low here: at a FAR of 1e-3 and
@@ -191,7 +189,7 @@ class PeopleIndex:
                 "compared. Enroll again, or give that model."
             )
 
-    def save(self, path: Union[str, Path]) -> None:
+    def save(self, path: str | Path) -> None:
         """Write it as .npz; the file appears whole or not at all."""
         with written_whole(path, private=True) as file:
             np.savez(
@@ -207,7 +205,7 @@ def probe_of(model: FaceModel) -> np.ndarray:
     return model.embed_pixels(np.ascontiguousarray(picture.transpose(1, 2, 0)[None]))[0]
 
 
-def read_index(path: Union[str, Path]) -> PeopleIndex:
+def read_index(path: str | Path) -> PeopleIndex:
     """Read an index; nothing in it is unpickled.
 
     Raises:
@@ -237,5 +235,5 @@ def read_index(path: Union[str, Path]) -> PeopleIndex:
         _fail(path, str(error).rstrip("."))
 
 
-def _fail(path: Union[str, Path], what: str) -> NoReturn:
+def _fail(path: str | Path, what: str) -> NoReturn:
     raise ValueError(f"{path} is no index of people ({what}). Make it again with `ppfacerec infer enroll`.")

@@ -1,7 +1,5 @@
 """Checks of what the functions for users are given; the command line asks the same ones."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """Backbones: images [N, 3, 112, 112] -> embedding [N, embedding_size]. Each has an int attribute ``embedding_size``."""
 
-from __future__ import annotations
-
 from ppfacerec.backbones.ir import IR18, IR34, IR50, IR101
 from ppfacerec.backbones.iresnet import IResNet18, IResNet34, IResNet50, IResNet100, IResNet200
 from ppfacerec.backbones.mobilefacenet import MobileFaceNet

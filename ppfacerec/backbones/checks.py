@@ -1,7 +1,5 @@
 """Checks that the backbones share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import paddle

@@ -4,8 +4,6 @@ They act in eager training on the CPU only, in float32 and float64. A GPU, evalu
 Paddle's own layer.
 """
 
-from __future__ import annotations
-
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn

@@ -6,8 +6,6 @@ stage, which is a subsampling instead of a convolution, and in the last batch no
 **AdaFace's published weights take BGR images.**
 """
 
-from __future__ import annotations
-
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn

@@ -5,8 +5,6 @@ version of Deng et al., "ArcFace", 2018 (arXiv:1801.07698), section 3.1: batch n
 PReLU, a first convolution of stride 1, and the BN-Dropout-FC-BN end.
 """
 
-from __future__ import annotations
-
 import math
 
 import paddle

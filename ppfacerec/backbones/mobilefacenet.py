@@ -4,8 +4,6 @@ Chen, Liu, Gao, Han: "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face
 2018 (arXiv:1804.07573), table 1. Parameter names are PaddleClas's, so its weights load as they are.
 """
 
-from __future__ import annotations
-
 import math
 
 from paddle import Tensor, nn

@@ -5,8 +5,6 @@ Chen, Liu, Gao, Han: "MobileFaceNets", 2018 (arXiv:1804.07573). Against the pape
 gives the embedding.
 """
 
-from __future__ import annotations
-
 import math
 
 from paddle import Tensor, nn

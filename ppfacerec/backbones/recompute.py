@@ -3,8 +3,6 @@
 Chen, Xu, Zhang, Guestrin: "Training Deep Nets with Sublinear Memory Cost", 2016 (arXiv:1604.06174).
 """
 
-from __future__ import annotations
-
 import paddle
 from paddle import Tensor, nn
 

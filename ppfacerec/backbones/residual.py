@@ -1,7 +1,5 @@
 """What the residual networks for faces, IResNet and IR, share: sizes, arguments, and the run through their blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from paddle import Tensor, nn

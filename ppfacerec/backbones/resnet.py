@@ -4,8 +4,6 @@ He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015 (arXiv
 bottleneck is on its 3x3 convolution ("v1.5"), as in PaddleClas and torchvision.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

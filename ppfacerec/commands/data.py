@@ -1,7 +1,5 @@
 """Arguments of the commands for data; what they do is in ppfacerec/data."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Callable

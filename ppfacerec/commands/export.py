@@ -1,7 +1,5 @@
 """``ppfacerec export``: a trained backbone as Paddle's inference model or ONNX."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -260,7 +260,7 @@ def _no_formula(name: str) -> str:
 
 
 def _embed_files(
-    model: FaceModel, images: Sequence[Union[str, Path]], batch_size: int, allow_outside: bool = False
+    model: FaceModel, images: Sequence[str | Path], batch_size: int, allow_outside: bool = False
 ) -> tuple[list[Path], np.ndarray]:
     from ppfacerec.apply.image_files import find_images
 

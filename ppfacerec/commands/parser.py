@@ -1,7 +1,5 @@
 """What all commands' arguments share: the config options, defaults in help, and hints for what is not an option."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """``ppfacerec plan``, ``demo-data`` and ``configs``: what there is before a training."""
 
-from __future__ import annotations
-
 import argparse
 
 from ppfacerec.log import logger, table

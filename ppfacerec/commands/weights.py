@@ -1,7 +1,5 @@
 """``ppfacerec convert-weights``, ``convert-checkpoint`` and ``models``."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

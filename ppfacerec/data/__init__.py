@@ -1,7 +1,5 @@
 """Data sets, samplers and transforms by the names that the YAML gives them."""
 
-from __future__ import annotations
-
 from ppfacerec.data.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
 from ppfacerec.data.sampler import DistributedBatchSampler
 from ppfacerec.data.train_datasets import TRAIN_DATASETS

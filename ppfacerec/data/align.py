@@ -4,15 +4,13 @@ A face's five landmarks (eyes, nose, corners of the mouth, left to right in the 
 a rotation, a scale and a shift.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Optional
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -69,8 +67,8 @@ def read_landmarks(path: str) -> dict[str, np.ndarray]:
 def align_folder(
     root: str,
     out: str,
-    landmarks: Optional[Mapping[str, np.ndarray]],
-    detector: Optional[Callable[[], Detector]],
+    landmarks: Mapping[str, np.ndarray] | None,
+    detector: Callable[[], Detector] | None,
     num_processes: int,
     suffix: str = ".jpg",
     faces: Faces = "centre",
@@ -93,7 +91,7 @@ def align_folder(
     return in_processes(_Aligner(root, out, find, targets), names, num_processes)
 
 
-def main_face(faces: list[Face], width: int, height: int) -> Optional[Face]:
+def main_face(faces: list[Face], width: int, height: int) -> Face | None:
     """The largest face near the middle (insightface's rule: area less twice the squared distance of the centres)."""
 
     def weight(face: Face) -> float:
@@ -115,10 +113,10 @@ def _listed(landmarks: Mapping[str, np.ndarray], name: str, image: np.ndarray) -
 class _Detecting:
     """Finds landmarks with a detector that is made at the first image, in the process that uses it."""
 
-    def __init__(self, make: Optional[Callable[[], Detector]], faces: Faces) -> None:
+    def __init__(self, make: Callable[[], Detector] | None, faces: Faces) -> None:
         assert make is not None
         self._make, self._faces = make, faces
-        self._detector: Optional[Detector] = None
+        self._detector: Detector | None = None
 
     def __call__(self, name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
         if self._detector is None:

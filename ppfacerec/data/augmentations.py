@@ -4,11 +4,9 @@ Every one takes `prob`, how often it is applied at all. What is drawn is uint8 b
 the device in a quarter of the bytes, and OpenCV does the work.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Literal, Optional, Union
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +26,7 @@ class CropImage:
         ValueError: at an image that is smaller.
     """
 
-    def __init__(self, size: Union[int, Sequence[int]]) -> None:
+    def __init__(self, size: int | Sequence[int]) -> None:
         self.width, self.height = (size, size) if isinstance(size, int) else size
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -55,9 +53,9 @@ class RandCropImage:
 
     def __init__(
         self,
-        size: Union[int, Sequence[int]],
-        scale: Optional[Sequence[float]] = None,
-        ratio: Optional[Sequence[float]] = None,
+        size: int | Sequence[int],
+        scale: Sequence[float] | None = None,
+        ratio: Sequence[float] | None = None,
         interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"] = "bilinear",
         backend: Literal["cv2"] = "cv2",
     ) -> None:
@@ -247,7 +245,7 @@ class RandomErasing:
                 return image
         return image
 
-    def _cover(self, shape: tuple[int, int, int], rng: np.random.Generator) -> Union[int, np.ndarray]:
+    def _cover(self, shape: tuple[int, int, int], rng: np.random.Generator) -> int | np.ndarray:
         if self.mode == "const":
             return _GREY
         return rng.integers(0, 256, shape if self.mode == "pixel" else 3, np.uint8)

@@ -1,10 +1,8 @@
 """What becomes of training images that cannot be read or decoded: the run ends, or they are listed and replaced."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Optional
+from typing import Literal, NamedTuple
 
 from ppfacerec.log import logger
 from ppfacerec.printable import printable
@@ -30,7 +28,7 @@ class BadImages:
         self,
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_images: int = 100,
-        list_path: Optional[Path] = None,
+        list_path: Path | None = None,
     ) -> None:
         self.skip = on_bad_image == "skip"
         self.max_bad_images = max_bad_images

@@ -1,7 +1,5 @@
 """From sample numbers to a batch of images; runs in the worker processes."""
 
-from __future__ import annotations
-
 import traceback
 from typing import NamedTuple
 

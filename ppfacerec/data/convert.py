@@ -3,8 +3,6 @@
 (AdaFace's and others' scripts decode a .rec and save its images again as JPEG: a second loss, and other bytes.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Container
 from pathlib import Path
 

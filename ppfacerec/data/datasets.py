@@ -1,11 +1,9 @@
 """Where training samples come from: images with classes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Optional, Protocol, Union
+from typing import Protocol
 
 import numpy as np
 
@@ -59,15 +57,15 @@ class ImageNetDataset:
         self,
         image_root: str,
         cls_label_path: str,
-        delimiter: Optional[str] = None,
+        delimiter: str | None = None,
         relabel: bool = False,
         allow_outside: bool = False,
-        class_num: Optional[int] = None,
+        class_num: int | None = None,
     ) -> None:
         self._root = Path(image_root)
         self._file = LabelFile(cls_label_path, delimiter, None if relabel else class_num, allow_outside)
         self.labels = self._file.labels
-        self.original_labels: Optional[np.ndarray] = None
+        self.original_labels: np.ndarray | None = None
         if relabel:
             self.original_labels, self.labels = numbered(self.labels)
         self.num_classes = int(self.labels.max()) + 1
@@ -111,7 +109,7 @@ class FolderDataset:
         ValueError: no identity with an image, more of them than `class_num`.
     """
 
-    def __init__(self, root: str, class_num: Optional[int] = None) -> None:
+    def __init__(self, root: str, class_num: int | None = None) -> None:
         self._root = Path(root)
         found = walk_images(root, levels=1)
         of_person: dict[str, list[bytes]] = {}  # a name that is there in both of Unicode's spellings is one person
@@ -159,7 +157,7 @@ def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return original, numbers.astype(np.int32)
 
 
-def check_class_num(num_classes: int, class_num: Optional[int], what: str) -> None:
+def check_class_num(num_classes: int, class_num: int | None, what: str) -> None:
     """Raise a ValueError where the data has more classes than the head."""
     if class_num is not None and num_classes > class_num:
         raise ValueError(
@@ -170,7 +168,7 @@ def check_class_num(num_classes: int, class_num: Optional[int], what: str) -> No
 
 def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
     """Who the classes of any training set are; for one without `class_identity`, by what its `where` says."""
-    own: Optional[Callable[[], ClassIdentity]] = getattr(dataset, "class_identity", None)
+    own: Callable[[], ClassIdentity] | None = getattr(dataset, "class_identity", None)
     if own is not None:
         return own()
     hashes = hash_strings([dataset.where(index) for index in range(len(dataset))])
@@ -198,7 +196,7 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
                 raise
 
 
-def cannot_read(error: OSError, where: str, root: Union[str, Path]) -> ValueError:
+def cannot_read(error: OSError, where: str, root: str | Path) -> ValueError:
     """The error for a user about an image that is not there or not readable."""
     return ValueError(
         f"{where}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"

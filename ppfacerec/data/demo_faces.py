@@ -4,8 +4,6 @@ The faces are drawings (`face_renderer`), not people. The five `.bin` files bear
 CALFW and CPLFW because each imitates that set's difficulty; a score on them says nothing about the real set.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import tempfile

@@ -6,8 +6,6 @@ model file is a download of the user's (face_detection_yunet_2023mar.onnx of Ope
 wants face_detection_yunet_2026may.onnx, which takes images of any size).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple

@@ -1,10 +1,8 @@
 """Verification sets by the names that the YAML gives them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Literal
 
 from ppfacerec.data.pair_bin import PairBin, read_bin
 from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
@@ -23,7 +21,7 @@ class FiveFaceEvalDataset:
     """
 
     def __init__(
-        self, val_data_path: str, val_targets: Union[Literal["all"], Sequence[str]] = ("agedb_30", "cfp_fp", "lfw")
+        self, val_data_path: str, val_targets: Literal["all"] | Sequence[str] = ("agedb_30", "cfp_fp", "lfw")
     ) -> None:
         self._folder = Path(val_data_path)
         there = bins_in(val_data_path)
@@ -54,7 +52,7 @@ class FaceEvalDataset:
         ValueError: a bad line, or an image that is not there; with file and line.
     """
 
-    def __init__(self, dataset_root: str, pair_label_path: str, delimiter: Optional[str] = None) -> None:
+    def __init__(self, dataset_root: str, pair_label_path: str, delimiter: str | None = None) -> None:
         self.names = [Path(pair_label_path).stem]
         self._pairs = read_pair_list(pair_label_path, dataset_root, delimiter)
 
@@ -88,6 +86,6 @@ class LFWEvalDataset:
         return f"{self.names[0]} ({len(self._pairs)} pairs of {self._pairs.num_images} images)"
 
 
-def bins_in(folder: Union[str, Path]) -> list[str]:
+def bins_in(folder: str | Path) -> list[str]:
     """Return the names of the .bin files in a folder, without ".bin"."""
     return sorted(path.stem for path in Path(folder).glob("*.bin"))

@@ -1,7 +1,5 @@
 """What faces are drawn on: a picture that polygons are painted onto, with soft edges and within a clip."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ppfacerec.data.opencv import import_cv2

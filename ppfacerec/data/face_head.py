@@ -5,8 +5,6 @@ frontal crop. Points are turned by yaw and pitch, seen in weak perspective and f
 similarity, so a profile comes out stretched, as in real crops.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ppfacerec.data.face_parameters import Conditions, Identity

@@ -1,7 +1,5 @@
 """Who a drawn face is and how its picture was taken: parameters, drawn from a seed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

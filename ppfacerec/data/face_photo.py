@@ -1,9 +1,5 @@
 """What light and a camera make of a drawing: shade, exposure, blur, tint, noise."""
 
-from __future__ import annotations
-
-from typing import Union
-
 import numpy as np
 
 from ppfacerec.data.face_canvas import SIZE, ZOOM
@@ -16,7 +12,7 @@ def lit(
     now: Conditions,
     outline: np.ndarray,
     person: np.ndarray,
-    strands: Union[np.ndarray, float],
+    strands: np.ndarray | float,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Lambert's law on an ellipsoid where the head is, and hair and skin grain.

@@ -4,8 +4,6 @@ An identity is a set of parameters (`draw_identity`), an image adds the conditio
 (`draw_conditions`), and `render` draws both as a 112x112 RGB image: polygons on a `Head`, filled from back to front.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ppfacerec.data.face_canvas import SIZE, ZOOM, Canvas, ellipse, round_off

@@ -1,14 +1,11 @@
 """Width and height of an encoded image from its header alone, for where OpenCV does not look before it takes memory."""
 
-from __future__ import annotations
-
 import struct
-from typing import Optional
 
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # Huffman tables, reserved, arithmetic conditioning: among the start-of-frame markers
 
 
-def image_size(data: bytes) -> Optional[tuple[int, int]]:
+def image_size(data: bytes) -> tuple[int, int] | None:
     """Return (width, height) of a JPEG, PNG, BMP or WebP; None where the header is damaged."""
     if data.startswith(b"\xff\xd8"):
         return _jpeg_size(data)
@@ -22,7 +19,7 @@ def image_size(data: bytes) -> Optional[tuple[int, int]]:
         return None
 
 
-def _jpeg_size(data: bytes) -> Optional[tuple[int, int]]:
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     """From the first start-of-frame segment (ITU-T T.81, B.2.2); those before it are passed over by their lengths."""
     at = 2
     while at + 9 <= len(data):
@@ -46,7 +43,7 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
     return abs(width), abs(height)  # a negative height: the first row is the upper one
 
 
-def _webp_size(data: bytes) -> Optional[tuple[int, int]]:
+def _webp_size(data: bytes) -> tuple[int, int] | None:
     """The chunk VP8 (lossy), VP8L (lossless) or VP8X (extended) comes first."""
     kind = data[12:16]
     if kind == b"VP8 ":

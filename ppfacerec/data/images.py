@@ -1,7 +1,5 @@
 """Encoded image files to pixels."""
 
-from __future__ import annotations
-
 import functools
 import io
 

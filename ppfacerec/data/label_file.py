@@ -5,11 +5,9 @@ are parsed a chunk at a time, each step of it for all lines of the chunk at once
 the processor's cache and add nothing to the memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn, Optional, Union
+from typing import NoReturn
 
 import numpy as np
 
@@ -44,9 +42,9 @@ class LabelFile:
 
     def __init__(
         self,
-        path: Union[str, Path],
-        delimiter: Optional[str] = None,
-        class_num: Optional[int] = None,
+        path: str | Path,
+        delimiter: str | None = None,
+        class_num: int | None = None,
         allow_outside: bool = False,
     ) -> None:
         if delimiter not in (None, "\t", " ", ",", ";"):
@@ -236,7 +234,7 @@ class LabelFile:
                 "to it, or set allow_outside: True if you trust the file.",
             )
 
-    def _check_range(self, class_num: Optional[int]) -> None:
+    def _check_range(self, class_num: int | None) -> None:
         if class_num is not None and self.num_classes > class_num:
             first = int(np.argmax(self.labels >= class_num))
             self._fail(

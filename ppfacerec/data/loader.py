@@ -1,9 +1,7 @@
 """Batches of training images: sampled, read, decoded and augmented, whole batches a worker call."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -47,7 +45,7 @@ class TrainLoader:
         sampler: DistributedBatchSampler,
         num_workers: int = 0,
         seed: int = 0,
-        bad_images: Optional[BadImages] = None,
+        bad_images: BadImages | None = None,
         persistent_workers: bool = True,
         prefetch_factor: int = 2,
     ) -> None:
@@ -56,7 +54,7 @@ class TrainLoader:
         self._maker = BatchMaker(dataset, pipeline, self.bad_images, seed)
         self._num_workers, self._prefetch_factor = num_workers, prefetch_factor
         self._persistent_workers = persistent_workers
-        self._pool: Optional[WorkerPool] = None
+        self._pool: WorkerPool | None = None
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -1,7 +1,5 @@
 """Verification sets of one's own: a .bin from a list of pairs, or from balanced pairs drawn from a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """OpenCV, imported on first use and kept to one thread: workers already run side by side."""
 
-from __future__ import annotations
-
 import functools
 import os
 import sys

@@ -3,13 +3,11 @@
 Three forms are about: Python 2 strings (`lfw.bin` of insightface), bytes, and NumPy uint8 arrays.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 import numpy as np
 
@@ -28,8 +26,8 @@ class PairBin:
     images: tuple[bytes, ...]  # the distinct encoded images, in order of first appearance
     index: np.ndarray  # (2N,) int64: which of `images` entry k is; entries 2i and 2i + 1 are pair i
     is_same: np.ndarray  # (N,) bool
-    num_folds: Optional[int] = None  # a .bin prescribes none
-    identities: Optional[Sequence[str]] = None  # and says nothing about who is who
+    num_folds: int | None = None  # a .bin prescribes none
+    identities: Sequence[str] | None = None  # and says nothing about who is who
 
     @property
     def num_images(self) -> int:

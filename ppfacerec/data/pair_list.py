@@ -1,17 +1,14 @@
 """Pair lists over a folder of images: PaddleClas's `left right 0|1`, and LFW's pairs.txt."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
 
 from ppfacerec.data.pair_set import FolderPairs, ListedPair, folder_pairs
 from ppfacerec.text_file import BLANKS, fail, read_lines, separator_hint
 
 
-def read_pair_list(path: str, root: str, delimiter: Optional[str] = None) -> FolderPairs:
+def read_pair_list(path: str, root: str, delimiter: str | None = None) -> FolderPairs:
     """Read PaddleClas's pair list: a line has two image paths and 1 (same person) or 0.
 
     Identities are the images' folders where that cannot be wrong: every pair marked 1 lies in one folder and every
@@ -93,7 +90,7 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
     return folder_pairs(path, root, pairs, identities, num_folds)
 
 
-def _header(path: str, line: int, text: str) -> tuple[Optional[int], int]:
+def _header(path: str, line: int, text: str) -> tuple[int | None, int]:
     """Return (folds, pairs of each kind in a fold)."""
     numbers = [int(field) for field in text.split() if _is_number(field)]
     if len(numbers) != len(text.split()) or len(numbers) not in (1, 2) or 0 in numbers:

@@ -1,12 +1,10 @@
 """A verification set as everything above sees it: distinct encoded images, read one at a time, and their pairs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Optional, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,8 +17,8 @@ class PairSet(Protocol):
 
     index: np.ndarray  # (2N,) int64: which distinct image entry k is
     is_same: np.ndarray  # (N,) bool
-    num_folds: Optional[int]  # contiguous folds that the set itself prescribes; None: as the metric has it
-    identities: Optional[Sequence[str]]  # (M,) who is on each distinct image; None where nobody says
+    num_folds: int | None  # contiguous folds that the set itself prescribes; None: as the metric has it
+    identities: Sequence[str] | None  # (M,) who is on each distinct image; None where nobody says
 
     @property
     def num_images(self) -> int:
@@ -64,8 +62,8 @@ class FolderPairs:
     lines: tuple[int, ...]  # (M,) the first line that names each
     index: np.ndarray
     is_same: np.ndarray
-    identities: Optional[Sequence[str]]
-    num_folds: Optional[int]
+    identities: Sequence[str] | None
+    num_folds: int | None
 
     def __len__(self) -> int:
         return len(self.is_same)
@@ -90,8 +88,8 @@ def folder_pairs(
     list_path: str,
     root: str,
     pairs: Sequence[ListedPair],
-    identities: Optional[dict[str, str]],
-    num_folds: Optional[int] = None,
+    identities: dict[str, str] | None,
+    num_folds: int | None = None,
 ) -> FolderPairs:
     """Build a set from the lines of a pair list, each distinct image once.
 

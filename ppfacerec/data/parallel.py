@@ -1,7 +1,5 @@
 """One function over many items in processes, in order."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import threading
@@ -9,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 from ppfacerec.log import logger
 
@@ -48,7 +46,7 @@ def in_processes(function: Callable[[Item], Made], items: Sequence[Item], num_pr
             ) from error
 
 
-_function: Optional[Callable] = None  # of this process; set once, when it starts
+_function: Callable | None = None  # of this process; set once, when it starts
 
 
 def _set(function: Callable, parent: int) -> None:

@@ -1,7 +1,5 @@
 """One step ahead: the next batch is read and decoded in a thread while the caller computes on this one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar

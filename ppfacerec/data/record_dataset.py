@@ -1,9 +1,6 @@
 """Training sets in insightface's RecordIO form."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
@@ -31,7 +28,7 @@ class RecordIODataset:
         ValueError: the files are damaged or do not belong together, with the byte; labels that are no class numbers.
     """
 
-    def __init__(self, root: str, prefix: str = "train", class_num: Optional[int] = None) -> None:
+    def __init__(self, root: str, prefix: str = "train", class_num: int | None = None) -> None:
         self._file = RecordFile(Path(root) / f"{prefix}.rec")
         announced = self._announced()
         if announced is None:
@@ -69,7 +66,7 @@ class RecordIODataset:
         hashes = hash_numbers(self._file.sizes[self._positions])
         return identity_by_samples(hashes, self.labels, self.num_classes)
 
-    def _announced(self) -> Optional[tuple[int, int]]:
+    def _announced(self) -> tuple[int, int] | None:
         """Ends of the keys of images and of identities, where the file's first record says them."""
         position = self._file.position(0)
         first = self._file.read(position) if position is not None else None

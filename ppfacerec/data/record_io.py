@@ -6,13 +6,11 @@ there, and the number left out: it stands between the parts again when they are 
 the header ``IfQQ`` (number of labels, label, two ids), the labels where there are several, and the encoded image.
 """
 
-from __future__ import annotations
-
 import os
 import struct
 import warnings
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Optional, Union
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -46,7 +44,7 @@ class RecordFile:
         ValueError: a file is missing or empty, the .idx file is no index, or names places beyond the .rec file's end.
     """
 
-    def __init__(self, path: Union[str, Path]) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path, self.idx_path = Path(path), Path(path).with_suffix(".idx")
         try:
             self._file = open_regular(self.path)
@@ -77,7 +75,7 @@ class RecordFile:
         """(M,) bytes of each record."""
         return self._ends - self._offsets
 
-    def position(self, key: int) -> Optional[int]:
+    def position(self, key: int) -> int | None:
         """Position of a key among `keys`; None where there is no such key."""
         found = int(np.searchsorted(self.keys, key))
         return found if found < len(self.keys) and self.keys[found] == key else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Optional, Union
 
 from ppfacerec.data.record_io import EXACT_NUMBERS, frame, pack
 
@@ -21,7 +20,7 @@ class RecordWriter:
         name: "train" for train.rec.
     """
 
-    def __init__(self, folder: Union[str, Path], name: str = "train") -> None:
+    def __init__(self, folder: str | Path, name: str = "train") -> None:
         self._folder, self._name = Path(folder), name
         self._folder.mkdir(parents=True, exist_ok=True)
         self._rec = open(self._temporary(".rec"), "wb")  # noqa: SIM115 (closed in __exit__)
@@ -49,7 +48,7 @@ class RecordWriter:
         return self
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if error is None:

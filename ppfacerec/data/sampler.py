@@ -1,7 +1,5 @@
 """Which samples make which batch: one global order, whatever the number of ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

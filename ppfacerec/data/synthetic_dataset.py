@@ -1,9 +1,5 @@
 """A training set without files, for benchmarks."""
 
-from __future__ import annotations
-
-from typing import Optional
-
 import numpy as np
 
 from ppfacerec.data.class_identity import ClassIdentity, hash_numbers, identity_by_samples
@@ -29,7 +25,7 @@ class SyntheticDataset:
     """
 
     def __init__(
-        self, num_images: int = 100_000, num_identities: int = 10_000, seed: int = 0, class_num: Optional[int] = None
+        self, num_images: int = 100_000, num_identities: int = 10_000, seed: int = 0, class_num: int | None = None
     ) -> None:
         if not 1 <= num_identities <= num_images:
             raise ValueError(f"num_identities: expected 1 to num_images ({num_images}), got {num_identities}.")

@@ -1,9 +1,7 @@
 """The training sets by the names that the YAML gives them, and several of them joined to one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +35,7 @@ class ConcatDataset:
         ValueError: no set, or more classes than `class_num`.
     """
 
-    def __init__(self, datasets: Sequence[Mapping[str, Any]], class_num: Optional[int] = None) -> None:
+    def __init__(self, datasets: Sequence[Mapping[str, Any]], class_num: int | None = None) -> None:
         if not datasets:
             raise ValueError("datasets: expected at least one data set.")
         self._datasets: list[TrainDataset] = [TRAIN_DATASETS.build(spec) for spec in nested_specs(datasets)]

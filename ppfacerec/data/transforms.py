@@ -4,10 +4,8 @@ Each is called with the image and the sample's own random generator, so an augme
 and on nothing else. NormalizeImage is the exception: the batch is normalised at once, on the device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import Literal, Optional, Union
+from typing import Literal
 
 import numpy as np
 
@@ -77,7 +75,7 @@ class ResizeImage:
 
     def __init__(
         self,
-        size: Union[int, Sequence[int]],
+        size: int | Sequence[int],
         interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"] = "bilinear",
         return_numpy: bool = True,
         backend: Literal["cv2"] = "cv2",
@@ -135,13 +133,13 @@ class Pipeline:
         normalize: the NormalizeImage of the list, for the device to carry out.
     """
 
-    def __init__(self, specs: Sequence[Union[Spec, Transform, DecodeImage, NormalizeImage]]) -> None:
+    def __init__(self, specs: Sequence[Spec | Transform | DecodeImage | NormalizeImage]) -> None:
         built = [TRANSFORMS.build(spec) if isinstance(spec, Spec) else spec for spec in specs]
         self._decode: DecodeImage = next(t for t in built if isinstance(t, DecodeImage))
         self.normalize: NormalizeImage = next(t for t in built if isinstance(t, NormalizeImage))
         self._image_ops: list[Transform] = [t for t in built if not isinstance(t, (DecodeImage, NormalizeImage))]
 
-    def __call__(self, data: bytes, where: object, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+    def __call__(self, data: bytes, where: object, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return the transformed image (H, W, 3) uint8.
 
         Args:
@@ -155,7 +153,7 @@ class Pipeline:
         """Return the image as it is stored, (H, W, 3) uint8."""
         return self._decode.decode(data, where)
 
-    def transform(self, image: np.ndarray, rng: Optional[np.random.Generator] = None) -> np.ndarray:
+    def transform(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return a decoded image after the other transforms."""
         for op in self._image_ops:
             image = op(image, rng)  # type: ignore[arg-type]

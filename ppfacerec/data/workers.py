@@ -5,8 +5,6 @@ not matter, and nothing that could be left there however a process ends. Each wo
 sample numbers, so that none can leave a lock behind that another waits for.
 """
 
-from __future__ import annotations
-
 import mmap
 import multiprocessing
 import multiprocessing.connection
@@ -18,7 +16,7 @@ from contextlib import contextmanager
 from multiprocessing import util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,7 +40,7 @@ class _Order(NamedTuple):
 
 class _Reply(NamedTuple):
     number: int
-    made: Optional[Made]
+    made: Made | None
     failure: str
     is_user_error: bool = True
 

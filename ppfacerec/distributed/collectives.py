@@ -1,10 +1,8 @@
 """What the ranks of one training tell each other, by paddle.distributed's collectives."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import paddle
@@ -177,7 +175,7 @@ def gather_texts(text: str) -> list[str]:
 _MESSAGE = 8 << 20  # int32 a message
 
 
-def share_tree(tree: Optional[Mapping[str, Any]], source: int) -> dict[str, Any]:
+def share_tree(tree: Mapping[str, Any] | None, source: int) -> dict[str, Any]:
     """Give every rank what one has read from files: nested dicts of arrays and plain values.
 
     Args:

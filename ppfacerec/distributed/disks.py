@@ -1,7 +1,5 @@
 """Which ranks share a disk: found out, not asked."""
 
-from __future__ import annotations
-
 import uuid
 from dataclasses import dataclass
 from pathlib import Path

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Optional
 
 from ppfacerec.distributed import collectives
 from ppfacerec.distributed.ranks import rank, refuse_lone_slurm_tasks, world_size
@@ -61,7 +60,7 @@ class Meeting:
     def __init__(self) -> None:
         self._store = _Store()
         self._count = 0
-        self._failure: Optional[str] = None
+        self._failure: str | None = None
         self._store.set(f"host/{rank()}", socket.gethostname())
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._live, name="sign of life", daemon=True)
@@ -100,7 +99,7 @@ class Meeting:
         while rank() == 0 and self._store.add("heard", 0) < world_size() - 1 and time.monotonic() < until:
             time.sleep(0.1)
 
-    def first_failure(self) -> Optional[str]:
+    def first_failure(self) -> str | None:
         """Another rank's last words, if there are any within some seconds."""
         until = time.monotonic() + _LINGER
         while self._failure is None and time.monotonic() < until:
@@ -199,7 +198,7 @@ def failing_together() -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    failure: Optional[Exception] = None
+    failure: Exception | None = None
     try:
         yield
     except Exception as error:  # whatever it is, the others must hear of it before it goes on

@@ -1,7 +1,5 @@
 """Which of how many processes this one is, from the variables of ``paddle.distributed.launch``."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """``ppfacerec doctor``: what would go wrong in a training run, and what would cost accuracy."""
 
-from __future__ import annotations
-
 from ppfacerec.doctor.doctor import examine_config, examine_folder, read_tests
 from ppfacerec.doctor.findings import Finding, as_json, as_table
 

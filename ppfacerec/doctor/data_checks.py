@@ -1,10 +1,7 @@
 """Checks of the training images and labels by themselves."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
-from typing import Optional
 
 import numpy as np
 
@@ -34,7 +31,7 @@ class Sample:
         return np.stack([fact.thumbnail for fact in self.facts])
 
 
-def check_labels(dataset: TrainDataset, class_num: Optional[int]) -> Iterator[Finding]:
+def check_labels(dataset: TrainDataset, class_num: int | None) -> Iterator[Finding]:
     """Classes of the head, gaps, people with a single image; from the labels alone, so of the whole set."""
     classes, counts = np.unique(dataset.labels, return_counts=True)  # no array for all: a label may be two billion
     num_missing, single = dataset.num_classes - len(classes), classes[counts == 1]

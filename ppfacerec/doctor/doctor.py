@@ -1,10 +1,7 @@
 """Look at data and config before step 0: what would go wrong, and what would cost accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
@@ -91,7 +88,7 @@ def _sample(dataset: TrainDataset, max_images: int, num_processes: int) -> Sampl
     return Sample(dataset, indices, facts)
 
 
-def _examine(sample: Sample, class_num: Optional[int], resizes: bool, skips_bad: bool) -> Iterator[Finding]:
+def _examine(sample: Sample, class_num: int | None, resizes: bool, skips_bad: bool) -> Iterator[Finding]:
     skipped = getattr(sample.dataset, "num_skipped", 0)
     left_out = getattr(sample.dataset, "left_out", "")
     yield finding("images", "note" if left_out or sample.total < len(sample.dataset) else "ok",

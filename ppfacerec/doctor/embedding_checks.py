@@ -1,7 +1,5 @@
 """Checks that need weights: colour order, label noise, and people of the test set among those of the training set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a check found, and the table of it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

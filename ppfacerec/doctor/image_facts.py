@@ -1,7 +1,5 @@
 """Facts about each image, measured in processes side by side."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

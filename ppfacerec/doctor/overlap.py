@@ -1,7 +1,5 @@
 """Are the people of a test set in the training set? By bytes, by picture, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

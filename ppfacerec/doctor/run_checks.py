@@ -1,7 +1,5 @@
 """Checks of the run: learning rate, memory, processes."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

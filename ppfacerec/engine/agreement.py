@@ -1,7 +1,5 @@
 """What the ranks of a training must agree on before its first step: program, config, data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any

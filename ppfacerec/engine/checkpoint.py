@@ -3,14 +3,12 @@
 How files are complete or absent is in checkpoint_files.py; when which is saved, in saver.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +123,7 @@ def check_finite(prefix: Path, weights: Mapping[str, Any]) -> None:
 _ANOTHER = "Resume from another checkpoint; Global.checkpoints: auto takes the newest complete one of output_dir."
 
 
-def load_states(prefix: Union[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_states(prefix: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check a checkpoint against its manifest; return the content of .pdopt and .pdstates.
 
     Raises:

@@ -8,15 +8,13 @@ kill leaves undone after that moment is finished by whoever opens the checkpoint
 one a process (head_shards.py), which the manifest describes too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO
 
 from ppfacerec.digest import sha256
 from ppfacerec.engine.head_shards import SUFFIX
@@ -31,7 +29,7 @@ _OWN_NAME = re.compile(r"(latest|best_model|(step|epoch)_\d+)\.")
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # whole_file.py
 
 
-def plain_prefix(prefix: Union[str, Path]) -> Path:
+def plain_prefix(prefix: str | Path) -> Path:
     """output/X/latest, also where a person wrote output/X/latest.pdparams."""
     text = str(prefix)
     return Path(text[: -len(".pdparams")] if text.endswith(".pdparams") else text)
@@ -93,7 +91,7 @@ def commit(prefix: Path, manifest: Manifest) -> None:
     _sync(prefix.parent)
 
 
-def finish_interrupted_save(prefix: Union[str, Path]) -> None:
+def finish_interrupted_save(prefix: str | Path) -> None:
     """Move the files of a save that was killed after its manifest counted; remove those of one killed before.
 
     A damaged manifest tells nothing: then everything stays as it is.

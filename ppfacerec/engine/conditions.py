@@ -5,13 +5,10 @@ are warnings about days of computing, so they rather come late than for nothing:
 healthy run shows, and must be passed for a while.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Sequence
 from statistics import median
-from typing import Optional
 
 _MIN_WINDOW = 200  # batches, below which noise decides
 _BLOCKS = 10  # of a window
@@ -50,7 +47,7 @@ class LossStuck:
             self._blocks.append((self._sum / self._size, relative_rate >= _TINY_RATE))
             self._sum, self._count = 0.0, 0
 
-    def __call__(self, rate: float) -> Optional[str]:
+    def __call__(self, rate: float) -> str | None:
         if len(self._blocks) < _BLOCKS or not all(could_learn for _, could_learn in self._blocks):
             return None
         means = [mean for mean, _ in self._blocks]
@@ -77,7 +74,7 @@ class Collapsed:
     def __init__(self) -> None:
         self._checks, self._first = 0, 0
 
-    def __call__(self, batch: int, cosine: float, dimensions: float, norm: float) -> Optional[str]:
+    def __call__(self, batch: int, cosine: float, dimensions: float, norm: float) -> str | None:
         """Look at a batch of training.
 
         Args:
@@ -112,7 +109,7 @@ class Growing:
     def __init__(self) -> None:
         self._seen: deque[tuple[int, list[float]]] = deque()
 
-    def __call__(self, step: int, norms: Sequence[float], rate: float) -> Optional[str]:
+    def __call__(self, step: int, norms: Sequence[float], rate: float) -> str | None:
         """Take in the norms of some weights, always the same, after `step` optimizer steps."""
         while self._seen and step - self._seen[0][0] > _GROWTH_STEPS:
             self._seen.popleft()
@@ -128,7 +125,7 @@ class Growing:
         )
 
 
-def saturated(loss: float, gradient_norm: Optional[float]) -> Optional[str]:
+def saturated(loss: float, gradient_norm: float | None) -> str | None:
     """No gradient is left: every target's probability is 1 to float precision, or every cosine is at its end.
 
     Args:
@@ -150,7 +147,7 @@ def saturated(loss: float, gradient_norm: Optional[float]) -> Optional[str]:
     return None
 
 
-def zero_rate(rate: float, step: int, until: int, num_steps: int) -> Optional[str]:
+def zero_rate(rate: float, step: int, until: int, num_steps: int) -> str | None:
     """The learning rate is 0, and not only in the first step of a warm-up.
 
     Args:
@@ -167,7 +164,7 @@ def zero_rate(rate: float, step: int, until: int, num_steps: int) -> Optional[st
     )
 
 
-def too_many_skipped(count: int, limit: Optional[int], loss_scale: str) -> Optional[str]:
+def too_many_skipped(count: int, limit: int | None, loss_scale: str) -> str | None:
     """So many optimizer steps in a row were skipped for gradients that were not finite, in mixed precision."""
     if limit is None or count < limit:
         return None
@@ -185,7 +182,7 @@ class Alarm:
     def __init__(self) -> None:
         self._is_on, self._last = False, -math.inf
 
-    def __call__(self, message: Optional[str], step: int) -> bool:
+    def __call__(self, message: str | None, step: int) -> bool:
         """Take in what a condition says at this optimizer step; return whether to report it."""
         begins = message is not None and not self._is_on
         self._is_on = message is not None

@@ -1,7 +1,5 @@
 """Room for a checkpoint: asked for before it is written, and a clear word where it runs out meanwhile."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from pathlib import Path

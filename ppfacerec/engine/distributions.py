@@ -1,7 +1,5 @@
 """What a training's histograms count: weights, gradients, cosines, norms."""
 
-from __future__ import annotations
-
 import numpy as np
 import paddle
 

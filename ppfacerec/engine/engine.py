@@ -1,13 +1,10 @@
 """From a config to its parts, and from the parts to a run."""
 
-from __future__ import annotations
-
 import dataclasses
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import paddle
@@ -131,7 +128,7 @@ class Engine:
         return TrainState(recognizer, optimizer, build_schedule(config, loader), precision, ema)
 
     def _callbacks(
-        self, state: TrainState, loader: TrainLoader, evaluator: Optional[Evaluator], checkpoint: Optional[Path]
+        self, state: TrainState, loader: TrainLoader, evaluator: Evaluator | None, checkpoint: Path | None
     ) -> list[Callback]:
         """What listens to every training, in the order in which it is told."""
         glob = self.config.Global
@@ -166,7 +163,7 @@ class Engine:
         self._save_thresholds(recognizer, evaluation)
         return evaluation
 
-    def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: Optional[str]) -> None:
+    def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: str | None) -> None:
         glob = self.config.Global
         if not glob.report or distributed.rank() != 0:
             return
@@ -203,9 +200,7 @@ class Engine:
                 if disks.is_leader:
                     make_demo_data(**self.config.Global.demo_data)
 
-    def _recognizer(
-        self, dataset: Optional[TrainDataset] = None, people: Optional[ClassIdentity] = None
-    ) -> FaceRecognizer:
+    def _recognizer(self, dataset: TrainDataset | None = None, people: ClassIdentity | None = None) -> FaceRecognizer:
         """Backbone and, where there is a data set, a head for its classes."""
         arch = self.config.Arch
         head = HEADS.build(arch.Head, class_num=dataset.num_classes) if dataset is not None else None

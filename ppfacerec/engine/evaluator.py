@@ -1,12 +1,10 @@
 """Verification of a backbone on sets of pairs: embed every distinct image, gather over the ranks, score."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, Optional
+from typing import Literal
 
 import numpy as np
 import paddle
@@ -70,7 +68,7 @@ class Evaluator:
                 self._score(name, pairs, np.zeros((pairs.num_images, 1)))
 
     def evaluate(
-        self, backbone: nn.Layer, on_batch: Callable[[], None] = lambda: None, watch: Optional[Watch] = None
+        self, backbone: nn.Layer, on_batch: Callable[[], None] = lambda: None, watch: Watch | None = None
     ) -> Evaluation:
         """Evaluate on every set; all ranks work and all get the same result.
 
@@ -91,7 +89,7 @@ class Evaluator:
         return Evaluation(results)
 
     def _evaluate_set(
-        self, runner: InferenceRunner, name: str, on_batch: Callable[[], None], watch: Optional[Watch]
+        self, runner: InferenceRunner, name: str, on_batch: Callable[[], None], watch: Watch | None
     ) -> VerificationResult:
         start = time.perf_counter()
         with distributed.failing_together():

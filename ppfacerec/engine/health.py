@@ -1,13 +1,11 @@
 """How a training is doing: measured while it runs, compared with the conditions, told once and recorded."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import NoReturn
 
 import numpy as np
 import paddle
@@ -67,7 +65,7 @@ class Health(Callback):
         length: Length,
         where: Callable[[int], str],
         folder: Path,
-        max_bad_steps: Optional[int] = None,
+        max_bad_steps: int | None = None,
     ) -> None:
         self._recognizer, self._precision, self._length, self._where = state.recognizer, state.precision, length, where
         self._schedule = state.schedule or (lambda step: float(state.optimizer.get_lr()))
@@ -84,8 +82,8 @@ class Health(Callback):
         self._highest_rate = max(map(self._schedule, _spread(length.num_steps)), default=0.0)
         self._step, self._batches, self._rate = 0, 0, 0.0
         self._loss_sum, self._loss_count = 0.0, 0
-        self._embedding: Optional[paddle.Tensor] = None
-        self._gradient_norm: Optional[float] = None
+        self._embedding: paddle.Tensor | None = None
+        self._gradient_norm: float | None = None
         self._wants_norm = True
 
     def on_train_begin(self, state: TrainState) -> None:
@@ -184,7 +182,7 @@ class Health(Callback):
             "message": message,
         })  # fmt: skip
 
-    def _tell(self, condition: str, message: Optional[str]) -> None:
+    def _tell(self, condition: str, message: str | None) -> None:
         if self._alarms[condition](message, self._step) and message is not None:
             logger.warning("Health, %s: %s", condition, message)
             self.record(condition, message)

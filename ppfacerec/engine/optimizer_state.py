@@ -1,7 +1,5 @@
 """An optimizer's state by the names of what it trains, in any number of processes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -13,12 +13,10 @@ automatic name a weight has depends on what was built before it. Two rules find 
 The optimizer's state is taken for every trained parameter or for none: Paddle knows no state with holes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import paddle
@@ -44,7 +42,7 @@ Arrays = Mapping[str, np.ndarray]
 Slots = dict[str, dict[str, np.ndarray]]  # structured name -> what is kept -> array
 
 
-def is_paddleclas(prefix: Union[str, Path]) -> bool:
+def is_paddleclas(prefix: str | Path) -> bool:
     """Whether PaddleClas wrote a checkpoint: it has no manifest, and its .pdstates none of our progress."""
     if _file(prefix, ".manifest.json").exists():
         return False
@@ -55,7 +53,7 @@ def is_paddleclas(prefix: Union[str, Path]) -> bool:
     return isinstance(content, list) or (isinstance(content, Mapping) and "LR_Scheduler" in content)
 
 
-def resume_paddleclas(prefix: Union[str, Path], state: TrainState, steps_per_epoch: int) -> None:
+def resume_paddleclas(prefix: str | Path, state: TrainState, steps_per_epoch: int) -> None:
     """Give a fresh training the state of PaddleClas's checkpoint, and say in the log what was taken and what was not.
 
     Args:
@@ -92,7 +90,7 @@ _NEVER = (
 )
 
 
-def _taken(path: Path, weights: Arrays, masters: Arrays, slots: Slots, ema: Optional[EMA]) -> list[str]:
+def _taken(path: Path, weights: Arrays, masters: Arrays, slots: Slots, ema: EMA | None) -> list[str]:
     lines = [f"{len(weights)} weights of {path.name}"]
     if masters:
         lines.append(f"{len(masters)} of them as the float32 weights in .pdopt")
@@ -111,7 +109,7 @@ def _not_in(states: Mapping[str, Any]) -> Iterator[str]:
         yield f"the best metric, {states['metric']} (of another evaluation than this one; best_model starts anew)"
 
 
-def _states(prefix: Union[str, Path]) -> Mapping[str, Any]:
+def _states(prefix: str | Path) -> Mapping[str, Any]:
     path = _file(prefix, ".pdstates")
     states = safe_pickle.load(path) if path.is_file() else {}
     if not isinstance(states, Mapping):
@@ -143,7 +141,7 @@ class _State:
 
 
 def _optimizer_state(
-    prefix: Union[str, Path], order: list[str], table: Mapping[str, str], training: TrainState
+    prefix: str | Path, order: list[str], table: Mapping[str, str], training: TrainState
 ) -> tuple[dict[str, np.ndarray], Slots, list[str]]:  # fmt: skip
     """The float32 weights of half-precision ones, the optimizer's state, and reasons for what is not taken.
 
@@ -243,11 +241,11 @@ def _arrays(content: Mapping[Any, Any]) -> dict[str, np.ndarray]:
     return {name: value for name, value in plain.items() if isinstance(value, np.ndarray)}
 
 
-def _plain(prefix: Union[str, Path]) -> Path:
+def _plain(prefix: str | Path) -> Path:
     text = str(prefix)
     return Path(text[: -len(".pdparams")] if text.endswith(".pdparams") else text)
 
 
-def _file(prefix: Union[str, Path], suffix: str) -> Path:
+def _file(prefix: str | Path, suffix: str) -> Path:
     plain = _plain(prefix)
     return plain.with_name(plain.name + suffix)

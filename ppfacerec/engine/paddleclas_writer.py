@@ -4,8 +4,6 @@ Its ``.pdopt`` has Paddle's automatic names, which depend on all that PaddleClas
 checkpoint that PaddleClas saved of the same config (one iteration is enough) has the table of them.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Mapping
 from pathlib import Path

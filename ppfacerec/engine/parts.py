@@ -1,7 +1,5 @@
 """From sections of a config to the parts of a training that need more than a constructor's call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path

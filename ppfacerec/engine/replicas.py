@@ -1,12 +1,10 @@
 """The copies of a network on the ranks: one gradient, one set of batch-norm statistics, proof that they are equal."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, Optional
+from typing import Literal
 
 import paddle
 from paddle import nn
@@ -28,7 +26,7 @@ class Replicas:
     def __init__(self, recognizer: FaceRecognizer) -> None:
         self._backbone = recognizer.backbone
         self._statistics = _statistics(recognizer.backbone)
-        self._parallel: Optional[paddle.DataParallel] = None
+        self._parallel: paddle.DataParallel | None = None
         if distributed.world_size() > 1 and any(not p.stop_gradient for p in recognizer.backbone.parameters()):
             # Averages the backbone's gradients while the backward still runs.
             self._parallel = paddle.DataParallel(recognizer.backbone)

@@ -1,12 +1,10 @@
 """Going on from a checkpoint: which one, whether it is of this training, and everything back in its place."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ppfacerec import distributed
 from ppfacerec.config import weights_file
@@ -50,7 +48,7 @@ class Found:
     is_everywhere: bool = True
 
 
-def find_checkpoint(checkpoints: Optional[str], output_dir: Path, disks: Disks = ALONE) -> Optional[Found]:
+def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = ALONE) -> Found | None:
     """What ``Global.checkpoints`` stands for, its files checked, the same on every rank; None starts anew.
 
     Every disk says what it has, and the one that is furthest in the training wins, whichever rank holds it. All ranks
@@ -65,7 +63,7 @@ def find_checkpoint(checkpoints: Optional[str], output_dir: Path, disks: Disks =
         ValueError: the checkpoint is damaged, or "auto" and all that is there is; or the disks have checkpoints of
             different trainings.
     """
-    offer: Optional[dict[str, Any]] = None
+    offer: dict[str, Any] | None = None
     with distributed.failing_together():
         if disks.is_leader:
             clean_up(output_dir)
@@ -118,7 +116,7 @@ def _where(disks: Disks) -> str:
     return "on no machine: " + distributed.describe_ranks() if not disks.is_shared else "or is no checkpoint"
 
 
-def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
+def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
     if checkpoints == AUTO:
         return newest_complete(output_dir)
     if checkpoints is None:
@@ -144,12 +142,12 @@ def _found(checkpoints: Optional[str], output_dir: Path) -> Optional[Path]:
     return prefix
 
 
-def _newer_than(prefix: Path) -> Optional[str]:
+def _newer_than(prefix: Path) -> str | None:
     names = list(complete_names(prefix.parent))
     return names[0] if prefix.name in names and names[0] != prefix.name else None
 
 
-def newest_complete(folder: Path) -> Optional[Path]:
+def newest_complete(folder: Path) -> Path | None:
     """The newest checkpoint whose files are all as they were saved, or None where there is none at all.
 
     Raises:
@@ -224,7 +222,7 @@ def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDatas
 
 def _content(found: Found) -> Mapping[str, Any]:
     """What the files hold, read by every rank, or by one for all where the others have no such files."""
-    content: Optional[dict[str, Any]] = None
+    content: dict[str, Any] | None = None
     with distributed.failing_together():
         if found.is_everywhere or distributed.rank() == found.source:
             if not found.is_everywhere and is_paddleclas(found.prefix):
@@ -237,6 +235,6 @@ def _content(found: Found) -> Mapping[str, Any]:
     return distributed.share_tree(whole_arrays(content), found.source)
 
 
-def _progress(states: Mapping[str, Any], prefix: Path, saved: Optional[RunFacts], facts: RunFacts) -> Progress:
+def _progress(states: Mapping[str, Any], prefix: Path, saved: RunFacts | None, facts: RunFacts) -> Progress:
     progress = known_fields(Progress, states["progress"], f"{prefix}.pdstates")
     return facts.pace.translate(progress, saved.pace) if saved else progress

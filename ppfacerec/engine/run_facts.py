@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 from ppfacerec import __version__
 from ppfacerec.data.class_identity import ClassIdentity
@@ -77,7 +77,7 @@ class RunFacts:
     config: Mapping[str, Any]
     identity: Mapping[str, Any]
     pace: Pace
-    people: Optional[ClassIdentity] = None
+    people: ClassIdentity | None = None
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod

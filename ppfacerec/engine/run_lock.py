@@ -1,7 +1,5 @@
 """One training at a time in an output folder."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket
@@ -9,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
 
 from ppfacerec import distributed
 from ppfacerec.log import logger
@@ -34,7 +31,7 @@ def only_run(folder: Path, is_leader: bool = True) -> Iterator[None]:
     Raises:
         ValueError: another run is there, with its process and host; or the folder cannot be written to.
     """
-    descriptor: Optional[int] = None
+    descriptor: int | None = None
     with distributed.failing_together():
         if is_leader:
             try:
@@ -122,7 +119,7 @@ def _sign(descriptor: int) -> None:
         raise
 
 
-def _open_locked(path: Path) -> Optional[int]:
+def _open_locked(path: Path) -> int | None:
     """The descriptor of the locked file, or None where another run has locked it."""
     try:
         import fcntl
@@ -151,7 +148,7 @@ def _is_of_path(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _owner(path: Path) -> Optional[tuple[str, str]]:
+def _owner(path: Path) -> tuple[str, str] | None:
     try:
         words = path.read_text(encoding="utf-8").split()
     except OSError:
@@ -159,7 +156,7 @@ def _owner(path: Path) -> Optional[tuple[str, str]]:
     return (words[0], words[1]) if len(words) == 2 else None
 
 
-def _is_gone(owner: Optional[tuple[str, str]]) -> bool:
+def _is_gone(owner: tuple[str, str] | None) -> bool:
     """True where the lock's process has ended on this machine, or has not yet said who it is."""
     if owner is None:
         return True

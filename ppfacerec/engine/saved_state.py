@@ -4,8 +4,6 @@ One tensor is special, a ``head.weight`` with rows for each class (``ClassRows``
 it: its average, the optimizer's moments.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

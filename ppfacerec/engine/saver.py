@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Optional, Union
+from typing import Any, Literal, NamedTuple
 
 from ppfacerec import distributed
 from ppfacerec.engine.checkpoint import complete, gather_entries, write_snapshot
@@ -36,7 +36,7 @@ class SavePlan:
     save_interval_minutes: float
     keep_last: int
     save_in_background: bool
-    save_head: Union[bool, Literal["shards"]]
+    save_head: bool | Literal["shards"]
 
 
 class _Save(NamedTuple):
@@ -59,10 +59,10 @@ class NoSaver(AbstractContextManager):  # type: ignore[type-arg]
     def before_evaluation(self) -> None:
         return None
 
-    def after_epoch(self, epoch: int, is_last: bool, evaluation: Optional[Evaluation] = None) -> None:
+    def after_epoch(self, epoch: int, is_last: bool, evaluation: Evaluation | None = None) -> None:
         return None
 
-    def save(self, *names: str, evaluation: Optional[Evaluation] = None) -> None:
+    def save(self, *names: str, evaluation: Evaluation | None = None) -> None:
         return None
 
     def finish(self) -> None:
@@ -86,13 +86,13 @@ class Saver:
 
     def __init__(
         self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any],
-        info: Optional[ModelInfo] = None, spare: Optional[Path] = None, can_spread: bool = True,
+        info: ModelInfo | None = None, spare: Path | None = None, can_spread: bool = True,
     ) -> None:  # fmt: skip
         self._can_spread, self._info = can_spread, info
         self.plan, self._state, self._facts, self._spare = plan, state, facts, spare and spare.resolve()
         self._completed: list[str] = []
         self._is_main = distributed.rank() == 0
-        self._running: Optional[_Save] = None
+        self._running: _Save | None = None
         self._thread = ThreadPoolExecutor(1, "saving")
         self._saved_at = time.monotonic()
 
@@ -100,7 +100,7 @@ class Saver:
         return self
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if error is None:
@@ -130,12 +130,12 @@ class Saver:
         if self._running is not None and self._running.snapshot.is_spread:
             self.finish()  # only with all processes can it be completed, and these are about to be busy
 
-    def after_epoch(self, epoch: int, is_last: bool, evaluation: Optional[Evaluation] = None) -> None:
+    def after_epoch(self, epoch: int, is_last: bool, evaluation: Evaluation | None = None) -> None:
         """Save `latest`, and `epoch_N` where it is its turn; `evaluation` is of the present weights, or None."""
         is_due = epoch % self.plan.save_interval == 0 or is_last
         self.save("latest", *([f"epoch_{epoch}"] if is_due else []), evaluation=evaluation)
 
-    def save(self, *names: str, evaluation: Optional[Evaluation] = None) -> None:
+    def save(self, *names: str, evaluation: Evaluation | None = None) -> None:
         """Save checkpoints of these names, all of the present state, after the save before has ended. All processes
         call it between two optimizer steps.
 
@@ -180,7 +180,7 @@ class Saver:
         names, self._completed = self._completed, []
         return names
 
-    def _info_with(self, evaluation: Optional[Evaluation]) -> Optional[ModelInfo]:
+    def _info_with(self, evaluation: Evaluation | None) -> ModelInfo | None:
         if self._info is None or evaluation is None:
             return self._info
         return replace(self._info, thresholds=thresholds_of(evaluation.results))
@@ -215,7 +215,7 @@ class Saver:
                 self._say(name, save.snapshot, None)
             self._remove_old(save.snapshot.run)
 
-    def _say(self, name: str, snapshot: Snapshot, seconds: Optional[float]) -> None:
+    def _say(self, name: str, snapshot: Snapshot, seconds: float | None) -> None:
         took = "" if seconds is None else f" in {seconds:.1f} s"
         logger.info("Saved %s: %s%s", self.plan.output_dir / name, size_text(snapshot.num_bytes()), took)
 

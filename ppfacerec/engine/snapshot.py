@@ -1,10 +1,8 @@
 """What a checkpoint holds, copied to host memory between two steps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 import numpy as np
 import paddle
@@ -37,14 +35,14 @@ class Snapshot:
     is_spread: bool = False
     run: str = ""
     progress: Mapping[str, Any] = field(default_factory=dict)
-    info: Optional[ModelInfo] = None
+    info: ModelInfo | None = None
 
     def num_bytes(self) -> int:
         return sum(_num_bytes(content) for content in self.files.values())
 
 
 def take_snapshot(
-    state: TrainState, facts: Mapping[str, Any], head: HeadFiles = "whole", info: Optional[ModelInfo] = None
+    state: TrainState, facts: Mapping[str, Any], head: HeadFiles = "whole", info: ModelInfo | None = None
 ) -> Snapshot:
     """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
 

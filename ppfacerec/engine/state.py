@@ -1,11 +1,8 @@
 """All that a training changes, in one object: what is saved, resumed, compared and trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Optional
 
 import paddle
 
@@ -31,7 +28,7 @@ class Progress:
     epoch: int = 1
     iteration: int = 0
     global_step: int = 0
-    best_accuracy: Optional[float] = None
+    best_accuracy: float | None = None
     best_epoch: int = 0
 
 
@@ -50,9 +47,9 @@ class TrainState:
 
     recognizer: FaceRecognizer
     optimizer: paddle.optimizer.Optimizer
-    schedule: Optional[Callable[[int], float]] = None
+    schedule: Callable[[int], float] | None = None
     precision: MixedPrecision = field(default_factory=MixedPrecision)
-    ema: Optional[EMA] = None
+    ema: EMA | None = None
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:

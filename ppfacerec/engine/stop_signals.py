@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
-from typing import Optional
 
 from ppfacerec.engine.callbacks import Callback
 from ppfacerec.log import logger
@@ -37,7 +36,7 @@ class StopSignals(Callback):
         return self
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
@@ -47,12 +46,12 @@ class StopSignals(Callback):
         os.close(self._read)
         os.close(self._write)
 
-    def _request(self, number: int, frame: Optional[FrameType]) -> None:
+    def _request(self, number: int, frame: FrameType | None) -> None:
         self.wants_stop = True
 
     def _watch(self) -> None:
         """Runs in the thread, and says what comes of each signal."""
-        first: Optional[float] = None
+        first: float | None = None
         while (byte := os.read(self._read, 1)) != _DONE:
             number = byte[0]
             if number not in SIGNALS:

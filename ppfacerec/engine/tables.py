@@ -1,7 +1,5 @@
 """What a training leaves for a reader: lines in the log, train.csv, eval.csv and eval.json."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,12 +1,10 @@
 """The training loop."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 import paddle
 
@@ -57,8 +55,8 @@ class Trainer:
         losses: Callable[..., dict[str, paddle.Tensor]],
         loader: TrainLoader,
         plan: TrainingPlan,
-        evaluator: Optional[Evaluator] = None,
-        saver: Optional[Saver] = None,
+        evaluator: Evaluator | None = None,
+        saver: Saver | None = None,
     ) -> None:
         self.state, self.losses, self.loader, self.plan = state, losses, loader, plan
         self.evaluator, self.saver = evaluator, saver or NoSaver()
@@ -231,7 +229,7 @@ class Trainer:
         return any(callback.wants_stop for callback in self.callbacks)
 
     @contextmanager
-    def _saving(self) -> Iterator[Union[Saver, NoSaver]]:
+    def _saving(self) -> Iterator[Saver | NoSaver]:
         """The saver, for something that may write; afterwards callbacks hear of the checkpoints that are complete."""
         self._begin(Activity.SAVING)
         yield self.saver

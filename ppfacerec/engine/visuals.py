@@ -44,7 +44,7 @@ class Visuals(Callback):
         self._watched = watched_parameters(recognizer)
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.log.close()
 

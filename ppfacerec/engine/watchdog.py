@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Optional
+from typing import IO, Any
 
 from ppfacerec import distributed
 from ppfacerec.engine.callbacks import Activity, Callback
@@ -59,13 +59,13 @@ class Watchdog(Callback):
         on_stall: gets the word "stalled" and the first line of the report, for other records.
     """
 
-    def __init__(self, minutes: Optional[float], folder: Path, on_stall: Callable[[str, str], None]) -> None:
+    def __init__(self, minutes: float | None, folder: Path, on_stall: Callable[[str, str], None]) -> None:
         self._limit = None if minutes is None else 60 * minutes
         self._folder, self._on_stall = folder, on_stall
         self._last, self._beats = time.monotonic(), 0
         self._activity = Activity.COMPUTING
         self._done = threading.Event()
-        self._stacks: Optional[IO[bytes]] = None
+        self._stacks: IO[bytes] | None = None
 
     def on_activity(self, activity: Activity) -> None:
         self._activity = activity

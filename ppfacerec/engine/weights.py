@@ -1,10 +1,8 @@
 """Weights from a file into a network, with a report of what fitted; nothing is loaded where something does not fit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 import numpy as np
 import paddle
@@ -30,7 +28,7 @@ __all__ = ["WeightsReport", "load_pretrained", "match_weights", "read_weights", 
 LoadHead = Literal["auto", True, False]
 
 
-def read_weights(path: Union[str, Path]) -> dict[str, Any]:
+def read_weights(path: str | Path) -> dict[str, Any]:
     """Read weights of any format through the allow-list; a backbone's own keys get the prefix ``backbone.``.
 
     A head that its checkpoint has in files of its own is there as a ``ShardedArray``.
@@ -82,7 +80,7 @@ def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
         file,
         distributed.meeting().name_of(source),
     )
-    content: Optional[dict[str, Any]] = None
+    content: dict[str, Any] | None = None
     with distributed.failing_together():
         if distributed.rank() == source:
             weights = read_any(file)
@@ -118,8 +116,8 @@ def load_pretrained(
     recognizer: FaceRecognizer,
     name: str,
     load_head: LoadHead = "auto",
-    config_info: Optional[ModelInfo] = None,
-    people: Optional[ClassIdentity] = None,
+    config_info: ModelInfo | None = None,
+    people: ClassIdentity | None = None,
 ) -> WeightsReport:
     """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 

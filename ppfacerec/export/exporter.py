@@ -1,7 +1,5 @@
 """Export with a parity gate: what differs from eager is not written."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable

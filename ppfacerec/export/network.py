@@ -1,7 +1,5 @@
 """The network that is exported: the backbone, and the preprocessing inside the graph where asked."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 A batch norm in front of a padded convolution (IResNet, IR) cannot be folded: the padding is not normalised.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Paddle's inference model: a program (inference.json, on Paddle 2.6 inference.pdmodel) and inference.pdiparams."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ppfacerec.apply.runners import STEM

@@ -1,7 +1,5 @@
 """Heads by the name that the YAML gives them."""
 
-from __future__ import annotations
-
 from ppfacerec.heads.adaptive_margins import AdaMargin, CurricularMargin, MagMargin
 from ppfacerec.heads.fixed_margins import ArcMargin, CombinedMargin, CosMargin, SphereMargin
 from ppfacerec.heads.margin_head import MarginHead

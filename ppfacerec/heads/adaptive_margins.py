@@ -1,10 +1,7 @@
 """Heads whose margin or negatives depend on the sample, or on what training has seen so far."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import Optional
 
 import paddle
 
@@ -133,7 +130,7 @@ class CurricularMargin(MarginHead):
         mean, _ = distributed.moments(paddle.clip(target(), -1.0, 1.0))
         self.t.set_value(self._t_alpha * mean + (1 - self._t_alpha) * self.t)
 
-    def negatives(self, target: paddle.Tensor) -> Optional[Transform]:
+    def negatives(self, target: paddle.Tensor) -> Transform | None:
         target = paddle.clip(target, -1.0, 1.0)
         hardest = target * math.cos(self._margin) - margins.sine(target) * math.sin(self._margin)
         t, row, filtered = self.t.clone(), hardest.unsqueeze(0), super().negatives(target)

@@ -1,7 +1,5 @@
 """Heads whose margin is the same function for every sample."""
 
-from __future__ import annotations
-
 import paddle
 
 from ppfacerec.heads import margins

@@ -1,10 +1,7 @@
 """The classifier over identities: cosines to the class centres, with a margin on the target's."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import Optional
 
 import numpy as np
 import paddle
@@ -57,7 +54,7 @@ class MarginHead(HeadTraits, nn.Layer):
             raise ValueError(f"{name} needs a scale > 0, got {scale=}.")
         self.embedding_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
         self.num_sub_centers, self.sample_rate = options.num_sub_centers, options.sample_rate
-        self.matmul_dtype: Optional[str] = None
+        self.matmul_dtype: str | None = None
         self._chunk_size, self._threshold = options.chunk_size, options.interclass_filtering_threshold
         parallel = options.class_parallel
         if parallel is None:
@@ -72,7 +69,7 @@ class MarginHead(HeadTraits, nn.Layer):
         )
         self.weight.is_distributed = self.shard.world_size > 1  # Paddle's word for: do not average the gradients
         self._fill(int(paddle.randint(0, 2**31 - 1, [1]).item()))
-        self.active: Optional[ActiveRows] = None
+        self.active: ActiveRows | None = None
         if self.sample_rate < 1 and options.sparse_update is not False:
             self.weight.stop_gradient = True
             self.reserve(1024)
@@ -106,7 +103,7 @@ class MarginHead(HeadTraits, nn.Layer):
             rows = rows[(start - block * _INITIAL_BLOCK) * K :]
             self.weight[(start - first) * K : (stop - first) * K].copy_(paddle.to_tensor(rows), False)
 
-    def prepare(self, num_samples: int, matmul_dtype: Optional[str] = None) -> None:
+    def prepare(self, num_samples: int, matmul_dtype: str | None = None) -> None:
         self.matmul_dtype = matmul_dtype
         self.reserve(num_samples)
 
@@ -155,7 +152,7 @@ class MarginHead(HeadTraits, nn.Layer):
         """The target cosines (B,) with the margin; `norm` are the embeddings' lengths (B,)."""
         raise NotImplementedError
 
-    def negatives(self, target: paddle.Tensor) -> Optional[Transform]:
+    def negatives(self, target: paddle.Tensor) -> Transform | None:
         """What reweights the negatives of samples with these target cosines (N,), or None; changes nothing."""
         if self._threshold is None:
             return None
@@ -226,7 +223,7 @@ class MarginHead(HeadTraits, nn.Layer):
 
     def centre_cosines(
         self, embedding: np.ndarray, labels: np.ndarray, most_centres: int
-    ) -> Optional[tuple[np.ndarray, np.ndarray]]:
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         positions, size = self.shard.positions(labels), self.shard.size
         others = np.linspace(0, size - 1, min(size, most_centres)).astype(int)
         here = np.unique(np.concatenate([others, positions[positions >= 0]]))

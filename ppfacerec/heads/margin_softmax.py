@@ -10,12 +10,10 @@ Shapes in comments: N samples of all processes that share the classes, n classes
 D numbers of an embedding, M samples whose class is in this process.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
@@ -32,7 +30,7 @@ _LARGEST_EXPONENT, _LARGEST_SUM = 80.0, 85.0
 _MOST_KEPT = 1 << 21
 
 # Cosines (N, n) -> what stands for them in the sum, and its derivative (None: 1).
-Transform = Callable[[paddle.Tensor], tuple[paddle.Tensor, Optional[paddle.Tensor]]]
+Transform = Callable[[paddle.Tensor], tuple[paddle.Tensor, paddle.Tensor | None]]
 
 
 def normalize(x: paddle.Tensor) -> paddle.Tensor:
@@ -73,9 +71,9 @@ class Classes:
     chunk_size: int
     group: BatchGroup
     num_sub_centers: int = 1
-    transform: Callable[[paddle.Tensor], Optional[Transform]] = lambda target: None
+    transform: Callable[[paddle.Tensor], Transform | None] = lambda target: None
     largest_cosine: float = 1.0
-    matmul_dtype: Optional[str] = None
+    matmul_dtype: str | None = None
 
     @property
     def needs_no_maximum(self) -> bool:
@@ -105,9 +103,7 @@ class MarginSoftmax(PyLayer):
         return classes.group.own(log_sum), classes.group.own(target)
 
     @staticmethod
-    def backward(
-        ctx: Any, grad_log_sum: paddle.Tensor, grad_target: paddle.Tensor
-    ) -> tuple[Optional[paddle.Tensor], ...]:
+    def backward(ctx: Any, grad_log_sum: paddle.Tensor, grad_target: paddle.Tensor) -> tuple[paddle.Tensor | None, ...]:
         group = ctx.step.classes.group
         grad_unit, grad_weight = ctx.step.backward(group.gather(grad_log_sum), group.gather(grad_target))
         gradients = group.own(group.sum(grad_unit)), grad_weight
@@ -146,7 +142,7 @@ class _Pass:
         self._inverse_norms: list[paddle.Tensor] = []  # (n K, 1) a chunk
         self._ones = paddle.ones([1, classes.chunk_size])
         self._log_sum = paddle.zeros([])  # (1, N)
-        self._transform: Optional[Transform] = None
+        self._transform: Transform | None = None
 
     def _chunks(self) -> Iterator[_Chunk]:
         size, K = self.classes.chunk_size, self.classes.num_sub_centers
@@ -169,7 +165,7 @@ class _Pass:
             z = paddle.matmul(rows.astype(dtype), scaled.astype(dtype)).astype("float32")
         return z.multiply_(self._inverse_norms[chunk.number])
 
-    def _negatives(self, chunk: _Chunk, z: paddle.Tensor) -> tuple[paddle.Tensor, Optional[paddle.Tensor]]:
+    def _negatives(self, chunk: _Chunk, z: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor | None]:
         """From s cos of the classes (n, N) to the terms of the sum, without the targets; and the derivative."""
         slope = None
         if self._transform is not None:

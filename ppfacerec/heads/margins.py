@@ -4,11 +4,8 @@ For a sample of class y, margin softmax replaces cos(theta_y) by margin(cos(thet
 alone, so a margin is a differentiable function of a vector of N cosines, whatever the number of classes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import Union
 
 import paddle
 
@@ -28,7 +25,7 @@ def angle(cosine: paddle.Tensor) -> paddle.Tensor:
 
 def arcface(
     cosine: paddle.Tensor,
-    margin: Union[float, paddle.Tensor] = 0.5,
+    margin: float | paddle.Tensor = 0.5,
     easy_margin: bool = False,
     straight_through: bool = False,
 ) -> paddle.Tensor:

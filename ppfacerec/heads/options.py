@@ -1,13 +1,11 @@
 """Options that every margin head has, written once."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect
 import typing
 from dataclasses import dataclass
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,12 @@ class HeadOptions:
         ValueError: a value out of range.
     """
 
-    class_parallel: Optional[bool] = None
+    class_parallel: bool | None = None
     sample_rate: float = 1.0
-    sparse_update: Optional[bool] = None
-    chunk_size: Optional[int] = None
+    sparse_update: bool | None = None
+    chunk_size: int | None = None
     num_sub_centers: int = 1
-    interclass_filtering_threshold: Optional[float] = None
+    interclass_filtering_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.sample_rate <= 1:

@@ -3,8 +3,6 @@
 An et al., "Partial FC" (arXiv:2010.05222) and "Killing Two Birds with One Stone" (arXiv:2203.15565).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a head gives a loss: the scores of a batch, not yet computed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 

@@ -1,10 +1,8 @@
 """What training asks of a head beside its scores; the defaults serve a plain layer."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import paddle
@@ -73,13 +71,13 @@ class HeadTraits:
         active: the rows of ``head.weight`` that a step trains, where those are not all.
     """
 
-    class_num: Optional[int] = None
+    class_num: int | None = None
     num_sub_centers: int = 1
     sample_rate: float = 1.0
-    class_rows: Optional[ClassRows] = None
-    active: Optional[ActiveRows] = None
+    class_rows: ClassRows | None = None
+    active: ActiveRows | None = None
 
-    def prepare(self, num_samples: int, matmul_dtype: Optional[str] = None) -> None:
+    def prepare(self, num_samples: int, matmul_dtype: str | None = None) -> None:
         """Make ready for training, before the optimizer is made.
 
         Args:
@@ -96,7 +94,7 @@ class HeadTraits:
 
     def centre_cosines(
         self, embedding: np.ndarray, labels: np.ndarray, most_centres: int
-    ) -> Optional[tuple[np.ndarray, np.ndarray]]:
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """For histograms: cosines of embeddings (N, D) to their own centre, and to about so many others, or None."""
         return None
 
@@ -109,6 +107,6 @@ class _PlainHead(HeadTraits):
         self.class_num = class_num if isinstance(class_num, int) else None
 
 
-def traits_of(head: Optional[nn.Layer]) -> HeadTraits:
+def traits_of(head: nn.Layer | None) -> HeadTraits:
     """The traits of a head; the defaults for a plain layer, and where there is none."""
     return head if isinstance(head, HeadTraits) else _PlainHead(head)

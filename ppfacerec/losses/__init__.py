@@ -1,7 +1,5 @@
 """Losses by the name that the YAML gives them."""
 
-from __future__ import annotations
-
 from ppfacerec.losses.cross_entropy import CELoss, WeightedSum
 from ppfacerec.registry import Registry
 

@@ -1,9 +1,7 @@
 """Losses of the logits, and their weighted sum."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Literal, Optional, Union
+from typing import Literal
 
 import paddle
 from paddle import nn
@@ -26,12 +24,12 @@ class CELoss(nn.Layer):
 
     takes_scores = True  # a margin head's scores as they are, without making the (N, C) logits
 
-    def __init__(self, epsilon: Optional[float] = None, reduction: Literal["mean"] = "mean") -> None:
+    def __init__(self, epsilon: float | None = None, reduction: Literal["mean"] = "mean") -> None:
         super().__init__()
         require_ranges("CELoss", epsilon=epsilon)
         self.epsilon = epsilon or 0.0
 
-    def forward(self, logits: Union[MarginScores, paddle.Tensor], labels: paddle.Tensor) -> paddle.Tensor:
+    def forward(self, logits: MarginScores | paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
         """Return the mean loss (scalar).
 
         Args:
@@ -66,7 +64,7 @@ class WeightedSum(nn.Layer):
         self.parts = nn.LayerList([loss for loss, _ in losses.values()])
         self.weights = [weight for _, weight in losses.values()]
 
-    def forward(self, scores: Union[MarginScores, paddle.Tensor], labels: paddle.Tensor) -> dict[str, paddle.Tensor]:
+    def forward(self, scores: MarginScores | paddle.Tensor, labels: paddle.Tensor) -> dict[str, paddle.Tensor]:
         """Return every loss by its name, unweighted, the head's own terms, and the weighted sum as ``"loss"``."""
         is_lazy = isinstance(scores, MarginScores)
         values = {}

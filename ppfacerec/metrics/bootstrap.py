@@ -5,10 +5,7 @@ drawn, not the pairs (the vertex bootstrap: Snijders and Borgatti 1999, "Non-par
 network statistics"; Fogliato, Patil and Perona 2024, "Confidence intervals for error rates in 1:1 matching tasks").
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 import numpy as np
 
@@ -28,11 +25,11 @@ def tar_intervals(
     distances: np.ndarray,
     is_same: np.ndarray,
     fars: Sequence[float],
-    identities: Optional[np.ndarray] = None,
+    identities: np.ndarray | None = None,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
     least_false_accepts: int = MIN_FALSE_ACCEPTS,
-) -> list[Optional[Interval]]:
+) -> list[Interval | None]:
     """Return the percentile interval of TAR at each FAR; the threshold is chosen anew in every resample.
 
     A resample draws as many identities (or pairs of each kind) as there are, with replacement. An identity drawn w
@@ -74,7 +71,7 @@ def tar_intervals(
     ]
 
 
-def _percentiles(values: np.ndarray, tail: float, at_least: int) -> Optional[Interval]:
+def _percentiles(values: np.ndarray, tail: float, at_least: int) -> Interval | None:
     if len(values) < at_least:
         return None
     low, high = np.percentile(values, [tail, 100 - tail])

@@ -1,12 +1,10 @@
 """The results of one evaluation over several sets: table and eval.json. Its schema is in docs/evaluation.md."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +58,7 @@ def json_key(name: str) -> str:
     return f"{name}_set" if name == AVERAGE else name
 
 
-def or_na(value: Optional[float], digits: int = 5) -> str:
+def or_na(value: float | None, digits: int = 5) -> str:
     """A number as people read it, "n/a" where the pairs cannot tell."""
     return "n/a" if value is None else f"{value:.{digits}f}"
 

@@ -1,9 +1,5 @@
 """The metric by the name that the YAML gives it."""
 
-from __future__ import annotations
-
-from typing import Optional
-
 import numpy as np
 
 from ppfacerec.metrics.verification import VerificationResult, evaluate
@@ -19,8 +15,6 @@ class FaceAccOnFiveDatasets:
     def __init__(self, num_folds: int = 10) -> None:
         self.num_folds = num_folds
 
-    def __call__(
-        self, embeddings: np.ndarray, is_same: np.ndarray, num_folds: Optional[int] = None
-    ) -> VerificationResult:
+    def __call__(self, embeddings: np.ndarray, is_same: np.ndarray, num_folds: int | None = None) -> VerificationResult:
         """Score one set; see ``evaluate``. `num_folds` is the set's own, such as pairs.txt has in its first line."""
         return evaluate(embeddings, is_same, num_folds or self.num_folds)

@@ -1,7 +1,5 @@
 """Embeddings of pairs: rows 2i and 2i + 1 are pair i. Normalised, added to their mirror images, compared."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

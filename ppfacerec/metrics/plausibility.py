@@ -1,7 +1,5 @@
 """What makes the numbers of a set meaningless or misleading, in words."""
 
-from __future__ import annotations
-
 import numpy as np
 
 COLLAPSED = 0.01  # squared L2: the smallest threshold that the accuracy tries

@@ -1,7 +1,5 @@
 """The exact ROC curve of face pairs: every distinct distance is a threshold, no grid."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,10 +1,8 @@
 """The answer to "which threshold do I use?": for each false accept rate its threshold, TAR, and how sure that is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,8 +18,8 @@ class CardRow:
     """One false accept rate; `point` and `tar_interval` are None where the pairs cannot tell."""
 
     target_far: float
-    point: Optional[OperatingPoint]
-    tar_interval: Optional[Interval]
+    point: OperatingPoint | None
+    tar_interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ class ThresholdCard:
         }  # fmt: skip
 
 
-def threshold_card(
-    result: VerificationResult, identities: Optional[Sequence[str]] = None, seed: int = 0
-) -> ThresholdCard:
+def threshold_card(result: VerificationResult, identities: Sequence[str] | None = None, seed: int = 0) -> ThresholdCard:
     """Return the card of a set.
 
     Args:
@@ -73,7 +69,7 @@ def threshold_card(
     numbers = None
     if identities is not None:
         numbers = np.unique(np.asarray(identities), return_inverse=True)[1].reshape(-1, 2)
-    intervals: dict[float, Optional[Interval]] = {}
+    intervals: dict[float, Interval | None] = {}
     if told:
         intervals = dict(zip(told, tar_intervals(result.distances, result.is_same, told, numbers, seed)))
     rows = tuple(CardRow(far, point, intervals.get(far)) for far, point in points.items())

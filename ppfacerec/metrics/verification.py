@@ -4,8 +4,6 @@ A pair is called the same when the squared L2 distance of its embeddings is belo
 on nine of ten contiguous folds and judged on the tenth. NumPy only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Optimizers and learning-rate schedules by the names that the YAML gives them."""
 
-from __future__ import annotations
-
 from ppfacerec.optim.optimizers import SGD, Adam, AdamW, Momentum, parameter_groups
 from ppfacerec.optim.schedules import (
     Constant,

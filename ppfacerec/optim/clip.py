@@ -1,7 +1,5 @@
 """Clipping by the norm of all gradients, also where a process has only its own classes'."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import paddle

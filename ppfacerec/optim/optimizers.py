@@ -1,9 +1,7 @@
 """Paddle's optimizers over groups of parameters: those that decay and those that do not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -18,7 +16,7 @@ def parameter_groups(
     layers: Sequence[nn.Layer],
     weight_decay: float,
     one_dim_param_no_weight_decay: bool,
-    no_weight_decay_name: Optional[str] = None,
+    no_weight_decay_name: str | None = None,
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters into one group with weight decay and one without.
 
@@ -47,7 +45,7 @@ def parameter_groups(
     return [group for group in groups if group["params"]]
 
 
-def _clip(clip_norm: Optional[float]) -> Optional[ClipByGlobalNorm]:
+def _clip(clip_norm: float | None) -> ClipByGlobalNorm | None:
     return None if clip_norm is None else ClipByGlobalNorm(clip_norm)
 
 
@@ -57,7 +55,7 @@ _UNSET = 0.0
 
 def AdamW(
     groups: Groups,
-    clip_norm: Optional[float] = None,
+    clip_norm: float | None = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -89,7 +87,7 @@ def AdamW(
 
 def Adam(
     groups: Groups,
-    clip_norm: Optional[float] = None,
+    clip_norm: float | None = None,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -102,7 +100,7 @@ def Adam(
 
 def Momentum(
     groups: Groups,
-    clip_norm: Optional[float] = None,
+    clip_norm: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     use_nesterov: bool = False,
@@ -112,14 +110,14 @@ def Momentum(
     return _with_l2(paddle.optimizer.Momentum, groups, clip_norm, momentum=momentum, use_nesterov=use_nesterov)
 
 
-def SGD(groups: Groups, clip_norm: Optional[float] = None, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
+def SGD(groups: Groups, clip_norm: float | None = None, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
     """Plain gradient descent with L2 weight decay added to the gradient."""
     require_ranges(weight_decay=weight_decay)
     return _with_l2(paddle.optimizer.SGD, groups, clip_norm)
 
 
 def _with_l2(
-    build: Callable[..., paddle.optimizer.Optimizer], groups: Groups, clip_norm: Optional[float], **arguments: Any
+    build: Callable[..., paddle.optimizer.Optimizer], groups: Groups, clip_norm: float | None, **arguments: Any
 ) -> paddle.optimizer.Optimizer:
     """Build an optimizer; each parameter has an L2 regularizer, which Paddle adds to the gradient after clipping."""
     require_ranges(clip_norm=clip_norm, **arguments)

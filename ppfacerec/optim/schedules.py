@@ -4,8 +4,6 @@ Every schedule may begin with a linear warm-up of `warmup_epoch` epochs from `wa
 schedule proper then starts at its own step 0, as PaddleClas's do (`LinearWarmup` over the decay).
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from bisect import bisect_right

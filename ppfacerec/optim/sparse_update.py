@@ -1,7 +1,5 @@
 """Optimizer steps that move only the rows of a weight that were sampled."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """An optimizer's state as it is, also between loading and the first step."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import paddle

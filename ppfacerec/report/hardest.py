@@ -1,10 +1,8 @@
 """The pairs that a network gets most wrong: different people who look alike to it, and one person who does not."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +21,8 @@ class HardPair:
     pair: int
     distance: float
     is_error: bool  # on the wrong side of the set's threshold
-    names: Optional[tuple[str, str]]  # who is on left and right, where the set says
-    images: Optional[tuple[str, str]]
+    names: tuple[str, str] | None  # who is on left and right, where the set says
+    images: tuple[str, str] | None
 
     @property
     def cosine(self) -> float:
@@ -36,7 +34,7 @@ class HardPair:
 
 
 def hardest_pairs(
-    result: VerificationResult, pairs: Optional[PairSet], is_same: bool, count: int = NUM_HARDEST
+    result: VerificationResult, pairs: PairSet | None, is_same: bool, count: int = NUM_HARDEST
 ) -> list[HardPair]:
     """Return the hardest pairs of one kind, worst first.
 
@@ -66,7 +64,7 @@ def num_errors(result: VerificationResult, is_same: bool) -> int:
     return int(np.sum((result.distances < result.threshold)[result.is_same == is_same] != is_same))
 
 
-def _hard_pair(result: VerificationResult, pairs: Optional[PairSet], pair: int) -> HardPair:
+def _hard_pair(result: VerificationResult, pairs: PairSet | None, pair: int) -> HardPair:
     distance = float(result.distances[pair])
     names = images = None
     if pairs is not None:

@@ -1,7 +1,5 @@
 """Faces of a verification set that a person can look through: a few people, several images of each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

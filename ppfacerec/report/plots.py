@@ -1,7 +1,5 @@
 """The report's plots, drawn by matplotlib without a display, each for light and for dark pages."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

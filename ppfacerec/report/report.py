@@ -1,14 +1,12 @@
 """Writing the report: eval.json, the plots as PNG, and index.html with everything in it."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ppfacerec import __version__
 from ppfacerec.data.pair_set import EvalDataset, PairSet
@@ -50,9 +48,9 @@ class SetReport:
 def write_report(
     folder: Path,
     evaluation: Evaluation,
-    dataset: Optional[EvalDataset] = None,
-    identities: Optional[Mapping[str, Sequence[str]]] = None,
-    facts: Optional[Mapping[str, str]] = None,
+    dataset: EvalDataset | None = None,
+    identities: Mapping[str, Sequence[str]] | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report of an evaluation and return the path of its index.html.
 
@@ -84,8 +82,8 @@ def _report_set(
     plot: Path,
     name: str,
     result: VerificationResult,
-    pairs: Optional[PairSet],
-    identities: Optional[Sequence[str]],
+    pairs: PairSet | None,
+    identities: Sequence[str] | None,
 ) -> SetReport:
     if pairs is not None and pairs.identities is not None:
         identities = [pairs.identities[image] for image in pairs.index]
@@ -135,5 +133,5 @@ def _shown(value: Any) -> Any:
     return printable(without_secrets(value), keep="\n") if type(value) is str else value
 
 
-def _percent(value: Optional[float], digits: int = 2) -> str:
+def _percent(value: float | None, digits: int = 2) -> str:
     return "n/a" if value is None else f"{100 * value:.{digits}f}"

@@ -1,7 +1,5 @@
 """Sheets of small pictures with a word below each: a batch, the hardest pairs, people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

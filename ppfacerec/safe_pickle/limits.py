@@ -1,7 +1,5 @@
 """What plain data may look like: no list in itself, no endless nesting, no keys that make a dict slow."""
 
-from __future__ import annotations
-
 from typing import Any
 
 MAX_DEPTH = 100  # nested lists, tuples and dicts

@@ -1,7 +1,5 @@
 """The stack machine of a pickle, without its power to import, to call, or to set attributes."""
 
-from __future__ import annotations
-
 import pickletools
 from collections import OrderedDict
 from typing import Any, BinaryIO

@@ -1,10 +1,8 @@
 """Which network a state dict belongs to, found out from its names and shapes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +22,7 @@ MBF_BLOCKS: dict[tuple[int, ...], str] = {
 }
 
 
-def identify(state: Mapping[str, np.ndarray]) -> Optional[Spec]:
+def identify(state: Mapping[str, np.ndarray]) -> Spec | None:
     """Return name and arguments of the backbone whose state dict this is, or None.
 
     Args:
@@ -36,29 +34,29 @@ def identify(state: Mapping[str, np.ndarray]) -> Optional[Spec]:
     return None
 
 
-def _iresnet(state: Mapping[str, np.ndarray]) -> Optional[Spec]:
+def _iresnet(state: Mapping[str, np.ndarray]) -> Spec | None:
     depths = tuple(_count(state, rf"layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
     name = IRESNET_DEPTHS.get(depths)
     return _spec(f"IResNet{name}", state, "fc.bias") if name else None
 
 
-def _ir(state: Mapping[str, np.ndarray]) -> Optional[Spec]:
+def _ir(state: Mapping[str, np.ndarray]) -> Spec | None:
     depth = IR_DEPTHS.get(_count(state, r"body\.(\d+)\."))
     return _spec(f"IR{depth}", state, "output_layer.3.bias") if depth else None
 
 
-def _mbf(state: Mapping[str, np.ndarray]) -> Optional[Spec]:
+def _mbf(state: Mapping[str, np.ndarray]) -> Spec | None:
     first = _count(state, r"layers\.1\.layers\.(\d+)\.layers\.") or 1
     blocks = (first, *(_count(state, rf"layers\.{i}\.layers\.(\d+)\.") for i in (3, 5, 7)))
     name = MBF_BLOCKS.get(blocks)
     return _spec(name, state, "features.layers.3.bias") if name else None
 
 
-def _mobilefacenet(state: Mapping[str, np.ndarray]) -> Optional[Spec]:
+def _mobilefacenet(state: Mapping[str, np.ndarray]) -> Spec | None:
     return _spec("MobileFaceNet", state, "linear1.bn.bias")
 
 
-def _resnet50(state: Mapping[str, np.ndarray]) -> Optional[Spec]:
+def _resnet50(state: Mapping[str, np.ndarray]) -> Spec | None:
     # Strides leave no trace in the weights: these are PaddleClas's for faces.
     face = {"max_pool": False, "stride_list": (1, 2, 2, 2, 2)}
     return _spec("ResNet50", state, "fc.bias", "class_num", **face)
@@ -75,7 +73,7 @@ _RULES = {
 
 def _spec(
     name: str, state: Mapping[str, np.ndarray], bias: str, argument: str = "num_features", **kwargs: Any
-) -> Optional[Spec]:
+) -> Spec | None:
     """The embedding's length is that of the last layer's bias."""
     if bias not in state or state[bias].ndim != 1:
         return None

@@ -1,11 +1,9 @@
 """Weights of another project to a file of ours, with a report and, where asked, proof that it is the same network."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Literal
 
 import numpy as np
 from paddle import nn
@@ -27,10 +25,10 @@ SourceName = Literal["auto", "paddleclas", "insightface", "adaface", "plsc"]
 
 def convert_weights(
     source: str,
-    target: Union[str, Path],
+    target: str | Path,
     source_name: SourceName = "auto",
     verified: bool = False,
-    reference: Optional[str] = None,
+    reference: str | None = None,
     allow_mismatch: bool = False,
 ) -> ModelInfo:
     """Convert a file, a model of the zoo or a URL to .pdparams or .safetensors; its info goes beside it.
@@ -84,7 +82,7 @@ def _checked_arch(weights: Weights, source_name: SourceName) -> Spec:
     return weights.arch
 
 
-def _verify(net: nn.Layer, weights: Weights, reference: Optional[str]) -> None:
+def _verify(net: nn.Layer, weights: Weights, reference: str | None) -> None:
     for runner, difference in verify(net, weights, reference):
         logger.info("Verified against %s: largest difference %.1e of the largest number", runner, difference)
         if not difference <= TOLERANCE:

@@ -1,7 +1,5 @@
 """A file over https: to a part file, going on where it stopped, never more than is allowed, complete or an error."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -12,7 +10,7 @@ import urllib.parse
 import urllib.request
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO
 
 from tqdm import tqdm
 
@@ -74,7 +72,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Optional[urllib.request.Request]:
+    ) -> urllib.request.Request | None:
         is_https = urllib.parse.urlsplit(newurl).scheme == "https"
         if not is_https and not (_is_local(req.full_url) and _is_local(newurl)):
             raise OSError(f"it was redirected to {newurl}, which is not https")
@@ -101,7 +99,7 @@ def _request(url: str, part: Path, tag_file: Path) -> HTTPResponse:
         return _request(url, part, tag_file)
 
 
-def _total(response: HTTPResponse, start: int) -> Optional[int]:
+def _total(response: HTTPResponse, start: int) -> int | None:
     """How long the whole file is; None where chunks say when it ends.
 
     Raises:
@@ -131,13 +129,13 @@ def _too_large(what: str) -> str:
     return f"{what}, more than the {max_size():,} that are allowed; {SIZE_VARIABLE} sets another limit"
 
 
-def _check_space(part: Path, start: int, total: Optional[int]) -> None:
+def _check_space(part: Path, start: int, total: int | None) -> None:
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - start > free:
         raise OSError(f"{total - start:,} bytes are missing, and only {free:,} are free in {part.parent}")
 
 
-def _copy(response: HTTPResponse, part: Path, start: int, total: Optional[int]) -> None:
+def _copy(response: HTTPResponse, part: Path, start: int, total: int | None) -> None:
     bar = tqdm(
         total=total, initial=start, unit="B", unit_scale=True, desc=part.name[13:-5], disable=not sys.stderr.isatty()
     )

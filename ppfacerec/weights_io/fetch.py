@@ -1,7 +1,5 @@
 """Where weights come from: a file, a model of the zoo, or an https address, downloaded once and kept."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -9,7 +7,6 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
 
 from ppfacerec.log import logger
 from ppfacerec.printable import without_secrets
@@ -36,7 +33,7 @@ def weights_file(name: str) -> str:
     return file if Path(file).is_file() or not Path(name).exists() else name
 
 
-def problem_of(name: str) -> Optional[str]:
+def problem_of(name: str) -> str | None:
     """Return what is wrong with a file, a zoo name or a URL without downloading anything, or None."""
     if "://" in name:
         shown = without_secrets(name)
@@ -91,7 +88,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _cached(url: str, sha256: Optional[str]) -> Path:
+def _cached(url: str, sha256: str | None) -> Path:
     """The cache's file for a URL; complete or not there. Its name begins with a hash of the URL.
 
     Its SHA-256 is recorded beside it when it arrives, and compared whenever it is used.
@@ -115,7 +112,7 @@ def _cached(url: str, sha256: Optional[str]) -> Path:
     return path
 
 
-def _check_cached(url: str, path: Path, expected: Optional[str]) -> None:
+def _check_cached(url: str, path: Path, expected: str | None) -> None:
     if expected is not None and sha256_of(path) != expected:
         raise ValueError(
             f"{path}, downloaded from {without_secrets(url)} earlier, is not what it was: its SHA-256 is another one "
@@ -124,7 +121,7 @@ def _check_cached(url: str, path: Path, expected: Optional[str]) -> None:
     logger.info("%s: using %s", url, path)
 
 
-def _check_sum(url: str, part: Path, expected: Optional[str]) -> str:
+def _check_sum(url: str, part: Path, expected: str | None) -> str:
     found = sha256_of(part)
     if expected is not None and found != expected:
         part.unlink()
@@ -137,7 +134,7 @@ def _check_sum(url: str, part: Path, expected: Optional[str]) -> str:
     return found
 
 
-def _with_checksum(url: str) -> tuple[str, Optional[str]]:
+def _with_checksum(url: str) -> tuple[str, str | None]:
     """Split ``https://x.org/a.pdparams#sha256=...``, as pip writes it, into the address and the checksum."""
     address, _, fragment = url.partition("#")
     match = _CHECKSUM.fullmatch(fragment)

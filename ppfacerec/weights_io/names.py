@@ -1,7 +1,5 @@
 """What a parameter is called elsewhere, and here. State dicts in, state dicts with Paddle's names and layouts out."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping
 

@@ -1,12 +1,10 @@
 """Weights from a file of any of the formats, under Paddle's names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 import numpy as np
 
@@ -56,8 +54,8 @@ class Weights:
     backbone: Mapping[str, np.ndarray]
     head: Mapping[str, np.ndarray]
     format: Format
-    source: Optional[Source]
-    arch: Optional[Spec]
+    source: Source | None
+    arch: Spec | None
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """All arrays under a ``FaceRecognizer``'s names."""
@@ -65,7 +63,7 @@ class Weights:
         return {**state, **{f"head.{name}": array for name, array in self.head.items()}}
 
 
-def read_any(path: Union[str, Path]) -> Weights:
+def read_any(path: str | Path) -> Weights:
     """Read .pdparams, a PyTorch file, safetensors, or a folder of PLSC's with a .pdparam for each parameter.
 
     Nothing of the file is run or imported. Half precision becomes float32.
@@ -91,12 +89,12 @@ def read_any(path: Union[str, Path]) -> Weights:
     return weights
 
 
-def raw_state(path: Union[str, Path]) -> dict[str, np.ndarray]:
+def raw_state(path: str | Path) -> dict[str, np.ndarray]:
     """The state dict as it is in the file, under the source's names."""
     return _read(str(path), _format_of(str(path)))[0]
 
 
-def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]]:
+def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     if file_format == "torch":
         return _torch_state(path)
     if file_format == "safetensors":
@@ -114,7 +112,7 @@ def _format_of(path: str) -> Format:
     return "safetensors" if head[8:9] == b"{" and head[6:8] == b"\0\0" else "paddle"
 
 
-def _source_of(arch: Optional[Spec], pytorch: bool, has_wrapper: bool) -> Optional[Source]:
+def _source_of(arch: Spec | None, pytorch: bool, has_wrapper: bool) -> Source | None:
     if arch is None:
         return None
     if re.fullmatch(r"IR\d+", arch.name):
@@ -178,7 +176,7 @@ def _folder_state(path: str) -> dict[str, np.ndarray]:
     return {name: array for name, array in state.items() if "dist@" not in name}  # a rank's share of the classes
 
 
-def _torch_state(path: str) -> tuple[dict[str, np.ndarray], Optional[np.ndarray]]:
+def _torch_state(path: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """The state dict of a PyTorch file and, where insightface's checkpoint has one, its head as (D, C)."""
     with TorchFile(path) as file:
         views = _state_views(file.tree)
@@ -223,7 +221,7 @@ def _check_size(path: str, num_bytes: int, max_bytes: int) -> None:
         raise ValueError(f"{path}: its tensors are views of each other and unfold to far more than the file holds.")
 
 
-def _insightface_head(path: str, tree: Any) -> Optional[np.ndarray]:
+def _insightface_head(path: str, tree: Any) -> np.ndarray | None:
     """Class centres of ``checkpoint_gpu_0.pt`` and its siblings: rank r has the r-th share of the classes.
 
     Of C classes on R ranks the first C % R have one more. How many ranks there were stands in none of the files.
@@ -271,7 +269,7 @@ def _parts_beside(path: Path) -> list[Path]:
     return [found[rank] for rank in sorted(found)]
 
 
-def _head_share(tree: Any) -> Optional[TensorView]:
+def _head_share(tree: Any) -> TensorView | None:
     part = tree.get(_INSIGHTFACE_HEAD) if isinstance(tree, dict) else None
     weight = part.get("weight") if isinstance(part, dict) else None
     return weight if isinstance(weight, TensorView) and len(weight.shape) == 2 else None

@@ -1,7 +1,5 @@
 """How the arrays of a file fit a network, and copying them into it."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,15 +3,13 @@
 The ``safetensors`` package comes with Paddle 3 but not with 2.6, and refuses bfloat16 for NumPy; the format is small.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Optional, Union
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,7 +24,7 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 
 
-def read_safetensors(path: Union[str, Path]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the tensors, bfloat16 as float32, and the metadata.
 
     Raises:
@@ -53,9 +51,9 @@ def read_safetensors(path: Union[str, Path]) -> tuple[dict[str, np.ndarray], dic
 
 
 def write_safetensors(
-    path: Union[str, Path],
+    path: str | Path,
     arrays: Mapping[str, np.ndarray],
-    metadata: Optional[Mapping[str, str]] = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write arrays; the file appears whole or not at all."""
     entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -71,7 +69,7 @@ def write_safetensors(
             file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
 
 
-def _check_layout(path: Union[str, Path], header: Mapping[str, Any], size: int) -> None:
+def _check_layout(path: str | Path, header: Mapping[str, Any], size: int) -> None:
     """Every tensor has the bytes of its shape, and together they cover the data without gap or overlap."""
     position = 0
     places = {name: _place(path, name, entry) for name, entry in header.items()}
@@ -85,7 +83,7 @@ def _check_layout(path: Union[str, Path], header: Mapping[str, Any], size: int) 
         _fail(path, f"its tensors need {position} bytes, behind the header are {size}")
 
 
-def _place(path: Union[str, Path], name: str, entry: Any) -> tuple[int, int, int]:
+def _place(path: str | Path, name: str, entry: Any) -> tuple[int, int, int]:
     """Where a tensor begins and ends, and how many bytes its shape needs."""
     fields: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
     offsets: Any = fields.get("data_offsets")
@@ -118,5 +116,5 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _fail(path: Union[str, Path], what: str) -> NoReturn:
+def _fail(path: str | Path, what: str) -> NoReturn:
     raise ValueError(f"{path} is damaged or no safetensors file: {what}. Copy, download or write it again.")

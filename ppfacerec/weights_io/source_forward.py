@@ -1,9 +1,7 @@
 """A source network's embeddings, computed from its own tensors: by PyTorch where that is installed, and by NumPy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +29,7 @@ class _NumpySource(Names):
         super().__init__({name: np.asarray(array, np.float64) for name, array in state.items()})
         self._pytorch = pytorch
 
-    def conv(self, name: str, x: np.ndarray, stride: int = 1, padding: Optional[int] = None) -> np.ndarray:
+    def conv(self, name: str, x: np.ndarray, stride: int = 1, padding: int | None = None) -> np.ndarray:
         """A sum over the kernel's places: a matrix product of each group's channels."""
         weight = self.tensors[f"{name}.weight"]  # (out, in / groups, k, k)
         kernel = weight.shape[2]
@@ -90,7 +88,7 @@ class _TorchSource(Names):
         super().__init__(tensors)
         self.F = F
 
-    def conv(self, name: str, x: Any, stride: int = 1, padding: Optional[int] = None) -> Any:
+    def conv(self, name: str, x: Any, stride: int = 1, padding: int | None = None) -> Any:
         weight = self.tensors[f"{name}.weight"]
         pad = (1 if weight.shape[2] == 3 else 0) if padding is None else padding
         return self.F.conv2d(x, weight, None, stride, pad, 1, x.shape[1] // weight.shape[1])

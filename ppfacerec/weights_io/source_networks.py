@@ -4,8 +4,6 @@ Nothing of this package's layers, names or transposed matrices is used, so that 
 computes is given: PyTorch's functions, or plain NumPy (source_forward.py).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol

@@ -13,7 +13,7 @@ import os
 import struct
 import zipfile
 from types import TracebackType
-from typing import Any, BinaryIO, NoReturn, Optional
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -60,7 +60,7 @@ class TorchFile:
         return self
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
 

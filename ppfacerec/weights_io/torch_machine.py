@@ -1,7 +1,5 @@
 """The pickle inside a PyTorch file: plain data, tensors, and what training programs leave beside them, kept inert."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any

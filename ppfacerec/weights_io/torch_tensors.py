@@ -1,7 +1,5 @@
 """Tensors as PyTorch's files describe them: a storage of numbers, and views of it by offset, shape and strides."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,10 +1,7 @@
 """Is it the same network? One batch through ours, and through the source where something can run it."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import paddle
@@ -37,7 +34,7 @@ def relative_difference(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first - second).max() / max(np.abs(first).max(), 1e-30))
 
 
-def verify(net: nn.Layer, weights: Weights, reference: Optional[str] = None) -> list[tuple[str, float]]:
+def verify(net: nn.Layer, weights: Weights, reference: str | None = None) -> list[tuple[str, float]]:
     """Return (what ran the source, largest relative difference to ours), of everything that could run it.
 
     NumPy always can: the source's tensors go through the network once more, under their own names and in float64. That

@@ -1,10 +1,8 @@
 """The zoo: published weights that this toolkit reads, whose they are, and what input they expect."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Optional
+from typing import Literal
 
 from ppfacerec.log import table
 from ppfacerec.registry import near_match
@@ -42,9 +40,9 @@ class ZooModel:
     licence: str
     colors: Literal["RGB", "BGR"] = "RGB"
     embedding_size: int = 512
-    url: Optional[str] = None
-    page: Optional[str] = None
-    sha256: Optional[str] = None
+    url: str | None = None
+    page: str | None = None
+    sha256: str | None = None
     arguments: Mapping[str, object] = field(default_factory=dict)
 
 
