@@ -178,7 +178,7 @@ def info_path(weights: str | Path) -> Path:
     return path.with_name(path.name[: -len(path.suffix)] + SUFFIX if path.suffix else path.name + SUFFIX)
 
 
-def info_of_weights(weights: Weights, embedding_size: int, zoo: Optional[ZooModel] = None) -> ModelInfo:
+def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None = None) -> ModelInfo:
     """What is known of weights without a file that says it: the conventions of whose they are.
 
     All of them take (x / 255 - 0.5) / 0.5; AdaFace's take BGR, the others RGB.

@@ -115,7 +115,7 @@ class FaceModel:
         return np.concatenate(rows)
 
     def embed_files(
-        self, paths: Sequence[Path], batch_size: int = 32, check: Optional[FaceCheck] = None
+        self, paths: Sequence[Path], batch_size: int = 32, check: FaceCheck | None = None
     ) -> tuple[list[Path], np.ndarray, list[str]]:
         """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot.
 

@@ -81,7 +81,7 @@ class RunFacts:
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
-    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> Optional[RunFacts]:
+    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts | None:
         """Those of a checkpoint's .pdstates; None where it is older than they are."""
         if "identity" not in states:
             return None
