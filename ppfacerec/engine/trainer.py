@@ -146,7 +146,7 @@ class Trainer:
             embedding = self._replicas.embed(images)  # (N, D)
         state.head.begin_step(self.plan.seed, progress.global_step)
         losses = self.losses(state.recognizer.scores(embedding, batch.labels), batch.labels)
-        values = {name: value.item() for name, value in losses.items()}
+        values = dict(zip(losses, paddle.stack(list(losses.values())).tolist()))  # one wait for the device
         for callback in self.callbacks:
             callback.on_forward(state, batch, embedding, values)
         if not math.isfinite(values["loss"]):

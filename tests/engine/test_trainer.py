@@ -14,6 +14,7 @@ from ppfacerec.data.sampler import DistributedBatchSampler
 from ppfacerec.data.transforms import DecodeImage, NormalizeImage, Pipeline
 from ppfacerec.engine.callbacks import Activity, Callback
 from ppfacerec.engine.ema import EMA
+from ppfacerec.engine.health import Health, Length
 from ppfacerec.engine.state import TrainState
 from ppfacerec.engine.trainer import Trainer, TrainingPlan, TrainingStopped
 from ppfacerec.heads import ArcMargin
@@ -189,3 +190,37 @@ def test_a_loss_that_is_not_finite_ends_a_training_without_callbacks():
     training.state.recognizer.head.weight.set_value(paddle.full([CLASSES, 16], float("nan")))
     with pytest.raises(ValueError, match="The loss is not finite in epoch 1, iteration 0:"):
         training.train()
+
+
+def test_a_step_waits_for_the_device_six_times_at_most(monkeypatch, tmp_path):
+    """For the losses, the labels of the head, its sizes, and the sum of the gradients; fewer is better, more is refused."""
+    waits, depth = [], [0]
+
+    def counted(original):
+        def wait(tensor, *rest):
+            depth[0] += 1
+            try:
+                if depth[0] == 1:
+                    waits.append(tensor.shape)
+                return original(tensor, *rest)
+            finally:
+                depth[0] -= 1
+
+        return wait
+
+    class Count(Callback):
+        per_step = 0
+
+        def on_train_begin(self, state):
+            waits.clear()
+
+        def on_step(self, state):
+            self.per_step = len(waits)
+            waits.clear()
+
+    for name in ("numpy", "item", "tolist"):
+        monkeypatch.setattr(paddle.Tensor, name, counted(getattr(paddle.Tensor, name)))
+    training = trainer(epochs=1)
+    count = Count()
+    training.train([Health(training.state, Length(1, 2), str, tmp_path), count])
+    assert 0 < count.per_step <= 6
