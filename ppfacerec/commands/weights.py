@@ -13,10 +13,9 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="source_name", default="auto", choices=["auto", "paddleclas", "insightface", "adaface", "plsc"],
         help="whose weights they are; found out unless told",
     )  # fmt: skip
-    parser.add_argument("--verify", action="store_true", help="run one batch through our network and the source")
     parser.add_argument(
-        "--reference", metavar="MODEL",
-        help="run this as the source as well: an .onnx file, or a folder with inference.pdmodel or inference.json",
+        "--verify", "--reference", dest="reference", metavar="MODEL",
+        help="run the source too and compare: an .onnx file, or a folder with inference.pdmodel or inference.json",
     )  # fmt: skip
     parser.add_argument(
         "--allow-mismatch", action="store_true", help="write what matched, and initial values for the rest"
@@ -27,8 +26,7 @@ def convert(arguments: argparse.Namespace) -> int:
     from ppfacerec.weights_io.convert import convert_weights
 
     convert_weights(
-        arguments.source, arguments.target, arguments.source_name, arguments.verify, arguments.reference,
-        arguments.allow_mismatch,
+        arguments.source, arguments.target, arguments.source_name, arguments.reference, arguments.allow_mismatch,
     )  # fmt: skip
     return 0
 

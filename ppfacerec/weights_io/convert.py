@@ -16,7 +16,7 @@ from ppfacerec.weights_io.fetch import fetch, weights_file
 from ppfacerec.weights_io.read import Weights, read_any
 from ppfacerec.weights_io.report import match_weights, set_weights
 from ppfacerec.weights_io.safetensors_file import write_safetensors
-from ppfacerec.weights_io.verify import TOLERANCE, verify
+from ppfacerec.weights_io.verify import TOLERANCE, difference_to
 from ppfacerec.weights_io.zoo import ZOO
 from ppfacerec.whole_file import written_whole
 
@@ -27,7 +27,6 @@ def convert_weights(
     source: str,
     target: str | Path,
     source_name: SourceName = "auto",
-    verified: bool = False,
     reference: str | None = None,
     allow_mismatch: bool = False,
 ) -> ModelInfo:
@@ -37,8 +36,8 @@ def convert_weights(
         source: what ``Global.pretrained_model`` takes.
         target: the file to write; its suffix chooses the format.
         source_name: whose weights they must be; "auto" finds out.
-        verified: run one batch through our network and the source, and refuse a difference above 1e-4.
-        reference: an ONNX file or a folder with Paddle's inference model of the same network, run as well.
+        reference: an ONNX file or a folder with Paddle's inference model of the same network; one batch goes through
+            both, and a difference above 1e-4 is refused.
         allow_mismatch: write what matched, and initial values for the rest.
 
     Raises:
@@ -59,8 +58,8 @@ def convert_weights(
             "written; --allow-mismatch would write what matched, and initial values for the rest."
         )
     set_weights(net, {name: weights.backbone[name] for name in report.matched})
-    if verified or reference:
-        _verify(net, weights, reference)
+    if reference:
+        _verify(net, weights.path, reference)
     info = _info(source, weights, net)
     state = {f"backbone.{name}": tensor.numpy() for name, tensor in net.state_dict().items()}
     _WRITERS[target.suffix](target, {**state, **{f"head.{name}": array for name, array in weights.head.items()}})
@@ -82,14 +81,14 @@ def _checked_arch(weights: Weights, source_name: SourceName) -> Spec:
     return weights.arch
 
 
-def _verify(net: nn.Layer, weights: Weights, reference: str | None) -> None:
-    for runner, difference in verify(net, weights, reference):
-        logger.info("Verified against %s: largest difference %.1e of the largest number", runner, difference)
-        if not difference <= TOLERANCE:
-            raise ValueError(
-                f"{weights.path}: our network differs from the source ({runner}) by {difference:.1e} of the largest "
-                f"number, above {TOLERANCE:.0e}. Nothing was written."
-            )
+def _verify(net: nn.Layer, path: str, reference: str) -> None:
+    difference = difference_to(net, reference)
+    logger.info("Verified against %s: largest difference %.1e of the largest number", reference, difference)
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"{path}: our network differs from the source ({reference}) by {difference:.1e} of the largest number, "
+            f"above {TOLERANCE:.0e}. Nothing was written."
+        )
 
 
 def _info(source: str, weights: Weights, net: nn.Layer) -> ModelInfo:

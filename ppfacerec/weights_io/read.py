@@ -98,7 +98,7 @@ def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], np.nda
     if file_format == "torch":
         return _torch_state(path)
     if file_format == "safetensors":
-        return read_safetensors(path)[0], None
+        return read_safetensors(path), None
     return (_folder_state(path) if Path(path).is_dir() else _paddle_state(path)), None
 
 

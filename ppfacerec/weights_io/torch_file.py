@@ -15,8 +15,6 @@ import zipfile
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn
 
-import numpy as np
-
 from ppfacerec.safe_pickle.machine import Machine
 from ppfacerec.safe_pickle.reader import Source, run
 from ppfacerec.user_files import open_regular
@@ -90,7 +88,8 @@ class TorchFile:
         if len(pickles) != 1:
             self._fail(f"a zip archive with {len(pickles)} files */data.pkl, expected one")
         self._root = pickles[0][: -len("data.pkl")]
-        self._swap = f"{self._root}byteorder" in self._archive.namelist() and self._member("byteorder") == b"big"
+        if f"{self._root}byteorder" in self._archive.namelist() and self._member("byteorder") != b"little":
+            self._fail("a big-endian machine wrote it, which is not read")
         data = self._member("data.pkl")
         machine = functools.partial(TorchMachine, functools.cache(self._zip_storage))
         return run(Source(io.BytesIO(data), len(data)), f"{self.path} (data.pkl)", _ENCODING, machine)
@@ -103,8 +102,7 @@ class TorchFile:
 
         @functools.cache
         def read() -> Any:
-            data = memoryview(self._member(f"data/{key}"))[:size]
-            return _swapped(data, itemsize(dtype)) if self._swap else data
+            return memoryview(self._member(f"data/{key}"))[:size]
 
         return Storage(dtype, key, numel, read)
 
@@ -143,7 +141,8 @@ class TorchFile:
         if run(source, self.path, _ENCODING) != _LEGACY_PROTOCOL:
             self._fail("its protocol is not 1001")
         system = run(source, self.path, _ENCODING)
-        self._swap = isinstance(system, dict) and system.get("little_endian") is False
+        if isinstance(system, dict) and system.get("little_endian") is False:
+            self._fail("a big-endian machine wrote it, which is not read")
         storages: dict[str, Storage] = {}
         positions: dict[str, int] = {}
         machine = functools.partial(
@@ -167,8 +166,7 @@ class TorchFile:
         def read() -> Any:
             self._take(size)
             self._file.seek(positions[key])
-            data = self._file.read(size)
-            return _swapped(data, itemsize(dtype)) if self._swap else data
+            return self._file.read(size)
 
         storages[key] = Storage(dtype, key, numel, read)
         return storages[key]
@@ -181,13 +179,8 @@ class TorchFile:
         for key in keys:
             self._file.seek(position)
             head = self._file.read(8)
-            numel = struct.unpack(">q" if self._swap else "<q", head)[0] if len(head) == 8 else -1
+            numel = struct.unpack("<q", head)[0] if len(head) == 8 else -1
             end = position + 8 + numel * itemsize(storages[key].dtype)
             if numel != storages[key].numel or end > self._size:
                 self._fail(f"storage {key} has {numel} numbers for {storages[key].numel}, or is cut off")
             positions[key], position = position + 8, end
-
-
-def _swapped(data: Any, width: int) -> bytes:
-    """A big-endian machine's numbers, as a little-endian one stores them."""
-    return np.frombuffer(data, f">u{width}").astype(f"<u{width}").tobytes()

@@ -83,7 +83,7 @@ def safetensors_samples() -> list[Files]:
 
     with tempfile.TemporaryDirectory() as folder:
         arrays = {name: np.ascontiguousarray(a) for name, a in _state().items() if a.dtype != np.uint16}
-        write_safetensors(Path(folder) / "w.safetensors", arrays, {"made": "by hand"})
+        write_safetensors(Path(folder) / "w.safetensors", arrays)
         content = (Path(folder) / "w.safetensors").read_bytes()
     return [{"w.safetensors": content}]
 

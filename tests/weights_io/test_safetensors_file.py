@@ -25,10 +25,9 @@ def write_raw(path, header, data=b""):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    write_safetensors(tmp_path / "w.safetensors", ARRAYS, {"colors": "BGR"})
-    arrays, metadata = read_safetensors(tmp_path / "w.safetensors")
-    assert metadata == {"colors": "BGR"}
-    assert list(arrays) == list(ARRAYS)
+    write_safetensors(tmp_path / "w.safetensors", ARRAYS)
+    arrays = read_safetensors(tmp_path / "w.safetensors")
+    assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype
         np.testing.assert_array_equal(arrays[name], array)
@@ -40,7 +39,7 @@ def test_the_safetensors_package_agrees(tmp_path):
     package.save_file(ARRAYS, str(tmp_path / "theirs.safetensors"))
     for name, array in package.load_file(str(tmp_path / "ours.safetensors")).items():
         np.testing.assert_array_equal(array, ARRAYS[name])
-    for name, array in read_safetensors(tmp_path / "theirs.safetensors")[0].items():
+    for name, array in read_safetensors(tmp_path / "theirs.safetensors").items():
         np.testing.assert_array_equal(array, ARRAYS[name])
 
 
@@ -48,7 +47,7 @@ def test_bfloat16_becomes_float32(tmp_path):
     values = np.array([1.0, -2.5], np.float32)
     data = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
     path = write_raw(tmp_path / "w", {"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, data)
-    np.testing.assert_array_equal(read_safetensors(path)[0]["a"], values)
+    np.testing.assert_array_equal(read_safetensors(path)["a"], values)
 
 
 def entry(start, end, shape, dtype="F32"):
@@ -58,20 +57,19 @@ def entry(start, end, shape, dtype="F32"):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"a": entry(0, 8, [3])}, r"lies at 0 to 8, expected 0 to 12"),
-        ({"a": entry(4, 8, [1])}, r"lies at 4 to 8, expected 0 to 4"),
-        ({"a": entry(0, 8, [2]), "b": entry(4, 8, [1])}, "lies at 4 to 8, expected 8 to 12"),
-        ({"a": entry(0, 4, [1])}, "its tensors need 4 bytes, behind the header are 8"),
-        ({"a": entry(0, 2**47, [2**45])}, "its tensors need 140737488355328 bytes"),
+        ({"a": entry(0, 8, [3])}, "invalid shape, data type, or offset"),
+        ({"a": entry(4, 8, [1])}, "invalid offset for tensor `a`"),
+        ({"a": entry(0, 8, [2]), "b": entry(4, 8, [1])}, "invalid offset for tensor `b`"),
+        ({"a": entry(0, 4, [1])}, "file not fully covered"),
+        ({"a": entry(0, 2**47, [2**45])}, "file not fully covered"),
         ({"a": entry(0, 8, [1], "C64")}, "tensor 'a' has the dtype C64"),
-        ({"a": entry(0, 8, [-2])}, "is not {dtype, shape, data_offsets}"),
-        ({"a": entry(0, 8, [True, 2])}, "is not {dtype, shape, data_offsets}"),
-        ({"a": [1]}, "is not {dtype, shape, data_offsets}"),
-        ({"__metadata__": {"a": 1}}, "its metadata are no texts"),
-        (b"[]", "its header is no JSON object"),
-        (b"{]", "its header is no JSON"),
-        (b'{"a":1,"a":1}', "a name stands twice"),
-        (b"[" * 100_000, "its header is no JSON"),
+        ({"a": entry(0, 8, [-2])}, "expected usize"),
+        ({"a": entry(0, 8, [True, 2])}, "expected usize"),
+        ({"a": [1]}, "invalid JSON in header"),
+        ({"__metadata__": {"a": 1}}, "expected a string"),
+        (b"[]", "invalid JSON in header"),
+        (b"{]", "invalid JSON in header"),
+        (b"[" * 100_000, "invalid JSON in header"),
     ],
 )
 def test_a_header_that_does_not_describe_the_bytes_is_refused(tmp_path, header, message):
@@ -81,5 +79,5 @@ def test_a_header_that_does_not_describe_the_bytes_is_refused(tmp_path, header, 
 
 def test_a_length_beyond_the_file_is_refused(tmp_path):
     (tmp_path / "w").write_bytes(struct.pack("<Q", 2**60) + b"{}")
-    with pytest.raises(ValueError, match="its header should have 1152921504606846976 bytes, the file has 10"):
+    with pytest.raises(ValueError, match="header too large"):
         read_safetensors(tmp_path / "w")

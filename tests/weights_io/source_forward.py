@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-
-from ppfacerec.weights_io.source_networks import Names, network_of
+from source_networks import Names, network_of
 
 _EPSILON = 1e-5  # of every batch norm in these networks
 

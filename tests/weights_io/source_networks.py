@@ -1,4 +1,4 @@
-"""The source networks once more, under the source's own names, for `--verify`.
+"""The source networks once more, under the source's own names, to compare with.
 
 Nothing of this package's layers, names or transposed matrices is used, so that an error in any of them shows. What
 computes is given: PyTorch's functions, or plain NumPy (source_forward.py).
