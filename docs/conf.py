@@ -21,5 +21,3 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = f"ppfacerec {release}"
 html_show_sphinx = False
-html_static_path = ["static"]
-html_css_files = ["tables.css"]
