@@ -106,6 +106,10 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
         help="write output_dir/report/index.html with plots, thresholds and the hardest pairs; as Global.report=True",
     )  # fmt: skip
     parser.add_argument(
+        "--no-faces", action="store_true",
+        help="leave the pictures of faces out of the report; as Global.report_faces=False",
+    )  # fmt: skip
+    parser.add_argument(
         "--embeddings", metavar="FILE.npz", nargs="+",
         help="score embeddings made elsewhere (keys embeddings, is_same); no config and no weights are needed",
     )  # fmt: skip
@@ -118,7 +122,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     from ppfacerec.config import config_beside, load_config
     from ppfacerec.engine import Engine
 
-    overrides = [*arguments.override, *(["Global.report=True"] if arguments.report else [])]
+    chosen = (("Global.report=True", arguments.report), ("Global.report_faces=False", arguments.no_faces))
+    overrides = [*arguments.override, *(override for override, is_chosen in chosen if is_chosen)]
     path = arguments.config or config_beside(overrides)
     with distributed.first_failure_first():
         with distributed.failing_together():

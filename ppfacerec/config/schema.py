@@ -38,6 +38,7 @@ class GlobalSection:
     eval_before_train: bool = False
     eval_backend: Literal["auto", "eager", "onednn"] = "auto"
     report: bool = False
+    report_faces: bool = True
     save_thresholds: bool = True
     print_batch_step: int = 20
     update_freq: int = 1

@@ -40,10 +40,11 @@ from ppfacerec.engine.weights import load_pretrained
 from ppfacerec.heads import HEADS
 from ppfacerec.log import log_to_file, logger, table
 from ppfacerec.metrics import METRICS
-from ppfacerec.model_info import info_beside, info_path, thresholds_of
+from ppfacerec.model_info import ModelInfo, info_beside, info_path, thresholds_of
 from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
+from ppfacerec.weights_io.zoo import ZOO
 
 
 class Engine:
@@ -174,7 +175,21 @@ class Engine:
             "backbone": self.config.Arch.Backbone.name,
             "flip test": "yes" if glob.flip_test else "no",
         }
-        logger.info("Written: %s", write_report(self.output_dir / "report", evaluation, evaluator.dataset, facts=facts))
+        weights_info = self._known_info()
+        for label in ("training_data", "source", "licence"):
+            if getattr(weights_info, label, None):
+                facts[label.replace("_", " ")] = getattr(weights_info, label)
+        folder = self.output_dir / "report"
+        page = write_report(folder, evaluation, evaluator.dataset, facts=facts, faces=glob.report_faces)
+        logger.info("Written: %s", page)
+
+    def _known_info(self) -> ModelInfo | None:
+        """What is known of the evaluated weights, as far as a file or the zoo says it."""
+        name = self.config.Global.pretrained_model
+        zoo = ZOO.get(name or "")
+        if zoo:
+            return ModelInfo({}, 1, training_data=zoo.training_data, source=zoo.publisher, licence=zoo.licence)
+        return info_beside(weights_file(name)) if name else None
 
     def _begin(self, mode: str) -> None:
         if distributed.rank() == 0:

@@ -57,7 +57,7 @@ class VerificationResult:
 
     @property
     def cosine_threshold(self) -> float:
-        """The same threshold as a cosine: for unit vectors |a - b|^2 = 2 - 2 cos(a, b)."""
+        """The same threshold as a cosine: for unit vectors ``|a - b|^2 = 2 - 2 cos(a, b)``."""
         return 1 - self.threshold / 2
 
 

@@ -34,7 +34,7 @@ class HardPair:
 
 
 def hardest_pairs(
-    result: VerificationResult, pairs: PairSet | None, is_same: bool, count: int = NUM_HARDEST
+    result: VerificationResult, pairs: PairSet | None, is_same: bool, faces: bool = True
 ) -> list[HardPair]:
     """Return the hardest pairs of one kind, worst first.
 
@@ -43,9 +43,9 @@ def hardest_pairs(
         pairs: the set, for pictures and names.
         is_same: True for the false rejects (the largest distances of one person), False for the false accepts (the
             smallest ones of two).
-        count: at most so many.
+        faces: with their pictures.
     """
-    return [_hard_pair(result, pairs, int(pair)) for pair in hardest(result, is_same)[:count]]
+    return [_hard_pair(result, pairs, int(pair), faces) for pair in hardest(result, is_same)[:NUM_HARDEST]]
 
 
 def hardest(result: VerificationResult, is_same: bool) -> np.ndarray:
@@ -64,12 +64,12 @@ def num_errors(result: VerificationResult, is_same: bool) -> int:
     return int(np.sum((result.distances < result.threshold)[result.is_same == is_same] != is_same))
 
 
-def _hard_pair(result: VerificationResult, pairs: PairSet | None, pair: int) -> HardPair:
+def _hard_pair(result: VerificationResult, pairs: PairSet | None, pair: int, faces: bool) -> HardPair:
     distance = float(result.distances[pair])
     names = images = None
     if pairs is not None:
         left, right = (int(image) for image in pairs.index[2 * pair : 2 * pair + 2])
-        images = _thumbnail_uri(pairs, left), _thumbnail_uri(pairs, right)
+        images = (_thumbnail_uri(pairs, left), _thumbnail_uri(pairs, right)) if faces else None
         if pairs.identities is not None:
             names = pairs.identities[left], pairs.identities[right]
     return HardPair(pair, distance, is_error(result, pair), names, images)

@@ -51,6 +51,7 @@ def write_report(
     dataset: EvalDataset | None = None,
     identities: Mapping[str, Sequence[str]] | None = None,
     facts: Mapping[str, str] | None = None,
+    faces: bool = True,
 ) -> Path:
     """Write the report of an evaluation and return the path of its index.html.
 
@@ -60,6 +61,7 @@ def write_report(
         dataset: the sets, opened again one by one for pictures and names; None where only embeddings are known.
         identities: set -> who is on image 2i and 2i + 1 of pair i, where there is no `dataset` to say so.
         facts: what was evaluated, label -> text, for the head of the page.
+        faces: show the pictures of the hardest pairs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sets = []
@@ -67,7 +69,7 @@ def write_report(
         pairs = dataset.open(name) if dataset else None
         is_short = len(os.fsencode(name)) <= _LONGEST_NAME
         plot = folder / f"scores_{name if is_short else number}.png"
-        sets.append(_report_set(plot, name, result, pairs, (identities or {}).get(name)))
+        sets.append(_report_set(plot, name, result, pairs, (identities or {}).get(name), faces))
     content = evaluation.to_json()
     for part in sets:
         content[json_key(part.name)].update(part.to_json())
@@ -84,6 +86,7 @@ def _report_set(
     result: VerificationResult,
     pairs: PairSet | None,
     identities: Sequence[str] | None,
+    faces: bool,
 ) -> SetReport:
     if pairs is not None and pairs.identities is not None:
         identities = [pairs.identities[image] for image in pairs.index]
@@ -91,8 +94,8 @@ def _report_set(
         name=name,
         result=result,
         card=threshold_card(result, identities),
-        false_accepts=hardest_pairs(result, pairs, is_same=False),
-        false_rejects=hardest_pairs(result, pairs, is_same=True),
+        false_accepts=hardest_pairs(result, pairs, is_same=False, faces=faces),
+        false_rejects=hardest_pairs(result, pairs, is_same=True, faces=faces),
         num_false_accepts=num_errors(result, is_same=False),
         num_false_rejects=num_errors(result, is_same=True),
         plots=_plot(plot, lambda theme: draw_scores(result, theme)),

@@ -216,3 +216,12 @@ def test_page_tells_intervals_that_rest_on_enough(tmp_path):
     row = json.loads((page.parent / "eval.json").read_text())["usual"]["threshold_card"]["rows"][0]
     low, high = row["tar_interval"]
     assert f"{100 * low:.2f} to {100 * high:.2f}" in Page(page).text
+
+
+def test_without_faces_the_page_has_the_hardest_pairs_and_no_picture_of_them(two_sets, tmp_path):
+    evaluation, dataset = two_sets
+    shown = write_report(tmp_path / "shown", evaluation, dataset).read_text()
+    hidden = write_report(tmp_path / "hidden", evaluation, dataset, faces=False).read_text()
+    assert "data:image/jpeg" in shown
+    assert "data:image/jpeg" not in hidden
+    assert hidden.count("falsely accepted") == shown.count("falsely accepted") > 0
