@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Optional, Protocol, Union
+from typing import ClassVar, Optional, Protocol, Union
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class ImageNetDataset:
     Raises:
         ValueError: the label file is not as expected; with file and line.
     """
+
+    paths: ClassVar = {"image_root": "folder", "cls_label_path": "file"}
 
     def __init__(
         self,
@@ -110,6 +112,8 @@ class FolderDataset:
     Raises:
         ValueError: no identity with an image, more of them than `class_num`.
     """
+
+    paths: ClassVar = {"root": "folder"}
 
     def __init__(self, root: str, class_num: Optional[int] = None) -> None:
         self._root = Path(root)
