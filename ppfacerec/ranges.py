@@ -1,4 +1,4 @@
-"""Ranges of numbers: those of a config's sections stand with their keys in config/schema.py, components' here by name."""
+"""Ranges of numbers: of components' arguments by name; a section's stand with its keys (config/schema.py)."""
 
 from __future__ import annotations
 

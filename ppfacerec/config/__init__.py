@@ -51,7 +51,7 @@ def load_config(
     if isinstance(source, Config):
         source = source.to_tree()
     if isinstance(source, Mapping):
-        tree, problems = thaw(source), []
+        tree, problems = thaw(source), list[str]()
     else:
         where = str(find_config(source))
         tree, problems = read_yaml(where)

@@ -97,13 +97,10 @@ def _type_hints(component: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _documented(component: Any) -> dict[str, str]:
-    """Argument -> its text below "Args:" of the docstring, of a class's bases too."""
+    """Argument -> its text below "Args:" of the docstring, and of those of a class's bases and `documented_by`."""
     found: dict[str, str] = {}
-    for one in getattr(component, "__mro__", [component]):
-        block = re.search(
-            r"\nArgs:\n((?:    .*\n?|\n)+)",
-            inspect.cleandoc(one.__dict__.get("__doc__") or "") if inspect.isclass(one) else inspect.getdoc(one) or "",
-        )
+    for one in [*getattr(component, "__mro__", [component]), getattr(component, "documented_by", None)]:
+        block = re.search(r"\nArgs:\n((?:    .*\n?|\n)+)", inspect.cleandoc(one.__doc__ or "")) if one else None
         for names, text in re.findall(r"^    (\w[\w, ]*): ((?:.+\n?)(?:     .+\n?)*)", block[1] if block else "", re.M):
             for name in names.split(", "):
                 found.setdefault(name, " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""The reference of all keys, from the schema and the components: ``python -m ppfacerec.config.docs > docs/config.md``."""
+"""The reference of all keys, docs/config.md: ``python -m ppfacerec.config.docs > docs/config.md``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ppfacerec.registry import Registry, near_match
 
 _HEAD = """# Config keys
 
-The grammar is PaddleClas's. `-o a.b.0.c=value` changes any value (YAML, split at the first `=`); several may follow one `-o`.
-Numbers may be written `4e-3` and `1.0/255.0`. A config is checked whole before anything is built; unknown keys are errors.
-What a component takes (`Backbone`, `Head`, `lr`, transforms, ...) are the arguments of its class, nothing else. PaddleClas's
-other keys are accepted where they ask for nothing: [paddleclas.md](paddleclas.md). `ppfacerec train --help-keys SECTION` prints a
-section of this page, which is made by `python -m ppfacerec.config.docs`.
+The grammar is PaddleClas's. `-o a.b.0.c=value` changes any value (YAML, split at the first `=`); several may follow
+one `-o`. Numbers may be written `4e-3` and `1.0/255.0`. A config is checked whole before anything is built; unknown
+keys are errors. What a component takes (`Backbone`, `Head`, `lr`, transforms, ...) are the arguments of its class,
+nothing else. PaddleClas's other keys are accepted where they ask for nothing: [paddleclas.md](paddleclas.md).
+`ppfacerec train --help-keys SECTION` prints a section of this page; `python -m ppfacerec.config.docs` makes it.
 """
 
 
@@ -68,17 +68,22 @@ def _lines(cls: type, path: str) -> Iterator[str]:
 
 def _components(registry: Registry, rules: Mapping[str, Any]) -> Iterator[str]:
     """Each component with its arguments; what all of them take alike is said once, before them."""
-    by_component: dict[Any, tuple[str, dict[str, Argument]]] = {}
-    for name in registry.names():  # an alias is the component that it stands for
-        by_component.setdefault(registry.get(name), (registry.get(name).__name__, arguments_of(registry, name, rules)))
-    first, *others = [arguments for _, arguments in by_component.values()] or [{}]
+    groups: dict[str, tuple[list[str], dict[str, Argument]]] = {}  # depths of a network that differ in nothing else
+    for name in registry.names():
+        arguments = arguments_of(registry, name, rules)
+        groups.setdefault(f"{_summary(registry.get(name))}{arguments}", ([], arguments))[0].append(name)
+    first, *others = [arguments for _, arguments in groups.values()] or [{}]
     shared = [n for n, argument in first.items() if others and all(o.get(n) == argument for o in others)]
     if shared:
         yield f"\nEvery {registry.kind} takes:\n"
         yield from (_line(name, first[name]) for name in shared)
-    for component, (name, arguments) in by_component.items():
-        yield f"\n**{name}**: {(inspect.getdoc(component) or '').splitlines()[0]}\n"
+    for names, arguments in groups.values():
+        yield f"\n**{', '.join(names)}**: {_summary(registry.get(names[0]))}\n"
         yield from (_line(n, argument) for n, argument in arguments.items() if n not in shared)
+
+
+def _summary(component: Any) -> str:
+    return (inspect.getdoc(component) or "").partition("\n")[0]
 
 
 def _line(name: str, key: Argument) -> str:

@@ -40,7 +40,7 @@ class ConcatDataset:
     @staticmethod
     def parts(arguments: Mapping[str, Any], path: str) -> list[Spec]:
         """The sets in it, for the config's check; none where it is not a list of mappings."""
-        found = arguments.get("datasets")
+        found: Any = arguments.get("datasets")
         is_sound = isinstance(found, tuple) and all(isinstance(one, Mapping) for one in found)
         return nested_specs(found, f"{path}.datasets") if is_sound else []
 

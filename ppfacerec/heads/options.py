@@ -73,7 +73,7 @@ def with_head_options(head: Head) -> Head:
     construct.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
     construct.__annotations__ = {name: hint for name, hint in hints.items() if name != "options"}
     head.__init__ = construct  # type: ignore[misc]
-    head.check = staticmethod(_check)  # type: ignore[attr-defined]
+    head.check, head.documented_by = staticmethod(_check), HeadOptions  # type: ignore[attr-defined]
     return head
 
 
