@@ -5,20 +5,78 @@ Importing this package starts nothing and does not import paddle.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ppfacerec.apply.face_model import FaceModel
+    from ppfacerec.config import Config
+    from ppfacerec.engine import Engine
+    from ppfacerec.engine.callbacks import Callback as Callback
+    from ppfacerec.metrics.evaluation import Evaluation
 
 
 def load(name: Any, device: Any = "auto") -> FaceModel:
     """Load a model that embeds and compares aligned faces; see ``ppfacerec.apply.face_model.load``."""
+    _prepare()
+    from ppfacerec.apply import face_model
+
+    return face_model.load(name, device)
+
+
+def train(
+    config: Config | Mapping[str, Any] | str | PathLike[str],
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+    tune_cpu: bool = False,
+) -> dict[int, Evaluation]:
+    """Train as ``ppfacerec train`` does, and return the evaluations by epoch (0: before training).
+
+    Args:
+        config: of ``load_config``, a mapping of a config's sections, a YAML file, or the name of a shipped config.
+        overrides: ``"a.b.0.c=value"`` each, as after ``-o``.
+        callbacks: that hear of the training, besides those of ``Global.callbacks``.
+        tune_cpu: set MKL and malloc of this process for speed on the CPU (``ppfacerec.cpu_tuning``).
+
+    Raises:
+        ConfigError: everything that is wrong with the config.
+        TrainingStopped: a callback or a signal asked for it; `latest` is saved.
+    """
+    return _engine(config, overrides, "train", tune_cpu).train(callbacks)
+
+
+def evaluate(
+    config: Config | Mapping[str, Any] | str | PathLike[str], overrides: Sequence[str] = (), tune_cpu: bool = False
+) -> Evaluation:
+    """Evaluate the weights of ``Global.pretrained_model`` as ``ppfacerec eval`` does; arguments as of `train`."""
+    return _engine(config, overrides, "eval", tune_cpu).evaluate()
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Callback":
+        raise AttributeError(f"module 'ppfacerec' has no attribute '{name}'")
+    from ppfacerec.engine.callbacks import Callback
+
+    return Callback
+
+
+def _prepare() -> None:
     from ppfacerec import environment, log
 
     log.setup_library_logging()
     environment.check_environment()
-    from ppfacerec.apply import face_model
 
-    return face_model.load(name, device)
+
+def _engine(config: Any, overrides: Sequence[str], mode: Any, tune_cpu: bool) -> Engine:
+    _prepare()
+    if tune_cpu:
+        from ppfacerec import cpu_tuning
+
+        cpu_tuning.tune_cpu()
+    from ppfacerec.config import load_config
+    from ppfacerec.engine import Engine
+
+    return Engine(*load_config(config, overrides, mode))

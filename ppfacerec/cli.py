@@ -11,6 +11,7 @@ from pathlib import Path
 from ppfacerec import __version__, log
 from ppfacerec.commands import data, export, infer, planning, weights
 from ppfacerec.commands.parser import Parser, config_arguments, first_command
+from ppfacerec.cpu_tuning import tune_cpu
 from ppfacerec.environment import check_environment
 from ppfacerec.registry import near_match
 
@@ -57,6 +58,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], arguments: argparse.Names
             raise ValueError(_NO_PROFILER)
         if arguments.command not in _WITHOUT_PADDLE and not getattr(arguments, "embeddings", None):
             check_environment()
+            tune_cpu()
         if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1" and not _splits(arguments):
             if os.environ.get("PADDLE_TRAINER_ID", "0") != "0":
                 return 0
@@ -85,6 +87,11 @@ def _train(arguments: argparse.Namespace) -> int:
     from ppfacerec.config import ConfigError, load_config
     from ppfacerec.engine import Engine, TrainingStopped
 
+    if arguments.help_keys:
+        from ppfacerec.config.docs import keys_page
+
+        print(keys_page(arguments.help_keys))
+        return 0
     if not arguments.config:
         raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
     with distributed.first_failure_first():
@@ -97,6 +104,13 @@ def _train(arguments: argparse.Namespace) -> int:
             log.logger.info("Stopped; go on with -o Global.checkpoints=%s (or auto)", latest)
             return EXIT_STOPPED
     return 0
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    config_arguments(parser)
+    parser.add_argument(
+        "--help-keys", metavar="SECTION", help="print the keys of a section, such as Optimizer, and end"
+    )
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +173,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = {
-    "train": ("Train a network as a config says.", config_arguments, _train),
+    "train": ("Train a network as a config says.", _train_arguments, _train),
     "eval": ("Evaluate weights, or embeddings made elsewhere, on verification sets.", _eval_arguments, _eval),
     "configs": ("List the configs that ship, or print one.", planning.configs_arguments, planning.configs),
     "plan": ("Estimate a run's memory and traffic before starting it.", planning.plan_arguments, planning.plan),

@@ -1,4 +1,8 @@
-"""Settings of the process that make Paddle train faster on the CPU. Nothing here imports paddle."""
+"""Settings of the process that make Paddle train faster on the CPU. Nothing here imports paddle.
+
+They belong to the program: ``ppfacerec`` makes them before each command; ``ppfacerec.train(..., tune_cpu=True)`` does
+where it is asked, and nothing else in the package changes the process (docs/api.md).
+"""
 
 import ctypes
 import os
@@ -9,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 
 def tune_cpu() -> list[str]:
-    """Set what is not set yet and return what was done, a line each, for the log.
+    """Set what is not set yet and return what was done, a line each.
 
     Call it before the first computation. With `cpu_layers` it trains MobileFaceNet 2.2 times as fast as plain Paddle.
     """

@@ -11,7 +11,6 @@ import paddle
 from paddle import nn
 
 from ppfacerec import distributed
-from ppfacerec.cpu_tuning import tune_cpu
 from ppfacerec.environment import DEVICE, install_hint
 from ppfacerec.log import logger
 
@@ -37,9 +36,6 @@ def choose_device(name: str) -> str:
     if name == "auto" and not compiled and Path("/dev/nvidiactl").exists():
         logger.warning("This machine has an NVIDIA GPU, but Paddle is the CPU package: %s.", _other_package())
     device = "gpu" if available and name != "cpu" else "cpu"
-    if device == "cpu":
-        for done in tune_cpu():
-            logger.debug("CPU: %s", done)
     paddle.set_device(name if ":" in name else device)  # under paddle.distributed.launch: this process's own GPU
     return device
 

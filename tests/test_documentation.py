@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shlex
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ppfacerec.cli import _COMMANDS
-from ppfacerec.config import load_config
-from ppfacerec.config.schema import AMPSection, EMASection, GlobalSection
+import ppfacerec
+from ppfacerec.cli import _COMMANDS, main
+from ppfacerec.config import ConfigError, load_config
 from ppfacerec.data import EVAL_DATASETS
+from ppfacerec.engine import TrainingStopped
 from ppfacerec.metrics import evaluate
 from ppfacerec.metrics.evaluation import set_to_json
 from ppfacerec.metrics.threshold_card import threshold_card
-from ppfacerec.optim import OPTIMIZERS, SCHEDULES
 from ppfacerec.report.hardest import HardPair
 
 ROOT = Path(__file__).parents[1]
@@ -34,13 +36,32 @@ def commands(name: str) -> list[list[str]]:
     ]
 
 
-def test_config_page_names_every_key():
-    page = (ROOT / "docs" / "config.md").read_text()
-    for prefix, section in (("", GlobalSection), ("AMP.", AMPSection), ("EMA.", EMASection)):
-        for field in dataclasses.fields(section):
-            assert f"`{prefix}{field.name}`" in page, field.name
-    for name in [*OPTIMIZERS.names(), *SCHEDULES.names()]:
-        assert name in page or name in ("ConstLR", "MultiStepDecay"), name
+def test_config_page_is_the_one_that_the_schema_and_the_components_make():
+    made = subprocess.run([sys.executable, "-m", "ppfacerec.config.docs"], capture_output=True, text=True, check=True)
+    assert (ROOT / "docs" / "config.md").read_text(encoding="utf-8") == made.stdout
+
+
+def test_help_keys_prints_a_section_and_names_the_known_ones(capsys):
+    assert main(["train", "--help-keys", "Optimizer"]) == 0
+    printed = capsys.readouterr().out
+    for words in ("`Optimizer.clip_norm` (a positive number or null; default null)", "**AdamW**", "`base_batch_size`"):
+        assert words in printed
+    assert printed.strip() in (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    assert main(["train", "--help-keys", "DataLoader.Trian"]) == 1
+    assert "no section 'Trian'. Did you mean 'Train'? Known: Train, Eval." in capsys.readouterr().out
+
+
+def test_contributings_callback_runs_as_it_stands(tiny_net_config, tmp_path, monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = text.split("    # my_package/callbacks.py\n")[1].split("    # config.yaml\n")[0]
+    (tmp_path / "my_callbacks.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins = "Global.plugins=[tiny_plugin, my_callbacks]"
+    target = [plugins, "Global.callbacks=[StopAtLoss: {loss: 1e9}]", "Global.eval_during_train=False"]
+    with pytest.raises(TrainingStopped):
+        ppfacerec.train(tiny_net_config(), target)
+    with pytest.raises(ConfigError, match=r"Global\.callbacks\.0\.StopAtLoss\.los: StopAtLoss has no argument 'los'"):
+        ppfacerec.train(tiny_net_config(), [plugins, "Global.callbacks=[StopAtLoss: {los: 1}]"])
 
 
 def test_evaluation_page_names_every_key_of_eval_json_and_every_set():

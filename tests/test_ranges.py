@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import re
 
 import pytest
 
 from ppfacerec.config import ConfigError, load_config, schema
+from ppfacerec.config.components import arguments_of, keys_of
 from ppfacerec.losses import LOSSES
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES
-from ppfacerec.ranges import RANGES, range_problems
+from ppfacerec.ranges import range_of, range_problem
 
-NO_RANGE = {"milestones", "decay_epochs", "steps_per_epoch", "image_shape", "flip_code"}  # have rules of their own
-
-
-def numbers(names: dict[str, object]) -> set[str]:
-    return {name for name, kind in names.items() if re.search(r"\b(int|float)\b", str(kind))}
+NO_RANGE = {
+    "milestones",
+    "decay_epochs",
+    "steps_per_epoch",
+    "image_shape",
+    "check_replicas_steps",
+}  # rules of their own
 
 
 def test_every_number_of_sections_schedules_optimizers_and_losses_has_a_range():
-    found = set()
-    for section in (schema.GlobalSection, schema.AMPSection, schema.EMASection, schema.OptimizerSection,
-                    schema.LoaderSection, schema.TrainLoaderSection):  # fmt: skip
-        found |= numbers({field.name: field.type for field in dataclasses.fields(section)})
-    for registry in (SCHEDULES, OPTIMIZERS, LOSSES):
-        for name in registry.names():
-            parameters = registry.signature(name).parameters.values()
-            found |= numbers({p.name: p.annotation for p in parameters if p.annotation is not inspect.Parameter.empty})
-    assert found - NO_RANGE - set(RANGES) == set()
+    sections = [getattr(schema, name) for name in dir(schema) if name.endswith("Section")]
+    found = [keys_of(section) for section in sections]
+    found += [arguments_of(registry, n, {}) for registry in (SCHEDULES, OPTIMIZERS, LOSSES) for n in registry.names()]
+    numbers = {
+        name
+        for keys in found
+        for name, key in keys.items()
+        if re.search(r"\b(int|float)\b", str(key.hint)) and not key.range
+    }
+    assert numbers - NO_RANGE == set()
     assert "name_scope" not in LOSSES.signature("CELoss").parameters
 
 
@@ -62,7 +64,7 @@ def test_a_number_out_of_its_range_is_told_before_anything_is_built(tiny_config,
 def test_python_checks_what_the_config_checks(name):
     with pytest.raises(ValueError, match="end_lr: expected a number of at least 0, found -1"):
         SCHEDULES.get(name)(learning_rate=0.1, epochs=5, steps_per_epoch=10, end_lr=-1)
-    assert range_problems({"values": [0.1, -1.0]}) == {"values": "expected a number of at least 0, found -1.0"}
+    assert range_problem([0.1, -1.0], range_of("values")) == "expected a number of at least 0, found -1.0"
 
 
 def test_drops_that_are_not_reached_and_a_warm_up_of_the_whole_training_are_said():

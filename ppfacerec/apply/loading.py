@@ -56,7 +56,7 @@ def _config_beside(path: str) -> Config | None:
 
 
 def _filled(spec: Spec, weights: Weights) -> nn.Layer:
-    problems = check_spec(BACKBONES, spec)
+    problems = list(check_spec(BACKBONES, spec, {}))
     if problems:
         raise ValueError(f"{weights.path}: what tells its network cannot be built: {' '.join(problems)}")
     backbone = BACKBONES.build(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -15,7 +16,7 @@ from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.paddleclas import translate
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
-from ppfacerec.registry import near_match
+from ppfacerec.registry import near_match, thaw
 from ppfacerec.weights_io.fetch import weights_file
 from ppfacerec.whole_file import text_written_whole
 
@@ -26,12 +27,15 @@ __all__ = [
 
 
 def load_config(
-    path: Union[str, Path], overrides: Sequence[str] = (), mode: Mode = "train", is_named: bool = True
+    source: Union[Config, Mapping[str, Any], str, PathLike[str]],
+    overrides: Sequence[str] = (),
+    mode: Mode = "train",
+    is_named: bool = True,
 ) -> tuple[Config, list[str]]:
     """Read, override, bind and check a config in one pass.
 
     Args:
-        path: the YAML file, or the name of a shipped config.
+        source: a YAML file, the name of a shipped config, a mapping of a config's sections, or a config.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
         mode: what the config is for; ``"eval"`` does not ask for the training data, ``"export"`` for no data at all.
         is_named: the user named this file. The code of one that was only found beside weights is not imported.
@@ -42,15 +46,21 @@ def load_config(
     Raises:
         ConfigError: with every problem found.
     """
-    path = find_config(path)
-    tree, problems = read_yaml(path)
+    where = "the config"
+    if isinstance(source, Config):
+        source = source.to_tree()
+    if isinstance(source, Mapping):
+        tree, problems = thaw(source), list[str]()
+    else:
+        where = str(find_config(source))
+        tree, problems = read_yaml(where)
     is_named |= any(override.startswith("Global.plugins") for override in overrides)
     found_plugins = None if is_named else _get_plugins(tree)
     problems += apply_overrides(tree, overrides)
     try:
         tree, notes, more = translate(tree)
     except ConfigError as error:
-        raise ConfigError(error.problems, str(path)) from None
+        raise ConfigError(error.problems, where) from None
     binder = Binder()
     config = binder.config(tree)
     problems += [*more, *binder.problems]
@@ -63,10 +73,10 @@ def load_config(
             problems += import_plugins(plugins)
     elif plugins:  # nothing of them is known, so that their components cannot be checked
         problems.append("Global.plugins: not imported while there are other problems.")
-        raise ConfigError(problems, str(path))
+        raise ConfigError(problems, where)
     problems += check_config(config, mode, found=problems)
     if problems:
-        raise ConfigError(problems, str(path))
+        raise ConfigError(problems, where)
     return config, notes
 
 
@@ -80,7 +90,7 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))}
 
 
-def find_config(path: Union[str, Path]) -> Path:
+def find_config(path: Union[str, PathLike[str]]) -> Path:
     """The file itself, or a shipped config by its name (``quickstart``).
 
     Raises:

@@ -42,20 +42,20 @@ class Binder:
         for name, spec in fields.items():
             required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
             if name in tree and not (tree[name] is None and not required):
-                values[name] = self.value(hints[name], tree[name], _join(path, _PLACES.get(name, name)))
+                values[name] = self.value(hints[name], tree[name], _join(path, _PLACES.get(name, name)), required)
             elif required:
-                self.problems.append(f"{_join(path, name)}: missing; {_EXPECTED[name]}.")
+                self.problems.append(f"{_join(path, name)}: missing; expected {spec.metadata['help']}.")
                 values[name] = () if hints[name] is Specs else None
         return cls(**values)
 
-    def value(self, hint: Any, value: Any, path: str) -> Any:
+    def value(self, hint: Any, value: Any, path: str, required: bool = True) -> Any:
         args = [a for a in get_args(hint) if a is not type(None)]
         if get_origin(hint) is Union and len(args) == 1 and (args[0] is Spec or dataclasses.is_dataclass(args[0])):
             hint = args[0]
         if hint is Spec:
             return self.spec(value, path)
         if hint is Specs:
-            return self.specs(value, path)
+            return self.specs(value, path) if value or required else ()
         if dataclasses.is_dataclass(hint):
             return self.section(hint, value, path)
         if not matches(value, hint):
@@ -108,19 +108,6 @@ class Binder:
                 self.problems.append(
                     f"{_join(path, str(key))}: unknown key{near_match(str(key), known)} Known here: {', '.join(known)}."
                 )
-
-
-_EXPECTED = {
-    "Global": "expected the section with epochs, output_dir, ...",
-    "Arch": "expected the section with Backbone and Head",
-    "Backbone": "expected {name: MobileFaceNet, ...}",
-    "Head": "expected {name: ArcMargin, embedding_size: ..., class_num: ...}",
-    "lr": "expected {name: Cosine, learning_rate: ...}",
-    "dataset": "expected {name: ..., transform_ops: [...]}",
-    "sampler": "expected {name: DistributedBatchSampler, batch_size: ...}",
-    "Train": "expected a list such as [CELoss: {weight: 1.0}]",
-    "Eval": "expected a list such as [FaceAccOnFiveDatasets: {}]",
-}
 
 
 # Fields that do not stand in the YAML under their own name.

@@ -1,19 +1,24 @@
-"""What the schema cannot see: components against their signatures, sizes that must agree, paths that must exist."""
+"""What the schema cannot see: components against their signatures, sizes that must agree, paths that must exist.
+
+No component is named here. One may declare what is checked of it: ``paths``, argument -> "folder" or "file" that must
+exist; ``check(arguments)``, which yields "argument: problem." for arguments that fit the signature; ``parts(arguments,
+path)``, the components in it. A transform also ``is_needed`` or
+``is_random``; its argument `size` is the one that images have after it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
-from ppfacerec.config.components import check_spec
-from ppfacerec.config.paths import is_one_of_many, missing, missing_sets
-from ppfacerec.config.schema import Config, DataLoaderSection, DataSection
+from ppfacerec.config.components import REQUIRED, arguments_of, check_spec, keys_of, registry_of
+from ppfacerec.config.paths import is_made_later, is_one_of_many, missing
+from ppfacerec.config.schema import Config, DataLoaderSection, sections_of
 from ppfacerec.environment import DEVICE
-from ppfacerec.ranges import range_problems
+from ppfacerec.ranges import range_problem
 from ppfacerec.registry import Registry, Spec, thaw
 from ppfacerec.weights_io.fetch import problem_of, weights_file
 
@@ -32,68 +37,82 @@ def import_plugins(modules: Collection[str]) -> list[str]:
 
 
 def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> list[str]:
-    """Return every problem of a bound config; nothing is built and no data set is read.
+    """Return every problem of a bound config; nothing is built that costs time, and no data set is read.
 
     Args:
         found: what the schema found already; a rule is passed over where what it reads is broken.
     """
     if config.DataLoader is None:  # reported by the schema
         config = dataclasses.replace(config, DataLoader=DataLoaderSection())
-    problems = list(_check_components(config, mode))
+    problems = [*_check_keys(config), *_check_signatures(config), *_missing_sections(config, mode)]
     for reads, rule in _RULES:
         if not any(problem.startswith(reads) for problem in [*found, *problems]):
             problems += rule(config, mode)
+    for spec, rules in _components(config):
+        is_sound = not any(problem.startswith((spec.path, "Global")) for problem in [*found, *problems])
+        if is_sound and _is_used(spec, config, mode):
+            problems += _check_values(spec, rules, config)
     return problems
 
 
-def _check_components(config: Config, mode: Mode) -> Iterator[str]:
-    from ppfacerec.backbones import BACKBONES
-    from ppfacerec.heads import HEADS
-    from ppfacerec.losses import LOSSES
-    from ppfacerec.metrics import METRICS
-    from ppfacerec.optim import OPTIMIZERS, SCHEDULES
-
-    if config.Arch and config.Arch.Backbone:
-        yield from check_spec(BACKBONES, config.Arch.Backbone)
-    if config.Arch and config.Arch.Head:
-        yield from check_spec(HEADS, config.Arch.Head, optional=("class_num",))  # else taken from the data
-    for spec in filter(None, config.Loss.Train if config.Loss else ()):
-        yield from check_spec(LOSSES, spec, extra=("weight",))
-    if config.Optimizer and config.Optimizer.spec:
-        yield from check_spec(OPTIMIZERS, config.Optimizer.spec, given=("groups", "clip_norm"))
-    if config.Optimizer and config.Optimizer.lr:
-        given = ("epochs", "steps_per_epoch")
-        yield from check_spec(SCHEDULES, config.Optimizer.lr, given=given, extra=("base_batch_size",))
-    for spec in filter(None, config.Metric.Eval if config.Metric else ()):
-        yield from check_spec(METRICS, spec)
-    yield from _check_data_components(config)
-    yield from _missing_sections(config, mode)
+def _components(config: Config) -> Iterator[tuple[Spec, Mapping[str, Any]]]:
+    """Every component of a config, with the metadata of its field; those in others after them."""
+    for _, section in sections_of(config):
+        for one in dataclasses.fields(section):
+            value = getattr(section, one.name)
+            for spec in value if isinstance(value, tuple) else [value]:
+                if isinstance(spec, Spec):
+                    yield from _with_parts(spec, one.metadata)
 
 
-def _check_data_components(config: Config) -> Iterator[str]:
-    from ppfacerec.data import EVAL_DATASETS, SAMPLERS, TRAIN_DATASETS, TRANSFORMS
-
-    for section, datasets in ((config.DataLoader.Train, TRAIN_DATASETS), (config.DataLoader.Eval, EVAL_DATASETS)):
-        if not section:
-            continue
-        for spec in _with_nested(section.dataset) if section.dataset else ():
-            given = ("class_num",) if spec is not section.dataset else ()
-            yield from check_spec(datasets, spec, given)
-        if section.sampler:
-            yield from check_spec(SAMPLERS, section.sampler, given=("num_samples", "rank", "world_size", "seed"))
-        for spec in filter(None, section.transform_ops):
-            yield from check_spec(TRANSFORMS, spec)
+def _with_parts(spec: Spec, rules: Mapping[str, Any]) -> Iterator[tuple[Spec, Mapping[str, Any]]]:
+    yield spec, rules
+    registry = registry_of(rules)
+    parts = getattr(registry.get(spec.name), "parts", None) if spec.name in registry else None
+    for part in parts(spec.kwargs, spec.path) if parts else ():
+        yield from _with_parts(part, {**rules, "given": ("class_num",)})
 
 
-def _with_nested(dataset: Spec) -> Iterator[Spec]:
-    """A data set and, of a ConcatDataset, those in it."""
-    from ppfacerec.data.train_datasets import nested_specs
+def _check_keys(config: Config) -> Iterator[str]:
+    """The ranges of the sections' numbers."""
+    for path, section in sections_of(config):
+        for name, key in keys_of(type(section)).items():
+            problem = range_problem(getattr(section, name), key.range)
+            if problem:
+                yield f"{path}.{name}: {problem}."
 
-    yield dataset
-    nested = dataset.kwargs.get("datasets")
-    if dataset.name == "ConcatDataset" and isinstance(nested, tuple) and all(isinstance(n, Mapping) for n in nested):
-        for spec in nested_specs(nested, f"{dataset.path}.datasets"):
-            yield from _with_nested(spec)
+
+def _check_signatures(config: Config) -> Iterator[str]:
+    for spec, rules in _components(config):
+        yield from check_spec(registry_of(rules), spec, rules)
+
+
+def _is_used(spec: Spec, config: Config, mode: Mode) -> bool:
+    if spec.path.startswith("DataLoader.Eval"):
+        return mode == "eval" or (mode == "train" and config.Global.eval_during_train)
+    return mode == "train" or not spec.path.startswith(("DataLoader", "Optimizer", "Loss"))
+
+
+def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Iterator[str]:
+    """What a component declares of the values of its arguments, which fit its signature."""
+    registry = registry_of(rules)
+    component = registry.get(spec.name)
+    known = arguments_of(registry, spec.name, rules)
+    arguments = {n: a.default for n, a in known.items() if a.default is not REQUIRED} | dict(spec.kwargs)
+    demo = config.Global.demo_data["root"] if config.Global.demo_data else None
+    declared = getattr(component, "paths", {}).items()
+    paths = {name: (arguments[name], kind) for name, kind in declared if arguments.get(name) is not None}
+    for name, (path, kind) in paths.items():
+        yield from missing(path, f"{spec.path}.{name}", kind, demo)
+    if not any(is_made_later(path, demo) for path, _ in paths.values()):
+        check = getattr(component, "check", None)
+        yield from (f"{spec.path}.{problem}" for problem in (check(arguments) if check else ()))
+    if rules.get("is_light"):
+        own = {name: value for name, value in spec.kwargs.items() if name not in rules.get("extra", ())}
+        try:
+            registry.build(dataclasses.replace(spec, kwargs=own), epochs=config.Global.epochs, steps_per_epoch=1)
+        except ValueError as error:
+            yield f"{spec.path}.{error}"
 
 
 def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
@@ -113,25 +132,18 @@ def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
 _EVAL_SECTIONS = ("DataLoader.Eval", "Metric")
 
 
-def _argument(registry: Registry, spec: Spec, name: str) -> Any:
-    """The argument as given, or the constructor's default; None where there is no such parameter."""
-    parameter = registry.signature(spec.name).parameters.get(name)
-    if name in spec.kwargs or parameter is None:
-        return spec.kwargs.get(name)
-    return None if parameter.default is inspect.Parameter.empty else parameter.default
-
-
 def _check_embedding_size(config: Config, mode: Mode) -> Iterator[str]:
     from ppfacerec.backbones import BACKBONES
 
     head, backbone = config.Arch.Head, config.Arch.Backbone
-    names = [n for n in ("num_features", "class_num") if n in BACKBONES.signature(backbone.name).parameters]
+    arguments = arguments_of(BACKBONES, backbone.name, {})
+    names = [name for name in ("num_features", "class_num") if name in arguments]
     if not names:  # a plugin's backbone; the recognizer compares its embedding_size when it is built
         return
-    argument, size = names[0], _argument(BACKBONES, backbone, names[0])
+    size = backbone.kwargs.get(names[0], arguments[names[0]].default)
     if size != head.kwargs["embedding_size"]:
         yield (
-            f"Arch.Head.embedding_size: {head.kwargs['embedding_size']}, but Arch.Backbone.{argument} of "
+            f"Arch.Head.embedding_size: {head.kwargs['embedding_size']}, but Arch.Backbone.{names[0]} of "
             f"{backbone.name} is {size}; make them equal."
         )
 
@@ -145,7 +157,7 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
         from ppfacerec.data.demo_faces import make_demo_data
 
         demo = Registry("demo data", make_demo_data=make_demo_data)
-        yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"))
+        yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"), {})
     if config.Global.pretrained_model and not is_one_of_many():
         problem = problem_of(weights_file(config.Global.pretrained_model))
         if problem:
@@ -159,107 +171,30 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
         )
 
 
-def _check_ranges(config: Config, mode: Mode) -> Iterator[str]:
-    """Every number of the sections and of the components that are not built for the check."""
-    loaders = [("DataLoader.Train", config.DataLoader.Train), ("DataLoader.Eval", config.DataLoader.Eval)]
-    sections: list[tuple[str, Any]] = [
-        ("Global", config.Global),
-        ("AMP", config.AMP),
-        ("EMA", config.EMA),
-        ("Optimizer", config.Optimizer),
-    ]
-    sections += [(f"{path}.loader", section.loader) for path, section in loaders if section]
-    for path, section in sections:
-        values = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)} if section else {}
-        yield from (f"{path}.{name}: {problem}." for name, problem in range_problems(values).items())
-    specs = list(config.Loss.Train) if config.Loss else []
-    specs += [config.Optimizer.spec, config.Optimizer.lr] if config.Optimizer else []
-    specs += [section.sampler for _, section in loaders if section]
-    for spec in filter(None, specs):
-        for name, problem in range_problems(spec.kwargs, spec.name).items():
-            yield f"{spec.path}.{name}: {problem}."
-
-
-def _refused(registry: Registry, spec: Spec) -> Iterator[str]:
-    """Build a component that costs nothing to build, for what its constructor says of the values."""
-    try:
-        registry.build(spec)
-    except ValueError as error:
-        yield f"{spec.path}.{error}"
-
-
-def _check_head(config: Config, mode: Mode) -> Iterator[str]:
-    from ppfacerec.heads import HeadOptions
-
-    head, names = config.Arch.Head, [field.name for field in dataclasses.fields(HeadOptions)]
-    options = {name: value for name, value in head.kwargs.items() if name in names}
-    yield from _refused(Registry("head options", HeadOptions), Spec("HeadOptions", options, head.path))
-
-
-def _check_schedule(config: Config, mode: Mode) -> Iterator[str]:
-    from ppfacerec.optim import SCHEDULES
-
-    if config.Optimizer is None or mode != "train":
-        return
-    lr = config.Optimizer.lr
-    kwargs = {k: v for k, v in lr.kwargs.items() if k != "base_batch_size"}
-    kwargs |= {"epochs": config.Global.epochs, "steps_per_epoch": 1}
-    yield from _refused(SCHEDULES, Spec(lr.name, kwargs, lr.path))
-
-
-def _check_train_data(config: Config, mode: Mode) -> Iterator[str]:
-    section = config.DataLoader.Train
-    if section is None or mode != "train":
-        return
-    yield from _check_images(section, "DataLoader.Train")
-    for dataset in _with_nested(section.dataset):
-        for key, kind in (("image_root", "folder"), ("root", "folder"), ("cls_label_path", "file")):
-            if key in dataset.kwargs:
-                yield from missing(dataset.kwargs[key], f"{dataset.path}.{key}", kind, _demo_root(config))
-        if dataset.name == "RecordIODataset" and Path(dataset.kwargs["root"]).is_dir():
-            record = Path(dataset.kwargs["root"]) / f"{dataset.kwargs.get('prefix', 'train')}.rec"
-            yield from missing(str(record), f"{dataset.path}.root", "file", None)
-
-
-def _check_eval_data(config: Config, mode: Mode) -> Iterator[str]:
-    from ppfacerec.data import EVAL_DATASETS
-
-    section = config.DataLoader.Eval
-    if section and mode != "export" and (mode == "eval" or config.Global.eval_during_train):
-        yield from _check_images(section, "DataLoader.Eval")
-        targets = _argument(EVAL_DATASETS, section.dataset, "val_targets")
-        yield from missing_sets(section.dataset, targets, _demo_root(config))
-        for spec in section.transform_ops:
-            if spec.name.startswith("Rand"):
-                yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."
-
-
-def _check_images(section: DataSection, path: str) -> Iterator[str]:
+def _check_images(config: Config, mode: Mode) -> Iterator[str]:
+    """What the sized of one data set must be together."""
     from ppfacerec.data import TRANSFORMS
 
-    names = [spec.name for spec in section.transform_ops]
-    for needed in ("DecodeImage", "NormalizeImage"):
-        if needed not in names:
-            yield f"{path}.dataset.transform_ops: {needed} is missing; without it the network sees other numbers."
-    for spec in section.transform_ops:
-        yield from _refused(TRANSFORMS, spec)
-    sizes = [spec for spec in section.transform_ops if spec.name in ("ResizeImage", "CropImage", "RandCropImage")]
-    if sizes and sizes[-1].kwargs.get("size") not in (112, (112, 112)):
-        size = thaw(sizes[-1].kwargs.get("size"))
-        yield f"{sizes[-1].path}.size: the backbones take 112 x 112, found {size}."
+    for path, section in (("DataLoader.Train", config.DataLoader.Train), ("DataLoader.Eval", config.DataLoader.Eval)):
+        if section is None or not _is_used(section.dataset, config, mode):
+            continue
+        names, sized = [spec.name for spec in section.transform_ops], []
+        for needed in TRANSFORMS.names():
+            if getattr(TRANSFORMS.get(needed), "is_needed", False) and needed not in names:
+                yield f"{path}.dataset.transform_ops: {needed} is missing; without it the network sees other numbers."
+        for spec in section.transform_ops:
+            if path == "DataLoader.Eval" and getattr(TRANSFORMS.get(spec.name), "is_random", False):
+                yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."
+            if "size" in spec.kwargs:
+                sized.append(spec)
+        if sized and sized[-1].kwargs["size"] not in (112, (112, 112)):
+            last = sized[-1]
+            yield f"{last.path}.size: the backbones take 112 x 112, found {thaw(last.kwargs['size'])}."
 
 
 # (the parts of the config that a rule reads, the rule)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], ...] = (
-    ((), _check_ranges),
     (("Arch",), _check_embedding_size),
-    (("Arch",), _check_head),
     (("Global",), _check_global),
-    (("Optimizer", "Global"), _check_schedule),
-    (("DataLoader.Train", "Global"), _check_train_data),
-    (("DataLoader.Eval", "Global"), _check_eval_data),
+    (("DataLoader", "Global"), _check_images),
 )
-
-
-def _demo_root(config: Config) -> Optional[str]:
-    return config.Global.demo_data["root"] if config.Global.demo_data else None

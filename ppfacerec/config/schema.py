@@ -1,157 +1,224 @@
 """The sections of a config, one dataclass each; field names are the YAML's keys.
 
-What a section allows, its type and its default stand here and nowhere else. Components (a backbone, a transform) are
-``Spec`` fields: their arguments are checked against the constructor's signature in ``check.py``.
+What a section allows stands here and nowhere else: type and default of a key, and in its metadata the range and one
+line of help. Components (a backbone, a transform) are ``Spec`` fields, whose metadata names the registry that they are
+from. docs/config.md is made from all of it (``python -m ppfacerec.config.docs``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, Union
 
+from ppfacerec.ranges import AT_LEAST_1, BETWEEN_0_AND_1, NOT_NEGATIVE, OFF_OR_MORE, POSITIVE, SEED, Range, or_null
 from ppfacerec.registry import Spec, thaw
 
 Specs = tuple  # a list of components: "- Name: {argument: value}" or "- name: Name"
+
+
+def key(default: Any, help_text: str, values: Optional[Range] = None) -> Any:
+    """A key of a section; `values` is the range of its number."""
+    return field(default=default, metadata={"help": help_text, "range": values})
+
+
+def section(help_text: str, **default: Any) -> Any:
+    return field(**default, metadata={"help": help_text})
+
+
+def component(registry: str, help_text: str, **rules: Any) -> Any:
+    """A component, or a list of them.
+
+    Args:
+        registry: below the package, as "heads.HEADS"; imported when a config is checked.
+        help_text: what it is, with an example.
+        **rules: `given`, `optional`: parameters that the engine passes, always or where the YAML has none; `extra`:
+            keys that the engine reads itself, with their type and help; `is_light`: the check calls the constructor.
+    """
+    default = {"default": rules.pop("default")} if "default" in rules else {}
+    return field(**default, metadata={"registry": registry, "help": help_text, **rules})
 
 
 @dataclass(frozen=True)
 class GlobalSection:
     """What concerns the run as a whole."""
 
-    output_dir: str = "./output"
-    device: str = "auto"
-    epochs: int = 25
-    seed: int = 0
-    checkpoints: Optional[str] = None
-    pretrained_model: Optional[str] = None
-    load_head: Literal["auto", True, False] = "auto"
-    save_interval: int = 1
-    save_interval_steps: int = 0
-    save_interval_minutes: float = 0
-    keep_last: int = 0
-    save_in_background: bool = True
-    save_head: Union[bool, Literal["shards"]] = True
-    eval_during_train: bool = True
-    eval_interval: int = 1
-    eval_before_train: bool = False
-    eval_backend: Literal["auto", "eager", "onednn"] = "auto"
-    report: bool = False
-    report_faces: bool = True
-    save_thresholds: bool = True
-    print_batch_step: int = 20
-    update_freq: int = 1
-    max_bad_steps: Optional[int] = 50
-    watchdog_minutes: Optional[float] = 30
-    check_replicas_steps: int = 0
-    use_sync_bn: bool = False
-    bn_sync: Literal["average", "broadcast"] = "average"
-    use_visualdl: bool = False
-    visualdl_faces: bool = True
-    flip_test: bool = True
-    feature_normalize: bool = False
-    image_shape: tuple[int, ...] = (3, 112, 112)
-    save_inference_dir: str = "./inference"
-    plugins: tuple[str, ...] = ()
-    demo_data: Optional[Mapping[str, Any]] = None
+    output_dir: str = key("./output", "where everything is written")
+    device: str = key("auto", "a GPU if Paddle has one (auto); cpu; gpu; gpu:1, that one of several (one process)")
+    epochs: int = key(25, "length of the training", AT_LEAST_1)
+    seed: int = key(0, "of initial weights, order of samples, augmentation, dropout", SEED)
+    checkpoints: Optional[str] = key(None, "output/X/latest: resume there; auto: from the newest one, or begin")
+    pretrained_model: Optional[str] = key(None, "weights to start from or to evaluate: a file, model name or URL")
+    load_head: Literal["auto", True, False] = key("auto", "of pretrained_model: where it fits, it must fit, or never")
+    save_interval: int = key(1, "epochs between `epoch_N` checkpoints (`latest` is saved after each)", AT_LEAST_1)
+    save_interval_steps: int = key(0, "optimizer steps between `step_N` checkpoints; 0: none", OFF_OR_MORE)
+    save_interval_minutes: float = key(0, "minutes after which `latest` is saved within an epoch", OFF_OR_MORE)
+    keep_last: int = key(0, "how many of `step_N` and `epoch_N` stay, the newest; 0: all", OFF_OR_MORE)
+    save_in_background: bool = key(True, "a thread writes checkpoints while training goes on")
+    save_head: Union[bool, Literal["shards"]] = key(True, "False: best_model has none; shards: one file a process")
+    eval_during_train: bool = key(True, "evaluate during the training and after its last epoch")
+    eval_interval: int = key(1, "epochs between evaluations", AT_LEAST_1)
+    eval_before_train: bool = key(False, "evaluate the starting weights too, as epoch 0")
+    eval_backend: Literal["auto", "eager", "onednn"] = key("auto", "onednn is for CPUs, about 4 times faster")
+    report: bool = key(False, "write `output_dir/report/index.html`, of the last evaluation (docs/evaluation.md)")
+    report_faces: bool = key(True, "False (`eval --no-faces`): the report has no pictures of faces")
+    save_thresholds: bool = key(True, "`ppfacerec eval` keeps measured thresholds in `.info.json` beside the weights")
+    print_batch_step: int = key(20, "iterations between log lines", AT_LEAST_1)
+    update_freq: int = key(1, "batches accumulated for a step, with the gradient of one large batch", AT_LEAST_1)
+    max_bad_steps: Optional[int] = key(50, "AMP: so many skipped steps in a row end the run", or_null(AT_LEAST_1))
+    watchdog_minutes: Optional[float] = key(30, "no batch done for so long ends the run", or_null(POSITIVE))
+    check_replicas_steps: int = key(0, "steps between comparisons of the processes; 0: at the start", OFF_OR_MORE)
+    use_sync_bn: bool = key(False, "several GPUs: batch norms use the statistics of all of them in every step")
+    bn_sync: Literal["average", "broadcast"] = key("average", "batch-norm statistics of several processes, each step")
+    use_visualdl: bool = key(False, "what there is to see goes to `output_dir/vdl` (docs/visualdl.md)")
+    visualdl_faces: bool = key(True, "False leaves out the pictures of faces")
+    flip_test: bool = key(True, "evaluation adds the mirrored image's embedding")
+    feature_normalize: bool = key(False, "normalise both embeddings before they are added")
+    image_shape: tuple[int, ...] = key((3, 112, 112), "the only one that the backbones take")
+    save_inference_dir: str = key("./inference", "where `ppfacerec export` writes (docs/deployment.md)")
+    plugins: tuple[str, ...] = key((), "modules to import first, which may register components")
+    callbacks: Specs = component("engine.callbacks.CALLBACKS", "of `plugins`, that hear of the training", default=())
+    demo_data: Optional[Mapping[str, Any]] = key(None, "make synthetic faces: `root` and arguments of `demo-data`")
 
 
 @dataclass(frozen=True)
 class AMPSection:
     """Mixed precision; the section's presence switches it on (on GPUs)."""
 
-    scale_loss: float = 65536.0
-    use_dynamic_loss_scaling: bool = True
-    level: Literal["O1", "O2"] = "O1"
-    dtype: Literal["float16", "bfloat16"] = "float16"
+    scale_loss: float = key(65536.0, "first factor on the loss", POSITIVE)
+    use_dynamic_loss_scaling: bool = key(True, "the factor follows what the gradients allow")
+    level: Literal["O1", "O2"] = key("O1", "O2 keeps the weights in half precision")
+    dtype: Literal["float16", "bfloat16"] = key("float16", "of what is computed in half precision")
 
 
 @dataclass(frozen=True)
 class ArchSection:
-    Backbone: Spec
-    Head: Spec
-    name: Literal["RecModel"] = "RecModel"
+    """The network and the head over it."""
+
+    Backbone: Spec = component("backbones.BACKBONES", "{name: MobileFaceNet, ...}")
+    Head: Spec = component(
+        "heads.HEADS", "{name: ArcMargin, embedding_size: ..., class_num: ...}", optional=("class_num",)
+    )
+    name: Literal["RecModel"] = key("RecModel", "the only one")
 
 
 @dataclass(frozen=True)
 class LossSection:
-    Train: Specs
+    """What is minimised: a weighted sum of losses."""
+
+    Train: Specs = component(
+        "losses.LOSSES", "a list such as [CELoss: {weight: 1.0}]", extra={"weight": (float, 1.0, "factor in the sum")}
+    )
 
 
 @dataclass(frozen=True)
 class OptimizerSection:
-    """`spec` is the optimizer with its own arguments, `lr` the schedule."""
+    """The optimizer, with its own arguments beside the keys of this section, and its learning rate."""
 
-    spec: Spec
-    lr: Spec
-    clip_norm: Optional[float] = None
-    one_dim_param_no_weight_decay: bool = False
-    no_weight_decay_name: Optional[str] = None
+    spec: Spec = component("optim.OPTIMIZERS", "{name: AdamW, ...}", given=("groups", "clip_norm"))
+    lr: Spec = component(
+        "optim.SCHEDULES",
+        "{name: Cosine, learning_rate: ...}",
+        given=("epochs", "steps_per_epoch"),
+        extra={
+            "base_batch_size": (Optional[int], None, "total batch that the rates are for; they are scaled to yours")
+        },
+        is_light=True,
+    )
+    clip_norm: Optional[float] = key(None, "largest global norm of all gradients", or_null(POSITIVE))
+    one_dim_param_no_weight_decay: bool = key(False, "no decay for biases, batch norms, PReLU slopes")
+    no_weight_decay_name: Optional[str] = key(None, "no decay for parameters with one of these words in the name")
 
 
 @dataclass(frozen=True)
 class LoaderSection:
-    num_workers: int = 0
+    """How batches are prepared."""
+
+    num_workers: int = key(0, "processes that prepare training batches; 0: none", NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
 class TrainLoaderSection(LoaderSection):
     """How training batches are prepared, and what becomes of images that cannot be read."""
 
-    persistent_workers: bool = True
-    prefetch_factor: int = 2
-    on_bad_image: Literal["error", "skip"] = "error"
-    max_bad_images: int = 100
+    persistent_workers: bool = key(True, "keep the processes from epoch to epoch")
+    prefetch_factor: int = key(2, "batches that each process may be ahead", AT_LEAST_1)
+    on_bad_image: Literal["error", "skip"] = key(
+        "error", "skip: list it in `bad_images.txt` and take the next good one"
+    )
+    max_bad_images: int = key(100, "more skipped images than this end the run", NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
 class DataSection:
-    dataset: Spec
-    sampler: Spec
-    transform_ops: Specs
-    loader: LoaderSection = field(default_factory=LoaderSection)
+    """A verification data set, and how its images are prepared."""
+
+    dataset: Spec = component("data.EVAL_DATASETS", "{name: ..., transform_ops: [...]}")
+    sampler: Spec = component(
+        "data.SAMPLERS",
+        "{name: DistributedBatchSampler, batch_size: ...}",
+        given=("num_samples", "rank", "world_size", "seed"),
+    )
+    transform_ops: Specs = component("data.TRANSFORMS", "[DecodeImage: {...}, ...], inside `dataset`", is_light=True)
+    loader: LoaderSection = section("how batches are prepared", default_factory=LoaderSection)
 
 
 @dataclass(frozen=True)
 class TrainDataSection(DataSection):
-    loader: TrainLoaderSection = field(default_factory=TrainLoaderSection)
+    """A training set, and how its images are prepared."""
+
+    dataset: Spec = component("data.TRAIN_DATASETS", "{name: ..., transform_ops: [...]}")
+    loader: TrainLoaderSection = section("how batches are prepared", default_factory=TrainLoaderSection)
 
 
 @dataclass(frozen=True)
 class DataLoaderSection:
-    Train: Optional[TrainDataSection] = None
-    Eval: Optional[DataSection] = None
+    """The data."""
+
+    Train: Optional[TrainDataSection] = section("to train on", default=None)
+    Eval: Optional[DataSection] = section("to evaluate on", default=None)
 
 
 @dataclass(frozen=True)
 class MetricSection:
-    Eval: Specs
+    """What is measured in an evaluation."""
+
+    Eval: Specs = component("metrics.METRICS", "a list such as [FaceAccOnFiveDatasets: {}]")
 
 
 @dataclass(frozen=True)
 class EMASection:
-    """Exponential moving average of the weights, used for evaluation and best_model."""
+    """Exponential moving average of the weights, used for evaluation and best_model; on by the section's presence."""
 
-    decay: float = 0.9998
+    decay: float = key(0.9998, "how much of the average stays in a step", BETWEEN_0_AND_1)
 
 
 @dataclass(frozen=True)
 class Config:
     """A whole config, frozen. Build it with ``ppfacerec.config.load_config``."""
 
-    Global: GlobalSection
-    Arch: ArchSection
-    Optimizer: Optional[OptimizerSection] = None
-    Loss: Optional[LossSection] = None
-    DataLoader: DataLoaderSection = field(default_factory=DataLoaderSection)
-    Metric: Optional[MetricSection] = None
-    AMP: Optional[AMPSection] = None
-    EMA: Optional[EMASection] = None
+    Global: GlobalSection = section("the section with epochs, output_dir, ...")
+    Arch: ArchSection = section("the section with Backbone and Head")
+    Optimizer: Optional[OptimizerSection] = section("optimizer and learning rate", default=None)
+    Loss: Optional[LossSection] = section("what is minimised", default=None)
+    DataLoader: DataLoaderSection = section("the data", default_factory=DataLoaderSection)
+    Metric: Optional[MetricSection] = section("what is measured", default=None)
+    AMP: Optional[AMPSection] = section("mixed precision", default=None)
+    EMA: Optional[EMASection] = section("average of the weights", default=None)
 
     def to_tree(self) -> dict[str, Any]:
         """Nested dicts with every default filled in, in the grammar that ``load_config`` reads."""
         return _to_tree(self)
+
+
+def sections_of(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every section of a config with its dotted path, the config itself first; what is absent is left out."""
+    yield path, value
+    for one in dataclasses.fields(value):
+        inner = getattr(value, one.name)
+        if dataclasses.is_dataclass(inner) and not isinstance(inner, Spec):
+            yield from sections_of(inner, f"{path}.{one.name}".lstrip("."))
 
 
 def _to_tree(value: Any) -> Any:

@@ -16,6 +16,12 @@ INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos"
 _GREY = 128  # what the network's (x / 255 - 0.5) / 0.5 makes a 0 of
 
 
+class RandomTransform:
+    """Base of what changes images at random, which evaluation takes none of."""
+
+    is_random = True
+
+
 class CropImage:
     """Cut out the central part (PaddleClas's name).
 
@@ -40,7 +46,7 @@ class CropImage:
         return image[top : top + self.height, left : left + self.width]
 
 
-class RandCropImage:
+class RandCropImage(RandomTransform):
     """Cut out a random part and resize it (PaddleClas's name; Szegedy et al., arXiv:1409.4842, section 6).
 
     Args:
@@ -69,7 +75,7 @@ class RandCropImage:
         return import_cv2().resize(part, self.size, interpolation=self.interpolation)
 
 
-class RandCropPad:
+class RandCropPad(RandomTransform):
     """Keep a random part where it is, all around black (AdaFace, arXiv:2204.00964, section 4.1: "cropping").
 
     Args:
@@ -92,7 +98,7 @@ class RandCropPad:
         return padded
 
 
-class RandLowResolution:
+class RandLowResolution(RandomTransform):
     """Make the image small and large again (AdaFace, arXiv:2204.00964, section 4.1: "rescaling").
 
     Each way takes a random one of the five interpolations, as pictures from elsewhere have been through any of them.
@@ -116,7 +122,7 @@ class RandLowResolution:
         return resize(small, (width, height), interpolation=up)
 
 
-class RandPhotometric:
+class RandPhotometric(RandomTransform):
     """Change brightness, contrast and saturation in a random order (AdaFace, arXiv:2204.00964: "photometric").
 
     Args:
@@ -151,7 +157,7 @@ class RandPhotometric:
         return image
 
 
-class RandBlur:
+class RandBlur(RandomTransform):
     """Gaussian blur (SimCLR, arXiv:2002.05709, appendix A: sigma 0.1 to 2).
 
     Args:
@@ -168,7 +174,7 @@ class RandBlur:
         return import_cv2().GaussianBlur(image, (0, 0), rng.uniform(*self.sigma))
 
 
-class RandJPEG:
+class RandJPEG(RandomTransform):
     """Compress once more (a corruption of Hendrycks and Dietterich, arXiv:1903.12261).
 
     Args:
@@ -190,7 +196,7 @@ class RandJPEG:
         return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[:, :, ::-1])
 
 
-class RandGrey:
+class RandGrey(RandomTransform):
     """Take the colour away (SimCLR, arXiv:2002.05709, appendix A).
 
     Args:
@@ -204,7 +210,7 @@ class RandGrey:
         return _grey(image) if rng.random() < self.prob else image
 
 
-class RandomErasing:
+class RandomErasing(RandomTransform):
     """Cover a random rectangle (Zhong et al., arXiv:1708.04896, algorithm 1; PaddleClas's name and keys).
 
     Args:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Optional, Protocol
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class ImageNetDataset:
     Raises:
         ValueError: the label file is not as expected; with file and line.
     """
+
+    paths: ClassVar = {"image_root": "folder", "cls_label_path": "file"}
 
     def __init__(
         self,
@@ -109,7 +111,9 @@ class FolderDataset:
         ValueError: no identity with an image, more of them than `class_num`.
     """
 
-    def __init__(self, root: str, class_num: int | None = None) -> None:
+    paths: ClassVar = {"root": "folder"}
+
+    def __init__(self, root: str, class_num: Optional[int] = None) -> None:
         self._root = Path(root)
         found = walk_images(root, levels=1)
         of_person: dict[str, list[bytes]] = {}  # a name that is there in both of Unicode's spellings is one person

@@ -1,12 +1,17 @@
 """Verification sets by the names that the YAML gives them."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal, Optional
 
 from ppfacerec.data.pair_bin import PairBin, read_bin
 from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
 from ppfacerec.data.pair_set import FolderPairs
+from ppfacerec.registry import near_match
+
+NO_SET = "no set is named; name some, or 'all'"
 
 
 class FiveFaceEvalDataset:
@@ -20,6 +25,8 @@ class FiveFaceEvalDataset:
         ValueError: a target has no file, or there is none at all; the message lists what is there.
     """
 
+    paths: ClassVar = {"val_data_path": "folder"}
+
     def __init__(
         self, val_data_path: str, val_targets: Literal["all"] | Sequence[str] = ("agedb_30", "cfp_fp", "lfw")
     ) -> None:
@@ -31,6 +38,23 @@ class FiveFaceEvalDataset:
             what = ", ".join(f"{name}.bin" for name in missing) or ".bin file"
             raise ValueError(f"{self._folder}: no {what}. In that folder: {', '.join(there) or 'none'}.")
         self.left_out = [name for name in there if name not in self.names]
+
+    @staticmethod
+    def check(arguments: Mapping[str, Any]) -> Iterator[str]:
+        """What the config's check says of the arguments, without reading a set."""
+        folder, targets = arguments["val_data_path"], arguments["val_targets"]
+        there = bins_in(folder)
+        if not Path(folder).is_dir():  # said of the path itself
+            return
+        if not (targets and there):
+            yield f"val_targets: {f'{folder} has no .bin file' if targets else NO_SET}."
+            return
+        for name in () if targets == "all" else targets:
+            if name not in there:
+                yield (
+                    f"val_targets: {Path(folder) / name}.bin does not exist{near_match(name, there)}"
+                    f" In that folder: {', '.join(there)}."
+                )
 
     def open(self, name: str) -> PairBin:
         return read_bin(self._folder / f"{name}.bin")
@@ -52,7 +76,9 @@ class FaceEvalDataset:
         ValueError: a bad line, or an image that is not there; with file and line.
     """
 
-    def __init__(self, dataset_root: str, pair_label_path: str, delimiter: str | None = None) -> None:
+    paths: ClassVar = {"dataset_root": "folder", "pair_label_path": "file"}
+
+    def __init__(self, dataset_root: str, pair_label_path: str, delimiter: Optional[str] = None) -> None:
         self.names = [Path(pair_label_path).stem]
         self._pairs = read_pair_list(pair_label_path, dataset_root, delimiter)
 
@@ -74,6 +100,8 @@ class LFWEvalDataset:
     Raises:
         ValueError: a bad line, or an image that is not there; with file and line.
     """
+
+    paths: ClassVar = {"image_root": "folder", "pairs_path": "file"}
 
     def __init__(self, image_root: str, pairs_path: str, suffix: str = ".jpg") -> None:
         self.names = [Path(pairs_path).stem]

@@ -1,6 +1,10 @@
 """Training sets in insightface's RecordIO form."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, ClassVar, Optional
 
 import numpy as np
 
@@ -28,7 +32,16 @@ class RecordIODataset:
         ValueError: the files are damaged or do not belong together, with the byte; labels that are no class numbers.
     """
 
-    def __init__(self, root: str, prefix: str = "train", class_num: int | None = None) -> None:
+    paths: ClassVar = {"root": "folder"}
+
+    @staticmethod
+    def check(arguments: Mapping[str, Any]) -> Iterator[str]:
+        """What the config's check says of the arguments, without reading the records."""
+        record = Path(arguments["root"]) / f"{arguments['prefix']}.rec"
+        if record.parent.is_dir() and not record.is_file():
+            yield f"root: the file {record} does not exist (relative paths start at {Path.cwd()})."
+
+    def __init__(self, root: str, prefix: str = "train", class_num: Optional[int] = None) -> None:
         self._file = RecordFile(Path(root) / f"{prefix}.rec")
         announced = self._announced()
         if announced is None:

@@ -35,6 +35,13 @@ class ConcatDataset:
         ValueError: no set, or more classes than `class_num`.
     """
 
+    @staticmethod
+    def parts(arguments: Mapping[str, Any], path: str) -> list[Spec]:
+        """The sets in it, for the config's check; none where it is not a list of mappings."""
+        found: Any = arguments.get("datasets")
+        is_sound = isinstance(found, tuple) and all(isinstance(one, Mapping) for one in found)
+        return nested_specs(found, f"{path}.datasets") if is_sound else []
+
     def __init__(self, datasets: Sequence[Mapping[str, Any]], class_num: int | None = None) -> None:
         if not datasets:
             raise ValueError("datasets: expected at least one data set.")

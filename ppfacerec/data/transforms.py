@@ -19,6 +19,7 @@ from ppfacerec.data.augmentations import (
     RandJPEG,
     RandLowResolution,
     RandomErasing,
+    RandomTransform,
     RandPhotometric,
     probability,
 )
@@ -38,6 +39,8 @@ class DecodeImage:
         backend: only "cv2".
     """
 
+    is_needed = True
+
     def __init__(
         self, to_rgb: bool = True, channel_first: Literal[False] = False, backend: Literal["cv2"] = "cv2"
     ) -> None:
@@ -49,7 +52,7 @@ class DecodeImage:
         return image if self.to_rgb else np.ascontiguousarray(image[:, :, ::-1])
 
 
-class RandFlipImage:
+class RandFlipImage(RandomTransform):
     """Flip some images.
 
     Args:
@@ -97,6 +100,8 @@ class NormalizeImage:
         mean, std: three numbers each, in the order of the channels.
         order: "hwc" or "chw", PaddleClas's key; it makes no difference here.
     """
+
+    is_needed = True
 
     def __init__(
         self,

@@ -18,9 +18,13 @@ from ppfacerec.data.loader import Batch
 from ppfacerec.data.pair_set import PairSet
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.evaluation import Evaluation
+from ppfacerec.registry import Registry
 
 if TYPE_CHECKING:  # the state has the average of the weights, which is a callback itself
     from ppfacerec.engine.state import TrainState
+
+
+CALLBACKS = Registry("callback")  # that Global.callbacks may name: the user's own, from Global.plugins
 
 
 class Activity(Enum):

@@ -20,7 +20,7 @@ from ppfacerec.data.datasets import TrainDataset, class_identity_of
 from ppfacerec.data.loader import TrainLoader
 from ppfacerec.data.transforms import Pipeline
 from ppfacerec.engine.agreement import check_same_config, check_same_data
-from ppfacerec.engine.callbacks import Callback
+from ppfacerec.engine.callbacks import CALLBACKS, Callback
 from ppfacerec.engine.ema import EMA
 from ppfacerec.engine.evaluator import Evaluation, Evaluator
 from ppfacerec.engine.health import Health, Length
@@ -144,6 +144,7 @@ class Engine:
             Tables(self.output_dir, goes_on=bool(glob.checkpoints)),
             build_visuals(self.config, state, loader, sets, checkpoint),
             health,
+            *(CALLBACKS.build(spec) for spec in glob.callbacks),
         ]
 
     def evaluate(self) -> Evaluation:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import typing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -70,4 +71,13 @@ def with_head_options(head: Head) -> Head:
     construct.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
     construct.__annotations__ = {name: hint for name, hint in hints.items() if name != "options"}
     head.__init__ = construct  # type: ignore[misc]
+    head.check, head.documented_by = staticmethod(_check), HeadOptions  # type: ignore[attr-defined]
     return head
+
+
+def _check(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """What the config's check says of the options among a head's arguments."""
+    try:
+        HeadOptions(**{f.name: arguments[f.name] for f in dataclasses.fields(HeadOptions)})
+    except ValueError as error:
+        yield str(error)

@@ -1,0 +1,110 @@
+"""The reference of all keys, docs/config.md: ``python -m ppfacerec.config.docs > docs/config.md``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from ppfacerec.config.components import REQUIRED, Argument, arguments_of, keys_of, registry_of
+from ppfacerec.config.schema import Config
+from ppfacerec.config.types import describe
+from ppfacerec.registry import Registry, near_match, thaw
+
+_HEAD = """# Config keys
+
+The grammar is PaddleClas's. `-o a.b.0.c=value` changes any value (YAML, split at the first `=`); several may follow
+one `-o`. Numbers may be written `4e-3` and `1.0/255.0`. A config is checked whole before anything is built; unknown
+keys are errors. What a component takes (`Backbone`, `Head`, `lr`, transforms, ...) are the arguments of its class,
+nothing else. PaddleClas's other keys are accepted where they ask for nothing: [paddleclas.md](paddleclas.md).
+`ppfacerec train --help-keys SECTION` prints a section of this page; `python -m ppfacerec.config.docs` makes it.
+"""
+
+
+def page() -> str:
+    return "\n".join([_HEAD, *(keys_page(f.name) for f in dataclasses.fields(Config))])
+
+
+def keys_page(name: str) -> str:
+    """The keys of a section such as "Optimizer" or "DataLoader.Train", and the arguments of its components.
+
+    Raises:
+        ValueError: there is no such section.
+    """
+    cls: type = Config
+    for part in name.split("."):
+        hints = typing.get_type_hints(cls)
+        known = [f.name for f in dataclasses.fields(cls) if _section(hints[f.name])]
+        if part not in known:
+            raise ValueError(
+                f"--help-keys {name}: no section '{part}'{near_match(part, known)} Known: {', '.join(known)}."
+            )
+        cls = _section(hints[part]) or cls
+    return "\n".join(_lines(cls, name))
+
+
+def _section(hint: Any) -> Optional[type]:
+    """The section's class that a type names, alone or as optional."""
+    return next((one for one in (hint, *typing.get_args(hint)) if hasattr(one, "__dataclass_fields__") and
+                 one.__module__ == Config.__module__), None)  # fmt: skip
+
+
+def _lines(cls: type, path: str) -> Iterator[str]:
+    yield f"## {path}\n\n{(cls.__doc__ or '').splitlines()[0]}\n"
+    yield from (_line(f"{path}.{name}", key) for name, key in keys_of(cls).items())
+    hints = typing.get_type_hints(cls)
+    for one in dataclasses.fields(cls):
+        inner = _section(hints[one.name])
+        if inner:
+            yield from ("", *_lines(inner, f"{path}.{one.name}"))
+        elif "registry" in one.metadata:
+            place = {"spec": "", "transform_ops": ".dataset.transform_ops"}.get(one.name, f".{one.name}")
+            yield f"\n`{path}{place}`: {one.metadata['help']}"
+            yield from _components(registry_of(one.metadata), one.metadata)
+    yield ""
+
+
+def _components(registry: Registry, rules: Mapping[str, Any]) -> Iterator[str]:
+    """Each component with its arguments; what all of them take alike is said once, before them."""
+    groups: dict[str, tuple[list[str], dict[str, Argument]]] = {}  # depths of a network that differ in nothing else
+    for name in registry.names():
+        arguments = arguments_of(registry, name, rules)
+        groups.setdefault(f"{_summary(registry.get(name))}{arguments}", ([], arguments))[0].append(name)
+    first, *others = [arguments for _, arguments in groups.values()] or [{}]
+    shared = [n for n, argument in first.items() if others and all(o.get(n) == argument for o in others)]
+    if shared:
+        yield f"\nEvery {registry.kind} takes:\n"
+        yield from (_line(name, first[name]) for name in shared)
+    for names, arguments in groups.values():
+        yield f"\n**{', '.join(names)}**: {_summary(registry.get(names[0]))}\n"
+        yield from (_line(n, argument) for n, argument in arguments.items() if n not in shared)
+
+
+def _summary(component: Any) -> str:
+    return (inspect.getdoc(component) or "").partition("\n")[0]
+
+
+def _line(name: str, key: Argument) -> str:
+    """One key: type or range, default and help."""
+    allowed = key.range.words if key.range else describe(key.hint)
+    default = "needed" if key.default is REQUIRED else f"default {_show(key.default)}"
+    return f"- `{name}` ({allowed}; {default}){': ' if key.help else ''}{key.help}"
+
+
+def _show(value: Any) -> str:
+    value = thaw(value)
+    return (
+        "null"
+        if value is None
+        else f"{value:.4g}"
+        if isinstance(value, float)
+        else str(value)
+        if value != ""
+        else "empty"
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")
