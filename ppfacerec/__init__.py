@@ -43,9 +43,13 @@ def train(
 
     Raises:
         ConfigError: everything that is wrong with the config.
-        TrainingStopped: a callback or a signal asked for it; `latest` is saved.
     """
-    return _engine(config, overrides, "train", tune_cpu).train(callbacks)
+    from ppfacerec.engine import TrainingStopped
+
+    try:
+        return _engine(config, overrides, "train", tune_cpu).train(callbacks)
+    except TrainingStopped as stopped:  # a callback or a signal asked for it; `latest` is saved
+        return stopped.evaluations
 
 
 def evaluate(

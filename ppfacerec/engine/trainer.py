@@ -21,7 +21,15 @@ from ppfacerec.runtime import agree_on_overflow, seed_step
 
 
 class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
-    """A person or the system asked to stop; `latest` is saved."""
+    """A callback, a person or the system asked to stop; `latest` is saved.
+
+    Attributes:
+        evaluations: those of this run by epoch.
+    """
+
+    def __init__(self, evaluations: dict[int, Evaluation]) -> None:
+        super().__init__("Training was asked to stop.")
+        self.evaluations = evaluations
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Trainer:
         """
         state, plan, progress = self.state, self.plan, self.state.progress
         self.callbacks = [*([state.ema] if state.ema else []), *callbacks]
-        evaluations: dict[int, Evaluation] = {}
+        self._evaluations = evaluations = dict[int, Evaluation]()
         with ExitStack() as stack:
             for callback in self.callbacks:
                 stack.enter_context(callback)
@@ -240,4 +248,4 @@ class Trainer:
     def _stop(self) -> None:
         for callback in self.callbacks:
             callback.on_stop(self.state)
-        raise TrainingStopped
+        raise TrainingStopped(self._evaluations)

@@ -34,7 +34,7 @@ class HardPair:
 
 
 def hardest_pairs(
-    result: VerificationResult, pairs: PairSet | None, is_same: bool, faces: bool = True
+    result: VerificationResult, pairs: PairSet | None, is_same: bool, count: int = NUM_HARDEST, faces: bool = True
 ) -> list[HardPair]:
     """Return the hardest pairs of one kind, worst first.
 
@@ -43,9 +43,10 @@ def hardest_pairs(
         pairs: the set, for pictures and names.
         is_same: True for the false rejects (the largest distances of one person), False for the false accepts (the
             smallest ones of two).
+        count: how many.
         faces: with their pictures.
     """
-    return [_hard_pair(result, pairs, int(pair), faces) for pair in hardest(result, is_same)[:NUM_HARDEST]]
+    return [_hard_pair(result, pairs, int(pair), faces) for pair in hardest(result, is_same)[:count]]
 
 
 def hardest(result: VerificationResult, is_same: bool) -> np.ndarray:
