@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 
-from ppfacerec.apply.approximate import ApproximatePeople
-from ppfacerec.apply.people_index import PeopleIndex
-from ppfacerec.log import table
+from ppfacerec.core.log import table
+from ppfacerec.inference.approximate import ApproximatePeople
+from ppfacerec.inference.people_index import PeopleIndex
 
 _COSINE = 0.6  # of two images of a person
 

@@ -20,15 +20,15 @@ import paddle
 
 from ppfacerec.backbones import IResNet50, MobileFaceNet
 from ppfacerec.config.schema import GlobalSection
+from ppfacerec.core.device.runtime import choose_device
+from ppfacerec.core.log import logger
 from ppfacerec.engine.parts import save_plan
-from ppfacerec.engine.saver import Saver
-from ppfacerec.engine.state import TrainState
 from ppfacerec.heads import ArcMargin
-from ppfacerec.log import logger
 from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import choose_device
+from ppfacerec.training.checkpoints.saver import Saver
+from ppfacerec.training.state import TrainState
 
 CLASSES = 93_431  # MS1MV3
 

@@ -24,14 +24,14 @@ import numpy as np
 import paddle
 import psutil
 
-from ppfacerec.cpu_tuning import tune_cpu
-from ppfacerec.data.bad_images import BadImages
-from ppfacerec.data.batch_maker import IMAGE_SHAPE, BatchMaker
-from ppfacerec.data.datasets import ImageNetDataset
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.data.sampler import DistributedBatchSampler
-from ppfacerec.data.transforms import Pipeline
-from ppfacerec.registry import Spec
+from ppfacerec.core.device.cpu_tuning import tune_cpu
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.datasets.base import ImageNetDataset
+from ppfacerec.data.loading.bad_images import BadImages
+from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.data.loading.sampler import DistributedBatchSampler
+from ppfacerec.data.transforms.basic import Pipeline
 
 PASSES = 5  # over the data a measurement: the system counts CPU time in hundredths of a second
 OPS = [Spec("DecodeImage"), Spec("RandFlipImage"), Spec("NormalizeImage")]

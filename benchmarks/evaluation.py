@@ -26,8 +26,8 @@ import numpy as np
 os.environ.setdefault("GLOG_minloglevel", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ppfacerec.data.opencv import import_cv2
-from ppfacerec.data.pair_bin import read_bin, write_bin
+from ppfacerec.core.opencv import import_cv2
+from ppfacerec.data.pairs.pair_bin import read_bin, write_bin
 
 BATCH_SIZE = 64
 SIDES = {"import": "importing Paddle alone", "eager": "eager, every image of every pair", "ours": "ppfacerec"}
@@ -54,7 +54,7 @@ def run_eager(path: str, weights: Optional[str]) -> float:
     """What a plain evaluation does: decode all, then a pass for the images and one for their mirror images."""
     import paddle
 
-    from ppfacerec.data.images import decode_rgb
+    from ppfacerec.data.transforms.images import decode_rgb
     from ppfacerec.metrics import evaluate, sum_flip
 
     backbone, pairs, rows = make_backbone(weights), read_bin(path), []
@@ -68,12 +68,12 @@ def run_eager(path: str, weights: Optional[str]) -> float:
 
 
 def run_ours(path: str, weights: Optional[str]) -> float:
-    from ppfacerec.cpu_tuning import tune_cpu
-    from ppfacerec.data.eval_datasets import FiveFaceEvalDataset
-    from ppfacerec.data.transforms import Pipeline
-    from ppfacerec.engine.evaluator import Evaluator
+    from ppfacerec.core.device.cpu_tuning import tune_cpu
+    from ppfacerec.core.registry import Spec
+    from ppfacerec.data.pairs.eval_datasets import FiveFaceEvalDataset
+    from ppfacerec.data.transforms.basic import Pipeline
+    from ppfacerec.evaluation.evaluator import Evaluator
     from ppfacerec.metrics import FaceAccOnFiveDatasets
-    from ppfacerec.registry import Spec
 
     tune_cpu()
     dataset = FiveFaceEvalDataset(str(Path(path).parent), [Path(path).stem])
@@ -86,8 +86,8 @@ def make_backbone(weights: Optional[str]):  # type: ignore[no-untyped-def]
     import paddle
 
     from ppfacerec.backbones import MobileFaceNet
-    from ppfacerec.engine.weights import load_pretrained
     from ppfacerec.recognizer import FaceRecognizer
+    from ppfacerec.training.checkpoints.pretrained import load_pretrained
 
     paddle.set_device("cpu")
     paddle.seed(0)

@@ -18,13 +18,13 @@ os.environ.setdefault("GLOG_minloglevel", "3")
 import numpy as np
 import paddle
 
-from ppfacerec.apply.face_model import FaceModel, load
-from ppfacerec.apply.loading import load_backbone
-from ppfacerec.cpu_tuning import tune_cpu
-from ppfacerec.data.pair_bin import read_bin
+from ppfacerec.core.device.cpu_tuning import tune_cpu
+from ppfacerec.core.device.inference import InferenceRunner
+from ppfacerec.core.log import table
+from ppfacerec.data.pairs.pair_bin import read_bin
 from ppfacerec.export import export_model
-from ppfacerec.inference import InferenceRunner
-from ppfacerec.log import table
+from ppfacerec.inference.face_model import FaceModel, load
+from ppfacerec.inference.loading import load_backbone
 from ppfacerec.metrics import evaluate
 
 

@@ -111,7 +111,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     paddle.set_device("cpu")
     paddle.seed(0)
     if case.get("tuned"):
-        from ppfacerec.cpu_tuning import tune_cpu
+        from ppfacerec.core.device.cpu_tuning import tune_cpu
 
         tune_cpu()
     step, finish = (plain_step if case["version"] == "plain" else head_step)(case)

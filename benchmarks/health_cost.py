@@ -23,16 +23,16 @@ import numpy as np
 import paddle
 
 from ppfacerec.backbones import MobileFaceNet
-from ppfacerec.cpu_tuning import tune_cpu
-from ppfacerec.data.loader import Batch
-from ppfacerec.engine.health import Health, Length
-from ppfacerec.engine.state import TrainState
-from ppfacerec.engine.watchdog import Watchdog
+from ppfacerec.core.device.cpu_tuning import tune_cpu
+from ppfacerec.core.log import table
+from ppfacerec.data.loading.loader import Batch
 from ppfacerec.heads import ArcMargin
-from ppfacerec.log import table
 from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.monitoring.health import Health, Length
+from ppfacerec.training.monitoring.watchdog import Watchdog
+from ppfacerec.training.state import TrainState
 
 
 def cpu_seconds(work: Callable[[], None]) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 
 os.environ.setdefault("GLOG_minloglevel", "3")
 
-from ppfacerec.cpu_tuning import tune_cpu
+from ppfacerec.core.device.cpu_tuning import tune_cpu
 
 
 def rates(
@@ -44,11 +44,11 @@ def main() -> None:
     tune_cpu()
     import paddle
 
-    from ppfacerec.apply.runners import run_onnx, run_paddle
     from ppfacerec.backbones import BACKBONES
+    from ppfacerec.core.device.inference import InferenceRunner
     from ppfacerec.export import export_model
-    from ppfacerec.inference import InferenceRunner
-    from ppfacerec.model_info import ModelInfo
+    from ppfacerec.inference.runners import run_onnx, run_paddle
+    from ppfacerec.weights.info import ModelInfo
 
     backbone = BACKBONES.get(arguments.backbone)()
     backbone.eval()

@@ -81,6 +81,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from ppfacerec.data.label_file import LabelFile
+    from ppfacerec.data.datasets.label_file import LabelFile
 
     main()

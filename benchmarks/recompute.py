@@ -24,8 +24,8 @@ def measure(recompute: bool, batch_size: int) -> None:
     import paddle
 
     from ppfacerec.backbones import BACKBONES
-    from ppfacerec.plan import measure_backbone
-    from ppfacerec.registry import Spec
+    from ppfacerec.core.registry import Spec
+    from ppfacerec.engine.memory_plan import measure_backbone
 
     backbone = BACKBONES.build(Spec(BACKBONE), recompute=recompute)
 

@@ -65,7 +65,7 @@ COMMON = ["Global.save_interval_steps=1", "Global.save_interval=1", "Global.keep
 STEPS_VARIABLE = "RESUME_MATRIX_STEPS"
 _KILLER = f"""
 import os, signal
-from ppfacerec.engine.saver import Saver
+from ppfacerec.training.checkpoints.saver import Saver
 
 after_step, steps = Saver.after_step, int(os.environ.get({STEPS_VARIABLE!r}, "0"))
 done = 0

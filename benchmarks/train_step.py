@@ -21,7 +21,7 @@ STEPS = 4
 def measure(plain: bool, batch_size: int) -> float:
     """Images per second of CPU time, after one step of warm-up."""
     os.environ.setdefault("GLOG_minloglevel", "3")
-    from ppfacerec.cpu_tuning import tune_cpu
+    from ppfacerec.core.device.cpu_tuning import tune_cpu
 
     if not plain:
         tune_cpu()

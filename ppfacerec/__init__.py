@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ppfacerec.apply.face_model import FaceModel
     from ppfacerec.config import Config
     from ppfacerec.engine import Engine
-    from ppfacerec.engine.callbacks import Callback as Callback
+    from ppfacerec.inference.face_model import FaceModel
     from ppfacerec.metrics.evaluation import Evaluation
+    from ppfacerec.training.callbacks import Callback as Callback
 
 
 def load(name: Any, device: Any = "auto") -> FaceModel:
-    """Load a model that embeds and compares aligned faces; see ``ppfacerec.apply.face_model.load``."""
+    """Load a model that embeds and compares aligned faces; see ``ppfacerec.inference.face_model.load``."""
     _prepare()
-    from ppfacerec.apply import face_model
+    from ppfacerec.inference import face_model
 
     return face_model.load(name, device)
 
@@ -39,7 +39,7 @@ def train(
         config: of ``load_config``, a mapping of a config's sections, a YAML file, or the name of a shipped config.
         overrides: ``"a.b.0.c=value"`` each, as after ``-o``.
         callbacks: that hear of the training, besides those of ``Global.callbacks``.
-        tune_cpu: set MKL and malloc of this process for speed on the CPU (``ppfacerec.cpu_tuning``).
+        tune_cpu: set MKL and malloc of this process for speed on the CPU (``ppfacerec.core.device.cpu_tuning``).
 
     Raises:
         ConfigError: everything that is wrong with the config.
@@ -62,13 +62,13 @@ def evaluate(
 def __getattr__(name: str) -> Any:
     if name != "Callback":
         raise AttributeError(f"module 'ppfacerec' has no attribute '{name}'")
-    from ppfacerec.engine.callbacks import Callback
+    from ppfacerec.training.callbacks import Callback
 
     return Callback
 
 
 def _prepare() -> None:
-    from ppfacerec import environment, log
+    from ppfacerec.core import environment, log
 
     log.setup_library_logging()
     environment.check_environment()
@@ -77,7 +77,7 @@ def _prepare() -> None:
 def _engine(config: Any, overrides: Sequence[str], mode: Any, tune_cpu: bool) -> Engine:
     _prepare()
     if tune_cpu:
-        from ppfacerec import cpu_tuning
+        from ppfacerec.core.device import cpu_tuning
 
         cpu_tuning.tune_cpu()
     from ppfacerec.config import load_config

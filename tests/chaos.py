@@ -37,7 +37,7 @@ from training_state import differences, training_state  # noqa: E402
 from ppfacerec import cli  # noqa: E402
 from ppfacerec.config import load_config  # noqa: E402
 from ppfacerec.engine import Engine  # noqa: E402, F401 (as above)
-from ppfacerec.engine.checkpoint_files import NUMBERED  # noqa: E402
+from ppfacerec.training.checkpoints.files.checkpoint_files import NUMBERED  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 FORK = multiprocessing.get_context("fork")
@@ -234,7 +234,7 @@ def _stop_in_the_middle(world: World, output: Path, rng: random.Random) -> None:
 
 def _stop_soon() -> None:
     """Ask the training of this process to stop after its next step."""
-    from ppfacerec.engine.stop_signals import StopSignals
+    from ppfacerec.training.stop_signals import StopSignals
 
     enter = StopSignals.__enter__
 

@@ -17,8 +17,8 @@ import paddle
 import pytest
 import yaml
 
-from ppfacerec import log
-from ppfacerec.data.pair_bin import write_bin
+from ppfacerec.core import log
+from ppfacerec.data.pairs.pair_bin import write_bin
 
 paddle.set_device("cpu")
 # MKL chooses its kernels at the first product: here, so that no test's tune_cpu changes the last digits of others.

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ppfacerec import cpu_tuning
+from ppfacerec.core.device import cpu_tuning
 
 
 @pytest.mark.parametrize(

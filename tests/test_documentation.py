@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import ppfacerec
-from ppfacerec.cli import _COMMANDS, main
+from ppfacerec.cli.main import _COMMANDS, main
 from ppfacerec.config import ConfigError, load_config
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.engine import TrainingStopped
+from ppfacerec.evaluation.report.hardest import HardPair
 from ppfacerec.metrics import evaluate
 from ppfacerec.metrics.evaluation import set_to_json
 from ppfacerec.metrics.threshold_card import threshold_card
-from ppfacerec.report.hardest import HardPair
 
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README_zh.md"]

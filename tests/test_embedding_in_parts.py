@@ -9,13 +9,13 @@ from conftest import picture
 from launching import ROOT, launch
 from test_machines_without_a_shared_disk import Machines
 
-from ppfacerec.apply import embedding_parts
-from ppfacerec.apply.embedding_parts import embed_in_parts
-from ppfacerec.apply.face_model import FaceModel, load
 from ppfacerec.backbones import MobileFaceNet
 from ppfacerec.cli import main
-from ppfacerec.model_info import ModelInfo
-from ppfacerec.weights_io.convert import write_pdparams
+from ppfacerec.export.convert_weights import write_pdparams
+from ppfacerec.inference import embedding_parts
+from ppfacerec.inference.embedding_parts import embed_in_parts
+from ppfacerec.inference.face_model import FaceModel, load
+from ppfacerec.weights.info import ModelInfo
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ppfacerec.cli import main
-from ppfacerec.embeddings_file import EXPECTED, read_embeddings
+from ppfacerec.evaluation.embeddings_file import EXPECTED, read_embeddings
 from ppfacerec.metrics import evaluate, normalize
 
 ROOT = Path(__file__).parents[1]

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ppfacerec import environment
-from ppfacerec.data import opencv
+from ppfacerec.core import environment, opencv
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,19 +22,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppfacerec.apply.exported import read_description, read_metadata
-from ppfacerec.apply.image_files import find_images
-from ppfacerec.apply.people_index import read_index
 from ppfacerec.cli import main
-from ppfacerec.data.datasets import ImageNetDataset
-from ppfacerec.data.pair_bin import read_bin
-from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
-from ppfacerec.data.record_dataset import RecordIODataset
-from ppfacerec.data.record_io import MAGIC
-from ppfacerec.engine.checkpoint import load_states
-from ppfacerec.model_info import read_info
-from ppfacerec.safe_pickle import UnsafePickleError, load
-from ppfacerec.weights_io.read import read_any
+from ppfacerec.core.io.safe_pickle import UnsafePickleError, load
+from ppfacerec.data.datasets.base import ImageNetDataset
+from ppfacerec.data.datasets.record_dataset import RecordIODataset
+from ppfacerec.data.datasets.record_io import MAGIC
+from ppfacerec.data.pairs.pair_bin import read_bin
+from ppfacerec.data.pairs.pair_list import read_lfw_pairs, read_pair_list
+from ppfacerec.inference.exported import read_description, read_metadata
+from ppfacerec.inference.image_files import find_images
+from ppfacerec.inference.people_index import read_index
+from ppfacerec.training.checkpoints.checkpoint import load_states
+from ppfacerec.weights.info import read_info
+from ppfacerec.weights.read import read_any
 
 sys.path.append(str(Path(__file__).parent / "weights_io"))
 from torch_writer import Call, Instance, Named, TorchWriter
@@ -332,7 +332,7 @@ def test_a_bomb_of_yaml_beside_an_exported_model_is_refused(tmp_path):
 
 
 def test_names_of_enrolled_people_are_shown_safely(tmp_path, capsys):
-    from ppfacerec.log import table
+    from ppfacerec.core.log import table
 
     np.savez(
         tmp_path / "people.npz", embeddings=np.eye(2, 4, dtype=np.float32), names=np.array(["anna\x1b[2J\u202e", "bo"]),

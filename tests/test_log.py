@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from ppfacerec import log
-from ppfacerec.log import CsvLog, Meters, duration, progress_bar, setup_logging, table
+from ppfacerec.core import log
+from ppfacerec.core.log import CsvLog, Meters, duration, progress_bar, setup_logging, table
 
 
 class Terminal(io.StringIO):

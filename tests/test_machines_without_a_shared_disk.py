@@ -10,7 +10,7 @@ import pytest
 from test_two_machines import free_port, start_machine
 from training_state import assert_same_checkpoint
 
-from ppfacerec.engine.weights import read_weights
+from ppfacerec.training.checkpoints.pretrained import read_weights
 
 COMMON = ["Global.eval_during_train=False", "Optimizer.name=Momentum", "DataLoader.Train.sampler.batch_size=2",
           "Global.epochs=3", "Global.save_interval=1"]  # fmt: skip

@@ -33,8 +33,9 @@ BUILTINS = {"eval", "exec", "compile", "__import__", "input"}
 METHODS = {"extractall", "extract"}
 ALLOWED = {
     ("ppfacerec/config/check.py", "importlib.import_module"),  # Global.plugins: a config is code (docs/security.md)
-    ("ppfacerec/environment.py", "importlib.import_module"),  # paddle, cv2: names of ours
-    ("ppfacerec/apply/runners.py", "importlib.import_module"),  # onnx, onnxruntime, paddle2onnx: names of ours
+    ("ppfacerec/config/components.py", "importlib.import_module"),  # registries that the schema names
+    ("ppfacerec/core/environment.py", "importlib.import_module"),  # paddle, cv2: names of ours
+    ("ppfacerec/inference/runners.py", "importlib.import_module"),  # onnx, onnxruntime, paddle2onnx: names of ours
 }
 BENCHMARKS_MAY = "subprocess"  # they start themselves, with other arguments
 

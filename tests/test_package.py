@@ -10,7 +10,7 @@ import pytest
 
 import ppfacerec
 from ppfacerec import cli
-from ppfacerec.data import opencv
+from ppfacerec.core import opencv
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,7 +107,7 @@ def test_opencv_without_libgl_says_what_to_install(monkeypatch):
 def test_gpu_without_gpu_says_which_package_or_option_helps():
     import paddle
 
-    from ppfacerec.runtime import choose_device
+    from ppfacerec.core.device.runtime import choose_device
 
     if paddle.device.is_compiled_with_cuda():
         pytest.skip("this Paddle can use GPUs")
@@ -119,7 +119,7 @@ def test_gpu_without_gpu_says_which_package_or_option_helps():
 def test_a_build_for_gpus_without_one_computes_on_the_cpu_and_says_so(monkeypatch, log_lines):
     import paddle
 
-    from ppfacerec.runtime import choose_device, device_problem
+    from ppfacerec.core.device.runtime import choose_device, device_problem
 
     monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)

@@ -9,7 +9,7 @@ import pytest
 
 from ppfacerec import cli
 from ppfacerec.backbones import IResNet18
-from ppfacerec.plan import GIB, OVERHEAD, BackboneSize, TrainingSize, fit, measure_backbone
+from ppfacerec.engine.memory_plan import GIB, OVERHEAD, BackboneSize, TrainingSize, fit, measure_backbone
 
 BACKBONE = BackboneSize("Net", num_parameters=1000, activations=300, recomputed_activations=100, largest=50)
 SIZE = TrainingSize(BACKBONE, class_num=1001, embedding_size=8, batch_size=4, num_gpus=2)

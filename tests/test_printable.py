@@ -7,13 +7,13 @@ import os
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec import log
 from ppfacerec.cli import main
-from ppfacerec.data.bad_images import BadImage, BadImages
-from ppfacerec.data.convert import convert
-from ppfacerec.data.datasets import FolderDataset
-from ppfacerec.doctor.findings import as_json, as_table, finding
-from ppfacerec.printable import printable
+from ppfacerec.core import log
+from ppfacerec.core.printable import printable
+from ppfacerec.data.datasets.base import FolderDataset
+from ppfacerec.data.loading.bad_images import BadImage, BadImages
+from ppfacerec.datatools.convert import convert
+from ppfacerec.datatools.doctor.findings import as_json, as_table, finding
 
 CLEAR_SCREEN, RIGHT_TO_LEFT, FORGED = "\x1b[2J", "\u202e", "\n[2026/01/01 00:00:00] ppfacerec INFO: accuracy 1.0"
 

@@ -8,9 +8,9 @@ import pytest
 
 from ppfacerec.config import ConfigError, load_config, schema
 from ppfacerec.config.components import arguments_of, keys_of
+from ppfacerec.core.ranges import range_of, range_problem
 from ppfacerec.losses import LOSSES
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES
-from ppfacerec.ranges import range_of, range_problem
 
 NO_RANGE = {
     "milestones",

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppfacerec import safe_pickle
-from ppfacerec.safe_pickle import UnsafePickleError
+from ppfacerec.core.io import safe_pickle
+from ppfacerec.core.io.safe_pickle import UnsafePickleError
 
 ARRAYS = [
     np.arange(6, dtype="float32").reshape(2, 3),

@@ -10,7 +10,7 @@ import pytest
 from launching import ROOT, launch
 from training_state import training_state
 
-from ppfacerec.engine.weights import read_weights
+from ppfacerec.training.checkpoints.pretrained import read_weights
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ppfacerec.config import ConfigError, load_config
-from ppfacerec.data.pair_bin import write_bin
+from ppfacerec.data.pairs.pair_bin import write_bin
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ppfacerec.apply.image_files import find_images
 from ppfacerec.config.yaml_file import read_yaml
-from ppfacerec.data.align import read_landmarks
-from ppfacerec.data.label_file import LabelFile
-from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
+from ppfacerec.data.datasets.label_file import LabelFile
+from ppfacerec.data.pairs.pair_list import read_lfw_pairs, read_pair_list
+from ppfacerec.datatools.align import read_landmarks
+from ppfacerec.inference.image_files import find_images
 
 POINTS = " ".join(["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"])
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_two_processes import ROOT, train
 
-from ppfacerec.engine.weights import read_weights
+from ppfacerec.training.checkpoints.pretrained import read_weights
 
 
 def free_port() -> int:

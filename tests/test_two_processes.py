@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from launching import ROOT, launch
 
-from ppfacerec.data.pair_bin import read_bin, write_bin
-from ppfacerec.engine.weights import read_weights
+from ppfacerec.data.pairs.pair_bin import read_bin, write_bin
+from ppfacerec.training.checkpoints.pretrained import read_weights
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def test_an_image_that_does_not_decode_in_one_process_ends_all_with_its_name(tin
 
 DYING = """
 import os, signal
-from ppfacerec.engine.trainer import Trainer
+from ppfacerec.training.trainer import Trainer
 
 original = Trainer._step
 
@@ -168,7 +168,7 @@ def test_two_runs_at_the_same_time_do_not_collide(tiny_net_config, tmp_path):
 
 DIFFERING = """
 import os
-from ppfacerec.engine.callbacks import Callback
+from ppfacerec.training.callbacks import Callback
 from ppfacerec.engine.engine import Engine
 
 callbacks = Engine._callbacks
@@ -206,7 +206,7 @@ def test_unequal_replicas_never_train(tiny_net_config, tmp_path, at_start):
 RECORDING = """
 import os
 import numpy as np
-from ppfacerec.engine.replicas import Replicas
+from ppfacerec.training.replicas import Replicas
 
 original = Replicas.average
 

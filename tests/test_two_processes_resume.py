@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
 # Signals itself after the third step, and waits for the handler.
 SIGNALLING = """
 import os, signal, time
-from ppfacerec.engine.trainer import Trainer
+from ppfacerec.training.trainer import Trainer
 
 original = Trainer._step
 
@@ -88,7 +88,7 @@ def test_a_signal_to_the_launcher_stops_all_and_saves(tiny_net_config, tmp_path)
 
 FULL = """
 import errno, os
-from ppfacerec.engine import checkpoint
+from ppfacerec.training.checkpoints import checkpoint
 
 original = checkpoint.write_new
 
@@ -131,7 +131,7 @@ def test_all_processes_take_the_same_checkpoint_where_the_newest_is_damaged(tiny
 
 
 def test_a_second_run_of_two_processes_is_refused_on_all(tiny_net_config, tmp_path):
-    from ppfacerec.engine.run_lock import only_run
+    from ppfacerec.training.checkpoints.files.run_lock import only_run
 
     (tmp_path / "run").mkdir()
     with only_run(tmp_path / "run"):

@@ -8,8 +8,8 @@ import unicodedata
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec.data.datasets import FolderDataset
-from ppfacerec.user_files import open_regular, read_regular, walk_images
+from ppfacerec.core.io.user_files import open_regular, read_regular, walk_images
+from ppfacerec.data.datasets.base import FolderDataset
 
 
 def test_a_pipe_is_refused_and_never_waited_for(tmp_path):

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from ppfacerec.visualdl_log import VisualDLLog
+from ppfacerec.training.monitoring.visualdl_log import VisualDLLog
 
 MISSING = "Global.use_visualdl is on, but VisualDL cannot be imported"
 

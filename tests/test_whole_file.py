@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from ppfacerec.whole_file import check_target, written_whole
+from ppfacerec.core.io.whole_file import check_target, written_whole
 
 
 def write(path, private=False, content=b"new"):
@@ -68,7 +68,7 @@ def test_a_failure_leaves_the_old_file(tmp_path):
 
 def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     script = (
-        "import time\nfrom ppfacerec.data.parallel import in_processes\n"
+        "import time\nfrom ppfacerec.data.loading.parallel import in_processes\n"
         "def work(n):\n    time.sleep(0.2)\n    return n\n"
         "for _ in in_processes(work, list(range(1000)), 2):\n    print('.', flush=True)\n"
     )

@@ -7,8 +7,8 @@ from typing import Any, Union
 
 import numpy as np
 
-from ppfacerec.engine.checkpoint import load_states
-from ppfacerec.engine.weights import read_weights
+from ppfacerec.training.checkpoints.checkpoint import load_states
+from ppfacerec.training.checkpoints.pretrained import read_weights
 
 OF_A_RUN = ("run", "config")  # its name and its settings, output_dir among them: not what it has trained
 

@@ -5,7 +5,7 @@ from ppfacerec.backbones.iresnet import IResNet18, IResNet34, IResNet50, IResNet
 from ppfacerec.backbones.mobilefacenet import MobileFaceNet
 from ppfacerec.backbones.mobilefacenet_insight import MobileFaceNetInsight, MobileFaceNetInsightLarge
 from ppfacerec.backbones.resnet import ResNet50
-from ppfacerec.registry import Registry
+from ppfacerec.core.registry import Registry
 
 BACKBONES = Registry(
     "backbone", MobileFaceNet, MobileFaceNetInsight, MobileFaceNetInsightLarge, ResNet50,

@@ -16,9 +16,9 @@ from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.paddleclas import translate
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
-from ppfacerec.registry import near_match, thaw
-from ppfacerec.weights_io.fetch import weights_file
-from ppfacerec.whole_file import text_written_whole
+from ppfacerec.core.io.whole_file import text_written_whole
+from ppfacerec.core.registry import near_match, thaw
+from ppfacerec.weights.fetch import weights_file
 
 __all__ = [
     "Config", "ConfigError", "config_beside", "find_config", "load_config", "parse_yaml", "save_config",

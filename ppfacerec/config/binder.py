@@ -8,7 +8,7 @@ from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
 from ppfacerec.config.schema import Config, DataSection, OptimizerSection, Specs
 from ppfacerec.config.types import describe, matches
-from ppfacerec.registry import Spec, freeze, near_match, thaw
+from ppfacerec.core.registry import Spec, freeze, near_match, thaw
 
 
 class Binder:

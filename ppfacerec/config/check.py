@@ -17,10 +17,10 @@ from typing import Any, Literal
 from ppfacerec.config.components import REQUIRED, arguments_of, check_spec, keys_of, registry_of
 from ppfacerec.config.paths import is_made_later, is_one_of_many, missing
 from ppfacerec.config.schema import Config, DataLoaderSection, sections_of
-from ppfacerec.environment import DEVICE
-from ppfacerec.ranges import range_problem
-from ppfacerec.registry import Registry, Spec, thaw
-from ppfacerec.weights_io.fetch import problem_of, weights_file
+from ppfacerec.core.environment import DEVICE
+from ppfacerec.core.ranges import range_problem
+from ppfacerec.core.registry import Registry, Spec, thaw
+from ppfacerec.weights.fetch import problem_of, weights_file
 
 Mode = Literal["train", "eval", "export"]
 
@@ -154,7 +154,7 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
     if tuple(config.Global.image_shape) != (3, 112, 112):
         yield f"Global.image_shape: the backbones take [3, 112, 112], found {list(config.Global.image_shape)}."
     if config.Global.demo_data is not None:
-        from ppfacerec.data.demo_faces import make_demo_data
+        from ppfacerec.demo.demo_faces import make_demo_data
 
         demo = Registry("demo data", make_demo_data=make_demo_data)
         yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"), {})

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from ppfacerec.config.types import describe, matches
-from ppfacerec.ranges import Range, range_of, range_problem
-from ppfacerec.registry import Registry, Spec, near_match
+from ppfacerec.core.ranges import Range, range_of, range_problem
+from ppfacerec.core.registry import Registry, Spec, near_match
 
 REQUIRED = dataclasses.MISSING
 

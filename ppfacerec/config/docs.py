@@ -11,7 +11,7 @@ from typing import Any, Optional
 from ppfacerec.config.components import REQUIRED, Argument, arguments_of, keys_of, registry_of
 from ppfacerec.config.schema import Config
 from ppfacerec.config.types import describe
-from ppfacerec.registry import Registry, near_match, thaw
+from ppfacerec.core.registry import Registry, near_match, thaw
 
 _HEAD = """# Config keys
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ppfacerec.config.schema import Config
-from ppfacerec.data.train_datasets import source_of
-from ppfacerec.data.transforms import NormalizeImage
-from ppfacerec.model_info import ModelInfo
-from ppfacerec.registry import thaw
+from ppfacerec.core.registry import thaw
+from ppfacerec.data.datasets.train_datasets import source_of
+from ppfacerec.data.transforms.basic import NormalizeImage
+from ppfacerec.weights.info import ModelInfo
 
 
 def info_of_config(config: Config, embedding_size: int) -> ModelInfo:

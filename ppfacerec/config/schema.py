@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, Union
 
-from ppfacerec.ranges import AT_LEAST_1, BETWEEN_0_AND_1, NOT_NEGATIVE, OFF_OR_MORE, POSITIVE, SEED, Range, or_null
-from ppfacerec.registry import Spec, thaw
+from ppfacerec.core.ranges import AT_LEAST_1, BETWEEN_0_AND_1, NOT_NEGATIVE, OFF_OR_MORE, POSITIVE, SEED, Range, or_null
+from ppfacerec.core.registry import Spec, thaw
 
 Specs = tuple  # a list of components: "- Name: {argument: value}" or "- name: Name"
 

@@ -16,8 +16,8 @@ from typing import Any, TypeVar, Union
 import yaml
 
 from ppfacerec.config.errors import ConfigError
-from ppfacerec.registry import near_match
-from ppfacerec.text_file import read_text
+from ppfacerec.core.io.text_file import read_text
+from ppfacerec.core.registry import near_match
 
 MAX_LENGTH = 1 << 18  # characters; the longest shipped config has 4 KiB, and PyYAML reads some 100 KiB a second
 MAX_DEPTH = 500  # of brackets; brackets in comments and texts count too, so it is far from what a config needs

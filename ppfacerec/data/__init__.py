@@ -1,10 +1,10 @@
 """Data sets, samplers and transforms by the names that the YAML gives them."""
 
-from ppfacerec.data.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
-from ppfacerec.data.sampler import DistributedBatchSampler
-from ppfacerec.data.train_datasets import TRAIN_DATASETS
-from ppfacerec.data.transforms import TRANSFORMS
-from ppfacerec.registry import Registry
+from ppfacerec.core.registry import Registry
+from ppfacerec.data.datasets.train_datasets import TRAIN_DATASETS
+from ppfacerec.data.loading.sampler import DistributedBatchSampler
+from ppfacerec.data.pairs.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
+from ppfacerec.data.transforms.basic import TRANSFORMS
 
 EVAL_DATASETS = Registry("evaluation data set", FiveFaceEvalDataset, FaceEvalDataset, LFWEvalDataset)
 SAMPLERS = Registry("sampler", DistributedBatchSampler)

@@ -1,6 +1,6 @@
 """The engine: config to parts to run."""
 
 from ppfacerec.engine.engine import Engine
-from ppfacerec.engine.trainer import TrainingStopped
+from ppfacerec.training.trainer import TrainingStopped
 
 __all__ = ["Engine", "TrainingStopped"]

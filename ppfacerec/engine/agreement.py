@@ -6,11 +6,12 @@ from typing import Any
 
 import paddle
 
-from ppfacerec import __version__, distributed
+from ppfacerec import __version__
 from ppfacerec.config import Config
-from ppfacerec.data.class_identity import ClassIdentity
-from ppfacerec.data.datasets import TrainDataset
-from ppfacerec.engine.run_facts import flat
+from ppfacerec.core import distributed
+from ppfacerec.data.datasets.base import TrainDataset
+from ppfacerec.data.datasets.class_identity import ClassIdentity
+from ppfacerec.training.checkpoints.run_facts import flat
 
 # Each machine has its own paths, and as many workers as it has cores.
 _PATHS = (

@@ -10,41 +10,42 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ppfacerec import __version__, distributed
+from ppfacerec import __version__
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, save_config, weights_file
 from ppfacerec.config.model_info import info_of_config
+from ppfacerec.core import distributed
+from ppfacerec.core.device.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
+from ppfacerec.core.log import log_to_file, logger, table
 from ppfacerec.data import EVAL_DATASETS
-from ppfacerec.data.class_identity import ClassIdentity
-from ppfacerec.data.datasets import TrainDataset, class_identity_of
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.data.transforms import Pipeline
+from ppfacerec.data.datasets.base import TrainDataset, class_identity_of
+from ppfacerec.data.datasets.class_identity import ClassIdentity
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.data.transforms.basic import Pipeline
 from ppfacerec.engine.agreement import check_same_config, check_same_data
-from ppfacerec.engine.callbacks import CALLBACKS, Callback
-from ppfacerec.engine.ema import EMA
-from ppfacerec.engine.evaluator import Evaluation, Evaluator
-from ppfacerec.engine.health import Health, Length
+from ppfacerec.engine.memory_plan import fit, size_of_run
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader, save_plan
-from ppfacerec.engine.replicas import ReplicaCheck
-from ppfacerec.engine.resume import find_checkpoint, resume
 from ppfacerec.engine.run_identity import facts_of_run
-from ppfacerec.engine.run_lock import make_output_dir, only_run
-from ppfacerec.engine.saver import Saver
-from ppfacerec.engine.state import Progress, TrainState
-from ppfacerec.engine.stop_signals import StopSignals
-from ppfacerec.engine.tables import ProgressLines, Tables
 from ppfacerec.engine.tracking import build_visuals
-from ppfacerec.engine.trainer import Trainer, TrainingPlan
-from ppfacerec.engine.watchdog import Watchdog
-from ppfacerec.engine.weights import load_pretrained
+from ppfacerec.evaluation.evaluator import Evaluation, Evaluator
 from ppfacerec.heads import HEADS
-from ppfacerec.log import log_to_file, logger, table
 from ppfacerec.metrics import METRICS
-from ppfacerec.model_info import ModelInfo, info_beside, info_path, thresholds_of
-from ppfacerec.plan import fit, size_of_run
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
-from ppfacerec.weights_io.zoo import ZOO
+from ppfacerec.training.callbacks import CALLBACKS, Callback
+from ppfacerec.training.checkpoints.files.run_lock import make_output_dir, only_run
+from ppfacerec.training.checkpoints.pretrained import load_pretrained
+from ppfacerec.training.checkpoints.resume import find_checkpoint, resume
+from ppfacerec.training.checkpoints.saver import Saver
+from ppfacerec.training.ema import EMA
+from ppfacerec.training.monitoring.health import Health, Length
+from ppfacerec.training.monitoring.watchdog import Watchdog
+from ppfacerec.training.replicas import ReplicaCheck
+from ppfacerec.training.state import Progress, TrainState
+from ppfacerec.training.stop_signals import StopSignals
+from ppfacerec.training.tables import ProgressLines, Tables
+from ppfacerec.training.trainer import Trainer, TrainingPlan
+from ppfacerec.weights.info import ModelInfo, info_beside, info_path, thresholds_of
+from ppfacerec.weights.zoo import ZOO
 
 
 class Engine:
@@ -169,7 +170,7 @@ class Engine:
         glob = self.config.Global
         if not glob.report or distributed.rank() != 0:
             return
-        from ppfacerec.report import write_report  # draws with matplotlib, which others need not import
+        from ppfacerec.evaluation.report import write_report
 
         facts = {
             "weights": weights or "random",
@@ -209,7 +210,7 @@ class Engine:
 
     def _make_demo_data(self) -> None:
         if self.config.Global.demo_data:
-            from ppfacerec.data.demo_faces import make_demo_data
+            from ppfacerec.demo.demo_faces import make_demo_data
 
             disks = distributed.find_disks(Path(self.config.Global.demo_data["root"]).parent)
             with distributed.failing_together():

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import paddle
 
-from ppfacerec import distributed
 from ppfacerec.config import Config
 from ppfacerec.config.schema import GlobalSection
+from ppfacerec.core import distributed
+from ppfacerec.core.log import logger
 from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
-from ppfacerec.data.bad_images import BadImages
-from ppfacerec.data.datasets import TrainDataset, check_readable, gap_hint
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.data.transforms import Pipeline
-from ppfacerec.engine.saver import SavePlan
-from ppfacerec.log import logger
+from ppfacerec.data.datasets.base import TrainDataset, check_readable, gap_hint
+from ppfacerec.data.loading.bad_images import BadImages
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.data.transforms.basic import Pipeline
 from ppfacerec.losses import LOSSES, WeightedSum
 from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.checkpoints.saver import SavePlan
 
 _MOST_CLASSES_AN_IMAGE = 100  # beyond a thousand
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config
-from ppfacerec.data.class_identity import ClassIdentity
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.engine.run_facts import Pace, RunFacts
+from ppfacerec.core.registry import thaw
+from ppfacerec.data.datasets.class_identity import ClassIdentity
+from ppfacerec.data.loading.loader import TrainLoader
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.registry import thaw
+from ppfacerec.training.checkpoints.run_facts import Pace, RunFacts
 
 # Arguments of a backbone that change how it is trained, not what it is.
 _MAY_CHANGE = ("dropout", "recompute")

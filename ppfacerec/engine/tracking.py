@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from ppfacerec import distributed
 from ppfacerec.config import Config
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.engine.state import Progress, TrainState
-from ppfacerec.engine.visuals import Visuals
-from ppfacerec.registry import Spec
-from ppfacerec.visualdl_log import VisualDLLog
+from ppfacerec.core import distributed
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.training.monitoring.visualdl_log import VisualDLLog
+from ppfacerec.training.monitoring.visuals import Visuals
+from ppfacerec.training.state import Progress, TrainState
 
 
 def build_visuals(

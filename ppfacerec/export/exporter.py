@@ -12,14 +12,14 @@ import yaml
 from paddle import nn
 
 from ppfacerec import __version__
-from ppfacerec.apply.exported import DESCRIPTIONS, file_digest
-from ppfacerec.apply.runners import STEM, run_onnx, run_paddle
+from ppfacerec.core.log import logger
 from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
 from ppfacerec.export.onnx_format import save_onnx
 from ppfacerec.export.paddle_format import save_paddle
-from ppfacerec.log import logger
-from ppfacerec.model_info import ModelInfo
-from ppfacerec.weights_io.verify import TOLERANCE, relative_difference, spread_images
+from ppfacerec.inference.exported import DESCRIPTIONS, file_digest
+from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
+from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images
+from ppfacerec.weights.info import ModelInfo
 
 ExportFormat = Literal["paddle", "onnx", "both"]
 EXPORT_FORMATS = ("paddle", "onnx", "both")

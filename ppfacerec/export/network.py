@@ -7,8 +7,8 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from ppfacerec.model_info import ModelInfo
-from ppfacerec.weights_io.verify import TOLERANCE, relative_difference, spread_images
+from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images
+from ppfacerec.weights.info import ModelInfo
 
 INPUT, OUTPUT = "images", "embedding"
 

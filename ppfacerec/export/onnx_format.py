@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import paddle
 
-from ppfacerec.apply.runners import needed
+from ppfacerec.core.device.inference import program_file
 from ppfacerec.export.network import INPUT, OUTPUT
-from ppfacerec.inference import program_file
-from ppfacerec.model_info import ModelInfo
+from ppfacerec.inference.runners import needed
+from ppfacerec.weights.info import ModelInfo
 
 OPSET, IR_VERSION = 13, 8
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from ppfacerec.apply.runners import STEM
+from ppfacerec.core.device.inference import program_file, save_program
 from ppfacerec.export.network import ExportedNetwork
-from ppfacerec.inference import program_file, save_program
+from ppfacerec.inference.runners import STEM
 
 
 def save_paddle(network: ExportedNetwork, folder: Path) -> list[str]:

@@ -1,12 +1,12 @@
 """Heads by the name that the YAML gives them."""
 
+from ppfacerec.core.registry import Registry
 from ppfacerec.heads.adaptive_margins import AdaMargin, CurricularMargin, MagMargin
 from ppfacerec.heads.fixed_margins import ArcMargin, CombinedMargin, CosMargin, SphereMargin
 from ppfacerec.heads.margin_head import MarginHead
 from ppfacerec.heads.options import HeadOptions, with_head_options
 from ppfacerec.heads.scores import MarginScores
 from ppfacerec.heads.traits import ClassRows, HeadTraits, traits_of
-from ppfacerec.registry import Registry
 
 HEADS = Registry("head", ArcMargin, CosMargin, SphereMargin, CombinedMargin, AdaMargin, MagMargin, CurricularMargin)
 

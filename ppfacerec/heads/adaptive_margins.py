@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import paddle
 
-from ppfacerec import distributed
+from ppfacerec.core import distributed
 from ppfacerec.heads import margins
 from ppfacerec.heads.margin_head import MarginHead
 from ppfacerec.heads.margin_softmax import Transform

@@ -7,7 +7,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ppfacerec import distributed
+from ppfacerec.core import distributed
+from ppfacerec.core.log import logger
 from ppfacerec.heads.margin_softmax import Classes, Transform, normalize, target_cosines
 from ppfacerec.heads.margins import filtered_negatives
 from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions
@@ -15,7 +16,6 @@ from ppfacerec.heads.sampling import ActiveRows, sample_classes
 from ppfacerec.heads.scores import MarginScores
 from ppfacerec.heads.sharding import ClassShard
 from ppfacerec.heads.traits import ClassRows, HeadTraits
-from ppfacerec.log import logger
 
 # Below, one all-reduce of the whole weight's gradient is cheap, and every process having all classes is simpler.
 PARALLEL_FROM = 10_000

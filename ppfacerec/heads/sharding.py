@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 
-from ppfacerec import distributed
+from ppfacerec.core import distributed
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ppfacerec import distributed
+from ppfacerec.core import distributed
 from ppfacerec.heads.sampling import ActiveRows
 from ppfacerec.heads.sharding import ClassShard
 

@@ -1,7 +1,7 @@
 """Losses by the name that the YAML gives them."""
 
+from ppfacerec.core.registry import Registry
 from ppfacerec.losses.cross_entropy import CELoss, WeightedSum
-from ppfacerec.registry import Registry
 
 LOSSES = Registry("loss", CELoss)
 

@@ -6,8 +6,8 @@ from typing import Literal
 import paddle
 from paddle import nn
 
+from ppfacerec.core.ranges import require_ranges
 from ppfacerec.heads import MarginScores
-from ppfacerec.ranges import require_ranges
 
 
 class CELoss(nn.Layer):

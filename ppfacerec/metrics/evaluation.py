@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ppfacerec.log import table
+from ppfacerec.core.io.whole_file import text_written_whole
+from ppfacerec.core.log import table
 from ppfacerec.metrics.roc import FARS
 from ppfacerec.metrics.verification import VerificationResult
-from ppfacerec.whole_file import text_written_whole
 
 AVERAGE = "average_accuracy"  # its key in eval.json
 

@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules by the names that the YAML gives them."""
 
+from ppfacerec.core.registry import Registry
 from ppfacerec.optim.optimizers import SGD, Adam, AdamW, Momentum, parameter_groups
 from ppfacerec.optim.schedules import (
     Constant,
@@ -11,7 +12,6 @@ from ppfacerec.optim.schedules import (
     Schedule,
     Step,
 )
-from ppfacerec.registry import Registry
 
 OPTIMIZERS = Registry("optimizer", AdamW, Adam, Momentum, SGD)
 # ConstLR is PaddleClas's name.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import paddle
 from paddle.nn.clip import ClipGradBase
 
-from ppfacerec import distributed
+from ppfacerec.core import distributed
 
 ParamsGrads = Sequence[tuple[paddle.Tensor, paddle.Tensor]]
 

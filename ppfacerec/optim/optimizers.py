@@ -6,8 +6,8 @@ from typing import Any
 import paddle
 from paddle import nn
 
+from ppfacerec.core.ranges import require_ranges
 from ppfacerec.optim.clip import ClipByGlobalNorm
-from ppfacerec.ranges import require_ranges
 
 Groups = Sequence[Mapping[str, Any]]
 

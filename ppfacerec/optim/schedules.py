@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
-from ppfacerec.ranges import require_ranges
+from ppfacerec.core.ranges import require_ranges
 
 
 @dataclass(kw_only=True)

@@ -10,8 +10,8 @@ import pytest
 from conftest import jpeg, picture
 from tiny_plugin import TinyNet
 
-from ppfacerec.model_info import ModelInfo, info_path
-from ppfacerec.weights_io.convert import write_pdparams
+from ppfacerec.export.convert_weights import write_pdparams
+from ppfacerec.weights.info import ModelInfo, info_path
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 

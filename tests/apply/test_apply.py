@@ -14,14 +14,14 @@ from conftest import jpeg, picture
 from tiny_plugin import TinyNet
 
 import ppfacerec
-from ppfacerec.apply.approximate import ApproximatePeople
-from ppfacerec.apply.clusters import cluster
-from ppfacerec.apply.face_model import FaceModel, Threshold
-from ppfacerec.apply.image_files import find_images, person_of
-from ppfacerec.apply.people_index import PeopleIndex, read_index
 from ppfacerec.cli import main
-from ppfacerec.model_info import ModelInfo, from_tree, info_path
-from ppfacerec.weights_io.convert import write_pdparams
+from ppfacerec.export.convert_weights import write_pdparams
+from ppfacerec.inference.approximate import ApproximatePeople
+from ppfacerec.inference.clusters import cluster
+from ppfacerec.inference.face_model import FaceModel, Threshold
+from ppfacerec.inference.image_files import find_images, person_of
+from ppfacerec.inference.people_index import PeopleIndex, read_index
+from ppfacerec.weights.info import ModelInfo, from_tree, info_path
 
 POINT = {"cosine": 0.5, "tar": 0.9, "num_different": 3000.0}
 
@@ -55,7 +55,7 @@ def people(tmp_path):
 def test_paths_bytes_and_arrays_give_the_same_embedding(tmp_path, model):
     encoded = jpeg(picture(0, 0))
     (tmp_path / "a.jpg").write_bytes(encoded)
-    from ppfacerec.data.images import decode_rgb
+    from ppfacerec.data.transforms.images import decode_rgb
 
     pixels = decode_rgb(encoded, "a")
     alone = model.embed(pixels)
@@ -340,7 +340,7 @@ def test_an_info_survives_writing_and_reading(tmp_path):
     info = ModelInfo({"name": "IR18", "num_features": 4}, 4, colors="BGR", thresholds={"lfw": {"1e-3": POINT}})
     info.save(tmp_path / "a.info.json")
     assert ppfacerec.__version__
-    from ppfacerec.model_info import read_info
+    from ppfacerec.weights.info import read_info
 
     assert read_info(tmp_path / "a.info.json") == info
     (tmp_path / "a.info.json").write_text("{")

@@ -13,12 +13,12 @@ from conftest import jpeg, picture
 from tiny_plugin import TinyNet
 
 import ppfacerec
-from ppfacerec.apply.clusters import cluster
-from ppfacerec.apply.people_index import PeopleIndex, read_index
 from ppfacerec.cli import main
-from ppfacerec.data.images import decode_rgb
-from ppfacerec.model_info import ModelInfo, info_path
-from ppfacerec.weights_io.convert import write_pdparams
+from ppfacerec.data.transforms.images import decode_rgb
+from ppfacerec.export.convert_weights import write_pdparams
+from ppfacerec.inference.clusters import cluster
+from ppfacerec.inference.people_index import PeopleIndex, read_index
+from ppfacerec.weights.info import ModelInfo, info_path
 
 POINT = {"cosine": 0.8, "tar": 0.9, "num_different": 300.0}
 

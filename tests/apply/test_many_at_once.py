@@ -14,11 +14,11 @@ from conftest import picture
 from tiny_plugin import TinyNet
 
 import ppfacerec
-from ppfacerec import inference
+from ppfacerec.core.device import inference
+from ppfacerec.core.device.inference import InferenceRunner
 from ppfacerec.export import export_model
-from ppfacerec.inference import InferenceRunner
-from ppfacerec.model_info import ModelInfo, info_path
-from ppfacerec.weights_io.convert import write_pdparams
+from ppfacerec.export.convert_weights import write_pdparams
+from ppfacerec.weights.info import ModelInfo, info_path
 
 PICTURES = [picture(k, 0) for k in range(12)]
 

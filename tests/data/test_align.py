@@ -11,9 +11,9 @@ import pytest
 from conftest import jpeg, picture
 
 from ppfacerec.cli import main
-from ppfacerec.data.align import main_face, read_landmarks
-from ppfacerec.data.alignment import TEMPLATE, align, similarity_transform
-from ppfacerec.data.detectors import Face
+from ppfacerec.data.transforms.alignment import TEMPLATE, align, similarity_transform
+from ppfacerec.datatools.align import main_face, read_landmarks
+from ppfacerec.datatools.detectors import Face
 
 
 def random_similarity(seed):
@@ -203,7 +203,7 @@ def test_every_photo_has_a_file_of_its_own_and_odd_names_are_found(tmp_path):
     ("centre", ["1.jpg"], "1 more faces in 1 photos were left out"), ("largest", ["1.jpg"], "1 more faces"),
     ("all", ["1.face1.jpg", "1.jpg"], "1 of 1 photos aligned")])  # fmt: skip
 def test_the_faces_of_a_group_photo_are_chosen_and_counted(tmp_path, monkeypatch, capsys, faces, files, said):
-    from ppfacerec.data import detectors
+    from ppfacerec.datatools import detectors
 
     def two_faces(image):
         return [Face((30, 40, 60, 60), TEMPLATE), Face((0, 0, 50, 50), TEMPLATE / 2)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import picture
 
-from ppfacerec.data.transforms import TRANSFORMS
-from ppfacerec.registry import Spec
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.transforms.basic import TRANSFORMS
 
 IMAGE = picture(0, 0)
 RANDOM = ["RandCropPad", "RandLowResolution", "RandPhotometric", "RandBlur", "RandJPEG", "RandGrey"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppfacerec.data.bad_images import BadImages
-from ppfacerec.data.datasets import ImageNetDataset
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.data.sampler import DistributedBatchSampler
-from ppfacerec.data.transforms import Pipeline
-from ppfacerec.registry import Spec
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.datasets.base import ImageNetDataset
+from ppfacerec.data.loading.bad_images import BadImages
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.data.loading.sampler import DistributedBatchSampler
+from ppfacerec.data.transforms.basic import Pipeline
 
 OPS = [Spec("DecodeImage"), Spec("RandFlipImage"), Spec("NormalizeImage")]
 BAD = {3: b"", 8: b"no image at all", 9: b"truncated", 19: None}  # None: the file is missing

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec.data.class_identity import ClassIdentity, hash_texts
-from ppfacerec.data.datasets import FolderDataset, ImageNetDataset, class_identity_of, class_name
-from ppfacerec.data.record_dataset import RecordIODataset
-from ppfacerec.data.record_writer import RecordWriter
-from ppfacerec.data.synthetic_dataset import SyntheticDataset
-from ppfacerec.data.train_datasets import ConcatDataset
+from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset, class_identity_of, class_name
+from ppfacerec.data.datasets.class_identity import ClassIdentity, hash_texts
+from ppfacerec.data.datasets.record_dataset import RecordIODataset
+from ppfacerec.data.datasets.synthetic_dataset import SyntheticDataset
+from ppfacerec.data.datasets.train_datasets import ConcatDataset
+from ppfacerec.datatools.record_writer import RecordWriter
 
 SAMPLES = [("anna/1.jpg", 0), ("anna/2.jpg", 0), ("bo/1.jpg", 1), ("bo/2.jpg", 1), ("cy/1.jpg", 2)]
 

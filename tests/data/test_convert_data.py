@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec.data.convert import convert
-from ppfacerec.data.datasets import FolderDataset, ImageNetDataset
-from ppfacerec.data.eval_datasets import FaceEvalDataset
-from ppfacerec.data.make_bin import bin_from_folder, bin_from_pairs
-from ppfacerec.data.pair_bin import read_bin
-from ppfacerec.data.record_dataset import RecordIODataset
+from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset
+from ppfacerec.data.datasets.record_dataset import RecordIODataset
+from ppfacerec.data.pairs.eval_datasets import FaceEvalDataset
+from ppfacerec.data.pairs.pair_bin import read_bin
+from ppfacerec.datatools.convert import convert
+from ppfacerec.datatools.make_bin import bin_from_folder, bin_from_pairs
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_name_with_a_tab_cannot_be_listed(people, tmp_path):
 
 
 def test_a_record_that_is_no_image_is_named(tmp_path):
-    from ppfacerec.data.record_writer import RecordWriter
+    from ppfacerec.datatools.record_writer import RecordWriter
 
     with RecordWriter(tmp_path) as writer:
         writer.add(0, b"not an image")

@@ -14,7 +14,7 @@ import pytest
 from conftest import jpeg, picture, write_pairs
 
 from ppfacerec.cli import main
-from ppfacerec.data.alignment import TEMPLATE
+from ppfacerec.data.transforms.alignment import TEMPLATE
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppfacerec.data import demo_faces
-from ppfacerec.data.demo_faces import PAIR_VIEWS, draw_jpeg, list_shots, make_demo_data, pair_order
-from ppfacerec.data.face_head import TEMPLATE, Head
-from ppfacerec.data.face_parameters import draw_conditions, draw_identity
-from ppfacerec.data.face_renderer import render
-from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.label_file import LabelFile
-from ppfacerec.data.pair_bin import read_bin
+from ppfacerec.data.datasets.label_file import LabelFile
+from ppfacerec.data.pairs.pair_bin import read_bin
+from ppfacerec.data.transforms.images import decode_rgb
+from ppfacerec.demo import demo_faces
+from ppfacerec.demo.demo_faces import PAIR_VIEWS, draw_jpeg, list_shots, make_demo_data, pair_order
+from ppfacerec.demo.face_head import TEMPLATE, Head
+from ppfacerec.demo.face_parameters import draw_conditions, draw_identity
+from ppfacerec.demo.face_renderer import render
 
 SMALL = {"num_identities": 3, "images_per_identity": 2, "num_pairs": 40, "seed": 7}
 
@@ -173,7 +173,7 @@ def test_without_a_semaphore_one_process_draws(monkeypatch, log_lines) -> None:
     def no_room(*arguments, **options):
         raise OSError(28, "No space left on device")  # /dev/shm of 4 KiB
 
-    monkeypatch.setattr("ppfacerec.data.parallel.ProcessPoolExecutor", no_room)
+    monkeypatch.setattr("ppfacerec.data.loading.parallel.ProcessPoolExecutor", no_room)
     monkeypatch.setattr(demo_faces, "SMALL", 1)
     monkeypatch.setattr(demo_faces, "usable_cores", lambda: 2)
     shots = list_shots(2, 1, 40, 0)[:2]

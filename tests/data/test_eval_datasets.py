@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppfacerec.data.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
-from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
+from ppfacerec.data.pairs.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
+from ppfacerec.data.pairs.pair_list import read_lfw_pairs, read_pair_list
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import picture
 
-from ppfacerec.data.image_size import image_size
-from ppfacerec.data.images import decode_rgb, resize_short_side
+from ppfacerec.data.transforms.image_size import image_size
+from ppfacerec.data.transforms.images import decode_rgb, resize_short_side
 
 
 def blank_png(width: int, height: int) -> bytes:
@@ -32,7 +32,7 @@ def test_an_image_that_unfolds_to_gigabytes_is_refused(tmp_path, first):
     """In a process of its own, because OpenCV reads its limit when it is imported; also where that was before us."""
     (tmp_path / "bomb.png").write_bytes(blank_png(20000, 5000))
     code = (
-        f"{first}from pathlib import Path; from ppfacerec.data.images import decode_rgb; "
+        f"{first}from pathlib import Path; from ppfacerec.data.transforms.images import decode_rgb; "
         f"decode_rgb(Path({str(tmp_path / 'bomb.png')!r}).read_bytes(), 'bomb.png')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

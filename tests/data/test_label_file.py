@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppfacerec.data import label_file
-from ppfacerec.data.label_file import LabelFile
+from ppfacerec.data.datasets import label_file
+from ppfacerec.data.datasets.label_file import LabelFile
 
 
 def read(tmp_path, text, **options):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppfacerec.data.datasets import ImageNetDataset
-from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.data.network_input import to_network_input
-from ppfacerec.data.sampler import DistributedBatchSampler
-from ppfacerec.data.transforms import NormalizeImage, Pipeline
-from ppfacerec.registry import Spec
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.datasets.base import ImageNetDataset
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.data.loading.sampler import DistributedBatchSampler
+from ppfacerec.data.transforms.basic import NormalizeImage, Pipeline
+from ppfacerec.data.transforms.images import decode_rgb
+from ppfacerec.data.transforms.network_input import to_network_input
 
 OPS = [Spec("DecodeImage"), Spec("RandFlipImage"), Spec("NormalizeImage")]
 

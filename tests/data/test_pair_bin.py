@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppfacerec.data import opencv
-from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.pair_bin import read_bin, write_bin
+from ppfacerec.core import opencv
+from ppfacerec.data.pairs.pair_bin import read_bin, write_bin
+from ppfacerec.data.transforms.images import decode_rgb
 
 IMAGES = [b"\xff\xd8one", b"\xff\xd8two", b"\xff\xd8one", b"\xff\xd8three"]
 LABELS = [True, False]

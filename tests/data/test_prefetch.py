@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ppfacerec.data.prefetch import made_ahead
+from ppfacerec.data.loading.prefetch import made_ahead
 
 
 def test_items_come_in_order_and_at_most_one_is_made_early() -> None:

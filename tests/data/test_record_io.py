@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec.data.record_dataset import RecordIODataset
-from ppfacerec.data.record_io import MAGIC, RecordFile, frame, pack
-from ppfacerec.data.record_writer import RecordWriter
+from ppfacerec.data.datasets.record_dataset import RecordIODataset
+from ppfacerec.data.datasets.record_io import MAGIC, RecordFile, frame, pack
+from ppfacerec.datatools.record_writer import RecordWriter
 
 LABELS = [0, 0, 0, 1, 1, 3, 3, 3, 3]  # class 2 has no image
 
@@ -126,7 +126,7 @@ def test_borders_that_float32_rounds_are_put_right(tmp_path, monkeypatch, border
     images = [((float(key > 3),), b"x") for key in range(1, 7)]  # 1 to 3 are of class 0, 4 to 6 of class 1
     identities = [((1.0, float(border)), b""), ((float(border), 7.0), b"")]
     write_raw(tmp_path, [((7.0, 9.0), b""), *images, *identities])
-    monkeypatch.setattr("ppfacerec.data.record_dataset.EXACT_NUMBERS", 2)
+    monkeypatch.setattr("ppfacerec.data.datasets.record_dataset.EXACT_NUMBERS", 2)
     assert RecordIODataset(str(tmp_path)).labels.tolist() == [0, 0, 0, 1, 1, 1]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ppfacerec.data.sampler import DistributedBatchSampler
+from ppfacerec.data.loading.sampler import DistributedBatchSampler
 
 
 def epoch_of(num_samples, batch_size, world_size, epoch=3, start=0, **options):

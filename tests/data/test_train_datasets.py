@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec.data.datasets import FolderDataset, ImageNetDataset, gap_hint
-from ppfacerec.data.images import decode_rgb
-from ppfacerec.data.record_dataset import RecordIODataset
-from ppfacerec.data.record_writer import RecordWriter
-from ppfacerec.data.synthetic_dataset import SyntheticDataset
-from ppfacerec.data.train_datasets import ConcatDataset, source_of
-from ppfacerec.registry import Spec
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset, gap_hint
+from ppfacerec.data.datasets.record_dataset import RecordIODataset
+from ppfacerec.data.datasets.synthetic_dataset import SyntheticDataset
+from ppfacerec.data.datasets.train_datasets import ConcatDataset, source_of
+from ppfacerec.data.transforms.images import decode_rgb
+from ppfacerec.datatools.record_writer import RecordWriter
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import numpy as np
 import psutil
 import pytest
 
-from ppfacerec.data.bad_images import BadImages
-from ppfacerec.data.batch_maker import BatchMaker, SampleGenerators
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.data.sampler import DistributedBatchSampler
-from ppfacerec.data.synthetic_dataset import SyntheticDataset
-from ppfacerec.data.transforms import Pipeline
-from ppfacerec.data.workers import Task, WorkerPool
-from ppfacerec.registry import Spec
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.datasets.synthetic_dataset import SyntheticDataset
+from ppfacerec.data.loading.bad_images import BadImages
+from ppfacerec.data.loading.batch_maker import BatchMaker, SampleGenerators
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.data.loading.sampler import DistributedBatchSampler
+from ppfacerec.data.loading.workers import Task, WorkerPool
+from ppfacerec.data.transforms.basic import Pipeline
 
 OPS = [Spec("DecodeImage"), Spec("RandFlipImage"), Spec("NormalizeImage")]
 TASKS = [Task(1, np.arange(4 * step, 4 * step + 3 + step % 2)) for step in range(9)]

@@ -12,10 +12,10 @@ import pytest
 from conftest import jpeg, picture
 
 from ppfacerec.cli import main
-from ppfacerec.data.alignment import TEMPLATE
-from ppfacerec.data.pair_bin import write_bin
-from ppfacerec.doctor.embedding_checks import Centres, check_centres
-from ppfacerec.doctor.image_facts import similar_pairs
+from ppfacerec.data.pairs.pair_bin import write_bin
+from ppfacerec.data.transforms.alignment import TEMPLATE
+from ppfacerec.datatools.doctor.embedding_checks import Centres, check_centres
+from ppfacerec.inference.image_facts import similar_pairs
 
 
 def face(identity, number=0, size=112):

@@ -8,18 +8,18 @@ import numpy as np
 import paddle
 import pytest
 
-from ppfacerec import safe_pickle
-from ppfacerec.engine import checkpoint_files
-from ppfacerec.engine.checkpoint import complete, gather_entries, load_states, write_snapshot
-from ppfacerec.engine.ema import EMA
-from ppfacerec.engine.optimizer_state import optimizer_state, set_optimizer_state
-from ppfacerec.engine.saved_state import saved_arrays
-from ppfacerec.engine.snapshot import take_snapshot
-from ppfacerec.engine.state import Progress, TrainState
-from ppfacerec.engine.weights import load_pretrained, read_weights
+from ppfacerec.core.io import safe_pickle
 from ppfacerec.heads import ArcMargin
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.checkpoints.checkpoint import complete, gather_entries, load_states, write_snapshot
+from ppfacerec.training.checkpoints.files import checkpoint_files
+from ppfacerec.training.checkpoints.optimizer_state import optimizer_state, set_optimizer_state
+from ppfacerec.training.checkpoints.pretrained import load_pretrained, read_weights
+from ppfacerec.training.checkpoints.saved_state import saved_arrays
+from ppfacerec.training.checkpoints.snapshot import take_snapshot
+from ppfacerec.training.ema import EMA
+from ppfacerec.training.state import Progress, TrainState
 
 
 def save_checkpoint(prefix, recognizer, optimizer, facts, ema=None, progress=None, **options):

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from ppfacerec.config import load_config
-from ppfacerec.data.convert import convert
+from ppfacerec.datatools.convert import convert
 from ppfacerec.engine import Engine
-from ppfacerec.engine.trainer import Trainer
-from ppfacerec.engine.weights import read_weights
+from ppfacerec.training.checkpoints.pretrained import read_weights
+from ppfacerec.training.trainer import Trainer
 
 DATASET = "DataLoader.Train.dataset"
 

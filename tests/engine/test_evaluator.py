@@ -13,14 +13,14 @@ from conftest import jpeg, picture
 
 from ppfacerec.cli import main
 from ppfacerec.config import load_config
-from ppfacerec.data.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
-from ppfacerec.data.images import decode_rgb, resize_short_side
-from ppfacerec.data.pair_bin import read_bin, write_bin
-from ppfacerec.data.transforms import Pipeline
+from ppfacerec.core.registry import Spec
+from ppfacerec.data.pairs.eval_datasets import FaceEvalDataset, FiveFaceEvalDataset, LFWEvalDataset
+from ppfacerec.data.pairs.pair_bin import read_bin, write_bin
+from ppfacerec.data.transforms.basic import Pipeline
+from ppfacerec.data.transforms.images import decode_rgb, resize_short_side
 from ppfacerec.engine import Engine
-from ppfacerec.engine.evaluator import Evaluator
+from ppfacerec.evaluation.evaluator import Evaluator
 from ppfacerec.metrics import FaceAccOnFiveDatasets, evaluate, normalize
-from ppfacerec.registry import Spec
 
 OPS = [Spec("DecodeImage"), Spec("NormalizeImage")]
 

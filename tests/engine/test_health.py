@@ -11,14 +11,15 @@ import tiny_plugin
 
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import load_config
-from ppfacerec.engine import Engine, conditions
-from ppfacerec.engine.conditions import Alarm, Collapsed, Growing, LossStuck, zero_rate
-from ppfacerec.engine.health import Health, Length, effective_dimensions, mean_cosine
-from ppfacerec.engine.state import TrainState
-from ppfacerec.engine.trainer import Trainer
+from ppfacerec.core.device.runtime import MixedPrecision
+from ppfacerec.engine import Engine
 from ppfacerec.heads import ArcMargin
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.runtime import MixedPrecision
+from ppfacerec.training.monitoring import conditions
+from ppfacerec.training.monitoring.conditions import Alarm, Collapsed, Growing, LossStuck, zero_rate
+from ppfacerec.training.monitoring.health import Health, Length, effective_dimensions, mean_cosine
+from ppfacerec.training.state import TrainState
+from ppfacerec.training.trainer import Trainer
 
 
 @BACKBONES.register
@@ -288,7 +289,7 @@ def test_mean_cosine_and_effective_dimensions_equal_the_plain_ones():
 
 def test_checks_do_not_change_what_is_trained(tiny_net_config, tmp_path, monkeypatch):
     """A run with all checks and one with none give the same weights to the last bit."""
-    from ppfacerec.engine.weights import read_weights
+    from ppfacerec.training.checkpoints.pretrained import read_weights
 
     train(tiny_net_config(), f"Global.output_dir={tmp_path}/with")
     for name in ("on_train_begin", "on_forward", "on_gradients", "on_step", "on_log"):

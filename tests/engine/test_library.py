@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 import ppfacerec
-from ppfacerec import cpu_tuning
 from ppfacerec.config import ConfigError, load_config
+from ppfacerec.core.device import cpu_tuning
 
 
 def test_a_mapping_is_bound_and_checked_as_its_file_is(tiny_net_config):

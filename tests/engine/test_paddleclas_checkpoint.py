@@ -14,22 +14,22 @@ import pytest
 import tiny_plugin
 from launching import ROOT, launch
 
-from ppfacerec import safe_pickle
 from ppfacerec.cli import main
 from ppfacerec.config import load_config
+from ppfacerec.core.io import safe_pickle
 from ppfacerec.engine import Engine
-from ppfacerec.engine.checkpoint import complete, load_states, write_snapshot
-from ppfacerec.engine.ema import EMA
-from ppfacerec.engine.optimizer_state import optimizer_state
-from ppfacerec.engine.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
-from ppfacerec.engine.saved_state import saved_arrays
-from ppfacerec.engine.snapshot import take_snapshot
-from ppfacerec.engine.state import Progress, TrainState
-from ppfacerec.engine.weights import read_weights
 from ppfacerec.heads import ArcMargin
 from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.checkpoints.checkpoint import complete, load_states, write_snapshot
+from ppfacerec.training.checkpoints.optimizer_state import optimizer_state
+from ppfacerec.training.checkpoints.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
+from ppfacerec.training.checkpoints.pretrained import read_weights
+from ppfacerec.training.checkpoints.saved_state import saved_arrays
+from ppfacerec.training.checkpoints.snapshot import take_snapshot
+from ppfacerec.training.ema import EMA
+from ppfacerec.training.state import Progress, TrainState
 
 # A bias before a batch norm has no gradient but rounding, which AdamW makes steps of.
 NOISE = ("backbone.features.0.bias", "backbone.features.3.bias")

@@ -12,11 +12,11 @@ import pytest
 
 from ppfacerec.backbones import MobileFaceNetInsight
 from ppfacerec.config import ConfigError, load_config
-from ppfacerec.engine.saved_state import to_saved
-from ppfacerec.engine.weights import load_pretrained
 from ppfacerec.heads import ArcMargin
-from ppfacerec.model_info import ModelInfo, info_path
 from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.checkpoints.pretrained import load_pretrained
+from ppfacerec.training.checkpoints.saved_state import to_saved
+from ppfacerec.weights.info import ModelInfo, info_path
 
 sys.path.append(str(Path(__file__).parents[1] / "weights_io"))
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
@@ -102,7 +102,7 @@ def test_an_evaluation_keeps_its_thresholds_beside_the_weights_unless_images_wer
     from tiny_plugin import TinyNet
 
     from ppfacerec.cli import main
-    from ppfacerec.weights_io.convert import write_pdparams
+    from ppfacerec.export.convert_weights import write_pdparams
 
     paddle.seed(0)
     weights = tmp_path / "w.pdparams"

@@ -13,16 +13,16 @@ from training_state import assert_same_checkpoint, differences, training_state
 
 from ppfacerec.config import load_config
 from ppfacerec.engine import Engine
-from ppfacerec.engine.callbacks import Callback
-from ppfacerec.engine.checkpoint_files import clean_up, complete_names, sha256
-from ppfacerec.engine.evaluator import Evaluation
-from ppfacerec.engine.manifest import Manifest
-from ppfacerec.engine.resume import find_checkpoint, newest_complete
-from ppfacerec.engine.run_facts import Pace, config_changes
-from ppfacerec.engine.run_lock import only_run
-from ppfacerec.engine.state import Progress
-from ppfacerec.engine.trainer import Trainer
-from ppfacerec.model_info import info_path, read_info
+from ppfacerec.evaluation.evaluator import Evaluation
+from ppfacerec.training.callbacks import Callback
+from ppfacerec.training.checkpoints.files.checkpoint_files import clean_up, complete_names, sha256
+from ppfacerec.training.checkpoints.files.manifest import Manifest
+from ppfacerec.training.checkpoints.files.run_lock import only_run
+from ppfacerec.training.checkpoints.resume import find_checkpoint, newest_complete
+from ppfacerec.training.checkpoints.run_facts import Pace, config_changes
+from ppfacerec.training.state import Progress
+from ppfacerec.training.trainer import Trainer
+from ppfacerec.weights.info import info_path, read_info
 
 PLAIN = ["Global.eval_during_train=False", "Global.epochs=3"]  # 5 steps an epoch
 

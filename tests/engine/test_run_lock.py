@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from ppfacerec.config import load_config
-from ppfacerec.engine import Engine, run_lock
-from ppfacerec.engine.run_lock import LOCK_FILE, lock_if_free, make_output_dir, only_run
+from ppfacerec.engine import Engine
+from ppfacerec.training.checkpoints.files import run_lock
+from ppfacerec.training.checkpoints.files.run_lock import LOCK_FILE, lock_if_free, make_output_dir, only_run
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from ppfacerec.engine.run_lock import only_run
+from ppfacerec.training.checkpoints.files.run_lock import only_run
 with only_run(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)

@@ -11,9 +11,11 @@ import pytest
 from training_state import assert_same_checkpoint, differences, training_state
 
 from ppfacerec.config import load_config
-from ppfacerec.engine import Engine, checkpoint, disk_space
-from ppfacerec.engine.saver import Saver
-from ppfacerec.engine.trainer import Trainer
+from ppfacerec.engine import Engine
+from ppfacerec.training.checkpoints import checkpoint
+from ppfacerec.training.checkpoints.files import disk_space
+from ppfacerec.training.checkpoints.saver import Saver
+from ppfacerec.training.trainer import Trainer
 
 
 def train(path, *overrides):
@@ -49,7 +51,7 @@ def test_steps_are_the_optimizers_and_nothing_is_saved_within_an_accumulation(ti
 
 def test_latest_is_saved_every_so_many_minutes(tiny_net_config, monkeypatch):
     saved, clock = [], iter(range(0, 10**6, 40))  # every look at it is 40 seconds later
-    monkeypatch.setattr("ppfacerec.engine.saver.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ppfacerec.training.checkpoints.saver.time.monotonic", lambda: next(clock))
     monkeypatch.setattr(Saver, "save", lambda self, *what, **rest: (saved.append(what), original(self, *what, **rest)))
     train(tiny_net_config(), *PLAIN, "Global.save_interval_minutes=2", "Global.save_interval=9", "Global.epochs=2")
     # Three looks to two minutes; each save looks once itself. The epochs end after steps 5 and 10.

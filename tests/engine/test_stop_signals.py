@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ppfacerec.engine.stop_signals import StopSignals
+from ppfacerec.training.stop_signals import StopSignals
 
 # Blocked in C, as in a collective whose other end is gone: Python's own handlers never run.
 STUCK = """
 import ctypes, sys
-from ppfacerec.engine import stop_signals
+from ppfacerec.training import stop_signals
 stop_signals.SAME_SIGNAL_SECONDS = 0.2
 with stop_signals.StopSignals():
     print("ready", flush=True)

@@ -9,17 +9,17 @@ from conftest import jpeg, picture
 from paddle import nn
 from tiny_plugin import PlainNet, TinyNet
 
-from ppfacerec.data.loader import TrainLoader
-from ppfacerec.data.sampler import DistributedBatchSampler
-from ppfacerec.data.transforms import DecodeImage, NormalizeImage, Pipeline
-from ppfacerec.engine.callbacks import Activity, Callback
-from ppfacerec.engine.ema import EMA
-from ppfacerec.engine.health import Health, Length
-from ppfacerec.engine.state import TrainState
-from ppfacerec.engine.trainer import Trainer, TrainingPlan, TrainingStopped
+from ppfacerec.data.loading.loader import TrainLoader
+from ppfacerec.data.loading.sampler import DistributedBatchSampler
+from ppfacerec.data.transforms.basic import DecodeImage, NormalizeImage, Pipeline
 from ppfacerec.heads import ArcMargin
 from ppfacerec.losses import CELoss, WeightedSum
 from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.callbacks import Activity, Callback
+from ppfacerec.training.ema import EMA
+from ppfacerec.training.monitoring.health import Health, Length
+from ppfacerec.training.state import TrainState
+from ppfacerec.training.trainer import Trainer, TrainingPlan, TrainingStopped
 
 CLASSES = 4
 

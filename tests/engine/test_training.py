@@ -13,11 +13,11 @@ import pytest
 from training_state import assert_same_checkpoint
 
 from ppfacerec.config import load_config
-from ppfacerec.data.pair_bin import write_bin
+from ppfacerec.data.pairs.pair_bin import write_bin
 from ppfacerec.engine import Engine, TrainingStopped
-from ppfacerec.engine.checkpoint import load_states
-from ppfacerec.engine.trainer import Trainer
-from ppfacerec.engine.weights import read_weights
+from ppfacerec.training.checkpoints.checkpoint import load_states
+from ppfacerec.training.checkpoints.pretrained import read_weights
+from ppfacerec.training.trainer import Trainer
 
 
 def train(path, *overrides):
@@ -136,7 +136,7 @@ def test_ema_weights_are_what_is_evaluated_and_saved_as_best(tiny_net_config, tm
 
 
 def test_ema_is_the_weighted_mean_of_the_weights():
-    from ppfacerec.engine.ema import EMA
+    from ppfacerec.training.ema import EMA
 
     layer = paddle.nn.Linear(1, 1, bias_attr=False)
     layer.weight.set_value(np.zeros((1, 1), "float32"))
@@ -285,7 +285,7 @@ def test_onednn_evaluation_equals_eager(tiny_config, tmp_path, log_lines):
 def test_onednn_that_disagrees_is_not_used(monkeypatch, log_lines):
     import tiny_plugin
 
-    from ppfacerec import inference
+    from ppfacerec.core.device import inference
 
     monkeypatch.setattr(inference, "PARITY_TOLERANCE", -1.0)
     net = tiny_plugin.TinyNet()

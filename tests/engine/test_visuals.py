@@ -8,12 +8,12 @@ import paddle
 import pytest
 from test_training import assert_same_checkpoint, rows, train
 
-from ppfacerec.data.loader import Batch
+from ppfacerec.data.loading.loader import Batch
 from ppfacerec.engine import TrainingStopped
-from ppfacerec.engine.distributions import head_statistics, some_values, watched_parameters
-from ppfacerec.engine.trainer import Trainer
 from ppfacerec.heads import ArcMargin
 from ppfacerec.heads.sharding import ClassShard
+from ppfacerec.training.monitoring.distributions import head_statistics, some_values, watched_parameters
+from ppfacerec.training.trainer import Trainer
 
 pytest.importorskip("visualdl")
 
@@ -158,7 +158,7 @@ def test_a_run_without_evaluation_is_shown_too(tiny_net_config, tmp_path):
 
 
 def test_a_picture_that_fails_ends_no_training_and_is_said_once(tiny_net_config, tmp_path, monkeypatch, log_lines):
-    from ppfacerec.engine import visuals
+    from ppfacerec.training.monitoring import visuals
 
     def fail(*args):
         raise OSError("no paper")
@@ -179,7 +179,7 @@ def test_without_visualdl_a_run_is_the_same_but_for_the_records(tiny_net_config,
 
 
 def test_histograms_are_spread_over_the_training(tiny_net_config, tmp_path, monkeypatch):
-    from ppfacerec.engine import visuals
+    from ppfacerec.training.monitoring import visuals
 
     monkeypatch.setattr(visuals, "NUM_HISTOGRAMS", 5)
     train(tiny_net_config(), VISUALDL, "Global.epochs=4", "Global.eval_during_train=False")

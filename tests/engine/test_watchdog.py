@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from launching import ROOT, launch
 
-from ppfacerec.engine.watchdog import STALLED, Watchdog
+from ppfacerec.training.monitoring.watchdog import STALLED, Watchdog
 
 LIMIT = 6  # seconds, which the first step must not take on a busy machine
 PLUGIN = """
@@ -23,10 +23,10 @@ import os
 import time
 
 from ppfacerec.data import TRAIN_DATASETS
-from ppfacerec.data.datasets import ImageNetDataset
-from ppfacerec.engine.state import Progress
-from ppfacerec.engine.evaluator import Evaluator
-from ppfacerec.engine.trainer import Trainer
+from ppfacerec.data.datasets.base import ImageNetDataset
+from ppfacerec.training.state import Progress
+from ppfacerec.evaluation.evaluator import Evaluator
+from ppfacerec.training.trainer import Trainer
 
 
 def sleep_with_the_lock(seconds):
@@ -147,7 +147,7 @@ def test_without_minutes_there_is_no_watchdog(tmp_path):
 
 def test_a_machine_that_slept_is_no_stall(tmp_path, monkeypatch):
     """The watchdog itself was late then."""
-    from ppfacerec.engine import watchdog as module
+    from ppfacerec.training.monitoring import watchdog as module
 
     clock = SimpleNamespace(monotonic=lambda: 100 * time.monotonic(), sleep=time.sleep)  # every look is late
     monkeypatch.setattr(module, "time", clock)
@@ -158,7 +158,7 @@ def test_a_machine_that_slept_is_no_stall(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from ppfacerec.engine.watchdog import Watchdog\n"
+        "import sys, time; from pathlib import Path; from ppfacerec.training.monitoring.watchdog import Watchdog\n"
         "with Watchdog(0.05, Path(sys.argv[1]), print):\n"  # 3 seconds
         "    print('in', flush=True); time.sleep(2)"
     )

@@ -13,13 +13,13 @@ from conftest import jpeg, picture
 from tiny_plugin import TinyNet
 
 import ppfacerec
-from ppfacerec.apply import face_model
 from ppfacerec.cli import main
-from ppfacerec.data.network_input import to_network_input
+from ppfacerec.data.transforms.network_input import to_network_input
 from ppfacerec.export import export_model, exporter
+from ppfacerec.export.convert_weights import write_pdparams
 from ppfacerec.export.network import ExportedNetwork
-from ppfacerec.model_info import ModelInfo, info_path
-from ppfacerec.weights_io.convert import write_pdparams
+from ppfacerec.inference import face_model
+from ppfacerec.weights.info import ModelInfo, info_path
 
 needs_onnx = pytest.mark.skipif(
     paddle.__version__.startswith("2.")
@@ -99,7 +99,7 @@ def test_every_image_keeps_a_row_of_its_own_in_opencv(tmp_path, monkeypatch, nam
     import onnx
 
     from ppfacerec.backbones import BACKBONES
-    from ppfacerec.registry import Spec
+    from ppfacerec.core.registry import Spec
 
     monkeypatch.setattr(exporter, "_check_spread", lambda embeddings: None)  # of random weights
     monkeypatch.setattr(exporter, "_gate", lambda *arguments: None)
@@ -110,7 +110,7 @@ def test_every_image_keeps_a_row_of_its_own_in_opencv(tmp_path, monkeypatch, nam
 
 
 def test_the_graphs_own_preprocessing_is_the_evaluations():
-    from ppfacerec.data.transforms import NormalizeImage
+    from ppfacerec.data.transforms.basic import NormalizeImage
 
     net, info = tiny()
     graph = ExportedNetwork(net, info, uint8_input=True)
@@ -243,8 +243,8 @@ def test_a_config_that_prepares_images_otherwise_is_said_and_the_weights_own_is_
     tmp_path, weights, tiny_net_config, log_lines
 ):
     config = tiny_net_config(**{"Global.save_inference_dir": str(tmp_path / "inf"), "DataLoader": {}})
-    from ppfacerec.apply.loading import load_backbone
     from ppfacerec.config import load_config
+    from ppfacerec.inference.loading import load_backbone
 
     _, info = load_backbone(str(weights), load_config(config, (), "export")[0])
     assert info.colors == "BGR"

@@ -60,8 +60,8 @@ class Format:
 def _records() -> list[Files]:
     import tempfile
 
-    from ppfacerec.data.record_io import MAGIC, frame, pack
-    from ppfacerec.data.record_writer import RecordWriter
+    from ppfacerec.data.datasets.record_io import MAGIC, frame, pack
+    from ppfacerec.datatools.record_writer import RecordWriter
 
     with tempfile.TemporaryDirectory() as folder:
         with RecordWriter(folder) as writer:
@@ -77,7 +77,7 @@ def _records() -> list[Files]:
 
 
 def _read_records(folder: Path) -> Any:
-    from ppfacerec.data.record_dataset import RecordIODataset
+    from ppfacerec.data.datasets.record_dataset import RecordIODataset
 
     return _read_samples(RecordIODataset(str(folder)))
 
@@ -102,7 +102,7 @@ def _label_files() -> list[Files]:
 
 
 def _read_label_file(folder: Path) -> Any:
-    from ppfacerec.data.datasets import ImageNetDataset
+    from ppfacerec.data.datasets.base import ImageNetDataset
 
     return _read_samples(ImageNetDataset(str(folder), str(folder / "label.txt")))
 
@@ -116,7 +116,7 @@ def _pair_lists() -> list[Files]:
 
 
 def _read_pair_list(folder: Path) -> Any:
-    from ppfacerec.data.pair_list import read_lfw_pairs, read_pair_list
+    from ppfacerec.data.pairs.pair_list import read_lfw_pairs, read_pair_list
 
     first = (folder / "pairs.txt").read_bytes().split()[:1]
     read = read_lfw_pairs if first and first[0].isdigit() else read_pair_list
@@ -133,8 +133,8 @@ def _landmarks() -> list[Files]:
 
 
 def _read_landmarks(folder: Path) -> Any:
-    from ppfacerec.data.align import read_landmarks
-    from ppfacerec.data.alignment import similarity_transform
+    from ppfacerec.data.transforms.alignment import similarity_transform
+    from ppfacerec.datatools.align import read_landmarks
 
     return [similarity_transform(points) for points in read_landmarks(str(folder / "points.txt")).values()]
 
@@ -144,7 +144,7 @@ def _image_lists() -> list[Files]:
 
 
 def _read_image_list(folder: Path) -> Any:
-    from ppfacerec.apply.image_files import find_images, person_of, read_image
+    from ppfacerec.inference.image_files import find_images, person_of, read_image
 
     for path in find_images([folder / "list.txt"]):
         person_of(path, folder)
@@ -160,7 +160,7 @@ def _images() -> list[Files]:
 
 
 def _read_image(folder: Path) -> Any:
-    from ppfacerec.data.images import decode_rgb
+    from ppfacerec.data.transforms.images import decode_rgb
 
     return decode_rgb((folder / "image").read_bytes(), "image").shape
 
@@ -202,8 +202,8 @@ def _infos() -> list[Files]:
 
 
 def _read_info(folder: Path) -> Any:
-    from ppfacerec.apply.face_model import FaceModel
-    from ppfacerec.model_info import read_info
+    from ppfacerec.inference.face_model import FaceModel
+    from ppfacerec.weights.info import read_info
 
     info = read_info(folder / "w.info.json")
     model = FaceModel(lambda images: np.ones((len(images), 4), np.float32), info, "w")
@@ -219,7 +219,7 @@ def _inference_ymls() -> list[Files]:
 
 
 def _read_inference_yml(folder: Path) -> Any:
-    from ppfacerec.apply.exported import read_description
+    from ppfacerec.inference.exported import read_description
 
     return read_description(folder / "inference.yml")
 
@@ -240,7 +240,7 @@ def _embeddings() -> list[Files]:
 
 
 def _read_embeddings(folder: Path) -> Any:
-    from ppfacerec.embeddings_file import read_embeddings
+    from ppfacerec.evaluation.embeddings_file import read_embeddings
 
     return read_embeddings(str(folder / "e.npz")).evaluate()
 
@@ -254,7 +254,7 @@ def _indexes() -> list[Files]:
 
 
 def _read_index(folder: Path) -> Any:
-    from ppfacerec.apply.people_index import read_index
+    from ppfacerec.inference.people_index import read_index
 
     index = read_index(folder / "people.npz")
     return index.search(index.probe), index.threshold(0.5)

@@ -43,7 +43,7 @@ def pdparams_samples() -> list[Files]:
 
 def read_weights(suffix: str) -> Callable[[Path], Any]:
     def read(folder: Path) -> Any:
-        from ppfacerec.weights_io.read import read_any
+        from ppfacerec.weights.read import read_any
 
         weights = read_any(folder / f"w{suffix}")
         return {name: float(np.sum(array, dtype=np.float64)) for name, array in weights.state_dict().items()}
@@ -79,7 +79,7 @@ def torch_samples(legacy: bool) -> Callable[[], list[Files]]:
 def safetensors_samples() -> list[Files]:
     import tempfile
 
-    from ppfacerec.weights_io.safetensors_file import write_safetensors
+    from ppfacerec.weights.formats.safetensors_file import write_safetensors
 
     with tempfile.TemporaryDirectory() as folder:
         arrays = {name: np.ascontiguousarray(a) for name, a in _state().items() if a.dtype != np.uint16}
@@ -149,9 +149,9 @@ def with_own_checksum(files: Files) -> Files:
 
 
 def read_checkpoint(folder: Path) -> Any:
-    from ppfacerec.engine.checkpoint import load_states
-    from ppfacerec.engine.resume import newest_complete
-    from ppfacerec.engine.weights import read_weights
+    from ppfacerec.training.checkpoints.checkpoint import load_states
+    from ppfacerec.training.checkpoints.pretrained import read_weights
+    from ppfacerec.training.checkpoints.resume import newest_complete
 
     with contextlib.suppress(ValueError):  # each of the three ways to open one
         newest_complete(folder)
@@ -173,7 +173,7 @@ def bins_samples() -> list[Files]:
 
 
 def read_bin(folder: Path) -> Any:
-    from ppfacerec.data.pair_bin import read_bin
+    from ppfacerec.data.pairs.pair_bin import read_bin
 
     pairs = read_bin(folder / "pairs.bin")
     return [(pairs.where(i), len(pairs.read(i))) for i in range(pairs.num_images)]
@@ -191,6 +191,6 @@ def pickles_samples() -> list[Files]:
 
 
 def read_pickle(folder: Path) -> Any:
-    from ppfacerec import safe_pickle
+    from ppfacerec.core.io import safe_pickle
 
     return safe_pickle.load(folder / "x.pkl")

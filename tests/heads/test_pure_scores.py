@@ -7,9 +7,9 @@ import paddle
 import pytest
 from paddle import nn
 
+from ppfacerec.core.registry import Spec
 from ppfacerec.heads import HEADS
 from ppfacerec.losses import CELoss, WeightedSum
-from ppfacerec.registry import Spec
 
 NAMES = sorted(HEADS.names())
 

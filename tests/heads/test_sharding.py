@@ -6,10 +6,10 @@ import numpy as np
 import paddle
 import pytest
 
-from ppfacerec import distributed
+from ppfacerec.core import distributed
+from ppfacerec.core.device.runtime import agree_on_overflow
 from ppfacerec.heads import ArcMargin
 from ppfacerec.heads.sharding import BatchGroup, ClassShard
-from ppfacerec.runtime import agree_on_overflow
 
 
 def as_rank(monkeypatch, rank, world_size):

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from conftest import jpeg, picture
 
-from ppfacerec.data.eval_datasets import FiveFaceEvalDataset, LFWEvalDataset
-from ppfacerec.data.pair_bin import write_bin
+from ppfacerec.data.pairs.eval_datasets import FiveFaceEvalDataset, LFWEvalDataset
+from ppfacerec.data.pairs.pair_bin import write_bin
+from ppfacerec.evaluation.report import write_report
+from ppfacerec.evaluation.report.hardest import hardest_pairs, num_errors
+from ppfacerec.evaluation.report.plots import drawable
 from ppfacerec.metrics import evaluate, normalize
 from ppfacerec.metrics.evaluation import Evaluation
-from ppfacerec.report import write_report
-from ppfacerec.report.hardest import hardest_pairs, num_errors
-from ppfacerec.report.plots import drawable
 
 
 def embeddings(num_pairs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ppfacerec.report.people import people_of
-from ppfacerec.report.sheet import Cell, draw_sheet
+from ppfacerec.evaluation.report.people import people_of
+from ppfacerec.evaluation.report.sheet import Cell, draw_sheet
 
 
 def pairs(index, is_same, identities=None):

@@ -13,15 +13,15 @@ import pytest
 from source_forward import numpy_embedding, torch_embedding
 from torch_writer import save_torch
 
-from ppfacerec.apply.loading import load_backbone
 from ppfacerec.cli import main
+from ppfacerec.export import convert_weights as convert_module
 from ppfacerec.export import export_model
-from ppfacerec.model_info import info_path, read_info
-from ppfacerec.weights_io import convert as convert_module
-from ppfacerec.weights_io.convert import convert_weights, write_pdparams
-from ppfacerec.weights_io.names import PYTORCH_WRAPPERS, from_fresresnet, split_head
-from ppfacerec.weights_io.read import as_floats, raw_state, read_any
-from ppfacerec.weights_io.verify import relative_difference, spread_images
+from ppfacerec.export.convert_weights import convert_weights, write_pdparams
+from ppfacerec.inference.loading import load_backbone
+from ppfacerec.inference.verify_weights import relative_difference, spread_images
+from ppfacerec.weights.info import info_path, read_info
+from ppfacerec.weights.names import PYTORCH_WRAPPERS, from_fresresnet, split_head
+from ppfacerec.weights.read import as_floats, raw_state, read_any
 
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
 from backbone_reference import FIXTURES, pytorch_state, reference_images, reference_state

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ppfacerec.log import _Formatter
-from ppfacerec.printable import without_secrets
-from ppfacerec.weights_io import download as download_module
-from ppfacerec.weights_io import fetch as fetch_module
-from ppfacerec.weights_io.fetch import fetch, problem_of, weights_file
-from ppfacerec.weights_io.zoo import ZOO
+from ppfacerec.core.log import _Formatter
+from ppfacerec.core.printable import without_secrets
+from ppfacerec.weights import download as download_module
+from ppfacerec.weights import fetch as fetch_module
+from ppfacerec.weights.fetch import fetch, problem_of, weights_file
+from ppfacerec.weights.zoo import ZOO
 
 CONTENT = bytes(range(256)) * 400
 

@@ -12,10 +12,10 @@ import pytest
 from torch_writer import TorchWriter, save_torch
 
 from ppfacerec.backbones import BACKBONES
-from ppfacerec.registry import Spec
-from ppfacerec.weights_io.architecture import identify
-from ppfacerec.weights_io.read import read_any
-from ppfacerec.weights_io.safetensors_file import write_safetensors
+from ppfacerec.core.registry import Spec
+from ppfacerec.weights.architecture import identify
+from ppfacerec.weights.formats.safetensors_file import write_safetensors
+from ppfacerec.weights.read import read_any
 
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
 from backbone_reference import assert_features_equal, pytorch_state, reference_state

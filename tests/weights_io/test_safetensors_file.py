@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from ppfacerec.weights_io.safetensors_file import read_safetensors, write_safetensors
+from ppfacerec.weights.formats.safetensors_file import read_safetensors, write_safetensors
 
 ARRAYS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from torch_writer import Call, Instance, Named, TorchWriter, save_torch
 
-from ppfacerec.safe_pickle import UnsafePickleError
-from ppfacerec.weights_io.read import read_any
-from ppfacerec.weights_io.torch_file import TorchFile
+from ppfacerec.core.io.safe_pickle import UnsafePickleError
+from ppfacerec.weights.formats.torch_file import TorchFile
+from ppfacerec.weights.read import read_any
 
 A = np.arange(12, dtype=np.float32).reshape(3, 4)
 

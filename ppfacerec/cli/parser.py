@@ -1,0 +1,69 @@
+"""What all commands' arguments share: the config options, defaults in help, and hints for what is not an option."""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from ppfacerec.core.registry import near_match
+
+# Options of other trainers, and the keys that they are here.
+_KEYS = {
+    "batch_size": "DataLoader.Train.sampler.batch_size",
+    "learning_rate": "Optimizer.lr.learning_rate",
+    "lr": "Optimizer.lr.learning_rate",
+    "num_workers": "DataLoader.Train.loader.num_workers",
+    "workers": "DataLoader.Train.loader.num_workers",
+    "resume": "Global.checkpoints",
+}
+
+
+class Help(argparse.HelpFormatter):
+    """Shows the defaults of options, where there is something to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        shows = action.option_strings and action.default not in (None, False, "") and action.default != []
+        shows = shows and action.default is not argparse.SUPPRESS
+        return f"{action.help or ''}{' (default: %(default)s)' if shows else ''}"
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's parser."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, formatter_class=Help, **kwargs)  # type: ignore[misc, arg-type]
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """End with what was not understood, and with what was probably meant."""
+        name, _, value = unknown[0].partition("=")
+        value = value or next((text for text in unknown[1:2] if not text.startswith("-")), "VALUE")
+        options = self._option_string_actions
+        hint = near_match(name, [option for option in options if option.startswith("--")])
+        key = _config_key(name.lstrip("-").replace("-", "_"))
+        if key and "--override" in options:
+            hint = f". A value of the config is changed with -o {key}={value}"
+        self.error(f"unknown argument {name}{hint}")
+
+
+def _config_key(name: str) -> str:
+    from ppfacerec.config.schema import GlobalSection
+
+    known = [field.name for field in dataclasses.fields(GlobalSection)]
+    return f"Global.{name}" if name in known else _KEYS.get(name, "")
+
+
+def config_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """Add -c and -o."""
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", required=required, help="the YAML config, or a name of `ppfacerec configs`"
+    )
+    parser.add_argument(
+        "-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[],
+        help="change a value of the config, such as -o Global.epochs=5 or -o DataLoader.Train.sampler.batch_size=64",
+    )  # fmt: skip
+    parser.add_argument("-p", "--profiler_options", help=argparse.SUPPRESS)  # PaddleClas's; see cli.py
+
+
+def first_command(arguments: Iterable[str]) -> str:
+    """The first argument that is no option."""
+    return next((text for text in arguments if not text.startswith("-")), "")

@@ -1,1 +1,0 @@
-"""Subcommands of ``ppfacerec`` that have a module of their own: arguments here, work elsewhere, imported when run."""

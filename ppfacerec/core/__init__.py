@@ -1,0 +1,1 @@
+"""What every other room stands on: registry, log, ranges, the machine's environment."""

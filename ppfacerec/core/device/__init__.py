@@ -1,0 +1,1 @@
+"""CPU or GPU: device, precision, tuning, fast inference."""

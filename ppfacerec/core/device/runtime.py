@@ -1,0 +1,149 @@
+"""What differs between CPU and GPU: device, precision, seeds."""
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ppfacerec.core import distributed
+from ppfacerec.core.environment import DEVICE, install_hint
+from ppfacerec.core.log import logger
+
+_ONEDNN_FLAG = "FLAGS_use_mkldnn"  # Paddle 2.6 and 3.x both know it under this name
+
+
+def choose_device(name: str) -> str:
+    """Set Paddle's device and return "cpu" or "gpu".
+
+    Args:
+        name: "auto", "cpu", "gpu", or "gpu:1" for one of several GPUs.
+
+    Raises:
+        ValueError: a GPU where Paddle has none; the message says which package or option helps.
+    """
+    problem = device_problem(name)
+    if problem:
+        raise ValueError(problem)
+    compiled = paddle.device.is_compiled_with_cuda()
+    available = compiled and paddle.device.cuda.device_count() > 0
+    if name == "auto" and compiled and not available:
+        logger.warning("Paddle is the build for GPUs and sees none (%s): computing on the CPU.", _NO_GPU)
+    if name == "auto" and not compiled and Path("/dev/nvidiactl").exists():
+        logger.warning("This machine has an NVIDIA GPU, but Paddle is the CPU package: %s.", _other_package())
+    device = "gpu" if available and name != "cpu" else "cpu"
+    paddle.set_device(name if ":" in name else device)  # under paddle.distributed.launch: this process's own GPU
+    return device
+
+
+_NO_GPU = "see nvidia-smi and CUDA_VISIBLE_DEVICES"
+
+
+def _other_package() -> str:
+    return f"pip uninstall -y paddlepaddle, then {install_hint('gpu')}"
+
+
+def device_problem(name: str) -> str | None:
+    """Say why a device cannot be used, or return None."""
+    kind, colon, index = name.partition(":")
+    if not DEVICE.fullmatch(name):
+        return f"device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs, found {name!r}."
+    if kind != "gpu":
+        return None
+    count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+    if not count:
+        reason = (
+            f"no GPU is visible to it ({_NO_GPU})"
+            if paddle.device.is_compiled_with_cuda()
+            else f"it is the CPU package; for GPUs: {_other_package()}"
+        )
+        return (
+            f"Global.device is {name}, but Paddle {paddle.__version__} cannot use one: {reason}. "
+            "To run on the CPU: -o Global.device=cpu"
+        )
+    if colon and distributed.world_size() > 1:
+        return f"Global.device is {name}, but each process has its own GPU: leave out the number, and use --gpus."
+    if colon and int(index) >= count:
+        return f"Global.device is {name}, but there are {count} GPUs, numbered from 0."
+    return None
+
+
+def device_memory() -> int:
+    """Bytes that this process may take: the GPU's memory, or its share of the machine's."""
+    if paddle.get_device() != "cpu":
+        return int(paddle.device.cuda.get_device_properties().total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // distributed.world_size()
+
+
+def refuse_onednn_training() -> None:
+    """Raise a ValueError where oneDNN kernels are switched on: they give wrong gradients in training."""
+    if paddle.get_flags([_ONEDNN_FLAG])[_ONEDNN_FLAG]:
+        raise ValueError(
+            "oneDNN is switched on (FLAGS_use_onednn or FLAGS_use_mkldnn in the environment); Paddle's oneDNN kernels "
+            "give wrong gradients in training. Unset the variable; evaluation switches oneDNN on by itself."
+        )
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed Paddle's generator (dropout) for one step, so that a resumed run draws what the first would have drawn."""
+    paddle.seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
+
+
+def agree_on_overflow(parameters: Sequence[paddle.Tensor]) -> None:
+    """Let the loss scaler of every process see an overflow in one, so that all skip the step.
+
+    Averaged gradients are the same everywhere; those of a part of the classes are not.
+    """
+    own = [p.grad for p in parameters if p.is_distributed]
+    if own and distributed.any_rank(not all(paddle.isfinite(gradient).all().item() for gradient in own)):
+        paddle.assign(paddle.full_like(own[0], float("inf")), own[0])
+
+
+class MixedPrecision:
+    """Automatic mixed precision on GPUs; on the CPU everything stays float32.
+
+    Args:
+        level: "O1" casts what is safe in fp16, "O2" nearly all; None switches it off.
+        dtype: float16 or bfloat16.
+        scale_loss: first loss scale.
+        use_dynamic_loss_scaling: adapt the scale when gradients overflow.
+    """
+
+    def __init__(
+        self,
+        level: Literal["O1", "O2"] | None = None,
+        dtype: str = "float16",
+        scale_loss: float = 65536.0,
+        use_dynamic_loss_scaling: bool = True,
+    ) -> None:
+        self.level, self.dtype = level, dtype
+        self.scaler = paddle.amp.GradScaler(
+            enable=level is not None,
+            init_loss_scaling=scale_loss,
+            use_dynamic_loss_scaling=use_dynamic_loss_scaling,
+        )
+
+    @property
+    def loss_scale(self) -> str:
+        """For messages: the present scale, or "off"."""
+        return "off" if self.level is None else f"{np.asarray(self.scaler.state_dict()['scale']).item():g}"
+
+    @property
+    def skipped_step(self) -> bool:
+        """Whether the scaler left out the last optimizer step, as a gradient was not finite; the same on all ranks."""
+        # Paddle has no public word for it; the attribute is in 2.6 and 3.x.
+        return self.level is not None and bool(self.scaler._found_inf.item())
+
+    def autocast(self) -> AbstractContextManager[None]:
+        if self.level is None:
+            return nullcontext()
+        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
+
+    def decorate(self, backbone: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
+        """O2 keeps the backbone's weights in half precision, with float32 masters in the optimizer."""
+        if self.level == "O2":
+            paddle.amp.decorate(backbone, optimizers=optimizer, level="O2", dtype=self.dtype, master_weight=True)

@@ -1,0 +1,36 @@
+"""Ranks: who they are, how they wait for each other, and what they tell each other."""
+
+from ppfacerec.core.distributed.collectives import (
+    any_rank,
+    any_ranks,
+    average_tensors,
+    broadcast_tensors,
+    collect_rows,
+    gather_integers,
+    gather_rows,
+    gather_tensors,
+    gather_texts,
+    max_tensor,
+    moments,
+    share_tree,
+    sum_tensor,
+)
+from ppfacerec.core.distributed.disks import ALONE, Disks, find_disks
+from ppfacerec.core.distributed.meeting import (
+    RankError,
+    barrier,
+    describe_ranks,
+    failing_together,
+    first_failure_first,
+    init,
+    meeting,
+)
+from ppfacerec.core.distributed.ranks import rank, shares_of_batches, world_size
+
+__all__ = [
+    "ALONE", "Disks", "RankError", "any_rank", "any_ranks", "average_tensors", "barrier", "broadcast_tensors",
+    "collect_rows", "describe_ranks", "failing_together", "find_disks", "first_failure_first", "gather_integers",
+    "gather_rows", "gather_tensors", "gather_texts", "init", "max_tensor", "meeting", "moments", "rank", "share_tree",
+    "shares_of_batches", "sum_tensor",
+    "world_size",
+]  # fmt: skip

@@ -1,0 +1,58 @@
+"""Which ranks share a disk: found out, not asked."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from ppfacerec.core.distributed.collectives import gather_texts
+from ppfacerec.core.distributed.meeting import barrier, failing_together
+from ppfacerec.core.distributed.ranks import rank, world_size
+
+
+@dataclass(frozen=True)
+class Disks:
+    """The ranks that see the same files in a folder.
+
+    Attributes:
+        leaders: for each rank, the first one that shares its disk.
+    """
+
+    leaders: tuple[int, ...] = (0,)
+
+    @property
+    def is_leader(self) -> bool:
+        """This rank is the first on its disk, and does what is done once a disk."""
+        return self.leaders[rank()] == rank()
+
+    @property
+    def is_shared(self) -> bool:
+        """All ranks have one disk."""
+        return set(self.leaders) == {0}
+
+
+ALONE = Disks()
+
+
+def find_disks(folder: Path) -> Disks:
+    """Find out which ranks see the same folder, by files that each leaves there for a moment. All ranks call it.
+
+    The folder is made where it is not there.
+
+    Raises:
+        ValueError: it cannot be made or written to; on every rank where it is so on one.
+    """
+    if world_size() == 1:
+        return ALONE
+    own = folder / f".disk.{uuid.uuid4().hex}.0.tmp"  # removed with other temporary files, should this be killed
+    with failing_together():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            own.touch()
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be written to ({error.strerror}).") from error
+    names = gather_texts(own.name)
+    seen = [number for number, name in enumerate(names) if (folder / name).exists()]
+    leaders = tuple(int(text) for text in gather_texts(str(min(seen))))
+    barrier()
+    own.unlink(missing_ok=True)
+    return Disks(leaders)

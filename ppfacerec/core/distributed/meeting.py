@@ -1,0 +1,259 @@
+"""Ranks that wait for each other for as long as it takes, and hear why one of them ends.
+
+Collectives give up: gloo's after 30 seconds. So whatever one rank does alone (drawing, downloading, writing, scoring)
+is waited for on the store that paddle.distributed keeps on rank 0's machine. Every rank gives a sign of life there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from ppfacerec.core.distributed import collectives
+from ppfacerec.core.distributed.ranks import rank, refuse_lone_slurm_tasks, world_size
+
+_BEAT = 2.0  # seconds between two signs of life
+_SILENCE = 120.0  # after which a rank that gives none is gone; Python code may keep its lock for long
+_LONGEST_POLL = 0.5
+_LINGER = 5.0  # seconds that a failed rank waits for the others to hear of it, and they for its word
+
+
+class RankError(ValueError):
+    """Another rank failed; the message has its words."""
+
+
+class _Store:
+    """The store, safe from threads; each call is one short exchange, so that none keeps the others waiting."""
+
+    def __init__(self) -> None:
+        from paddle.base import core
+
+        core.create_or_get_global_tcp_store()  # waits for rank 0's
+        master = os.environ.get("PADDLE_MASTER") or os.environ["PADDLE_TRAINER_ENDPOINTS"].split(",")[0]
+        host, _, port = master.rpartition(":")
+        # A connection of our own: Paddle's is not safe from threads.
+        self._store, self._lock = core.TCPStore(host, int(port), False, 0, 900), threading.Lock()
+
+    def add(self, key: str, number: int) -> int:
+        with self._lock:
+            return int(self._store.add(f"ppfacerec/{key}", number))
+
+    def set(self, key: str, text: str) -> None:
+        with self._lock:
+            self._store.set(f"ppfacerec/{key}", text)
+
+    def get(self, key: str) -> str:
+        """The text of a key that is known to be set."""
+        with self._lock:
+            return bytes(self._store.get(f"ppfacerec/{key}")).decode("utf-8", "replace")
+
+
+class Meeting:
+    """This process's part in waiting for each other."""
+
+    def __init__(self) -> None:
+        self._store = _Store()
+        self._count = 0
+        self._failure: str | None = None
+        self._store.set(f"host/{rank()}", socket.gethostname())
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="sign of life", daemon=True)
+        self._thread.start()
+        atexit.register(self._end)  # a thread that is in the store's C++ code when Python ends aborts the process
+        self._wait("joined")
+        self.hosts = [self._store.get(f"host/{number}") for number in range(world_size())]
+
+    def wait(self) -> None:
+        """Return when all ranks have called it as often as this one.
+
+        Raises:
+            RankError: one has failed, or gives no sign of life.
+        """
+        self._count += 1
+        self._wait(f"meeting/{self._count}")
+
+    def gather(self, text: str) -> list[str]:
+        """The texts of all ranks, on every rank; works before the process group exists."""
+        key = f"text/{self._count + 1}"
+        self._store.set(f"{key}/{rank()}", text)
+        self.wait()
+        return [self._store.get(f"{key}/{number}") for number in range(world_size())]
+
+    def name_of(self, number: int) -> str:
+        """``"rank 1"``, with its host where there are several."""
+        return f"rank {number}" + (f" on {self.hosts[number]}" if len(set(self.hosts)) > 1 else "")
+
+    def leave(self, message: str) -> None:
+        """Tell the others why this rank ends, and give them time to hear it."""
+        number = self._store.add("failures", 1)
+        self._store.set(f"failure/{number}", f"{self.name_of(rank()).capitalize()} failed first: {message}")
+        self._store.add("failures told", 1)
+        until = time.monotonic() + _LINGER
+        # The store goes with rank 0's process.
+        while rank() == 0 and self._store.add("heard", 0) < world_size() - 1 and time.monotonic() < until:
+            time.sleep(0.1)
+
+    def first_failure(self) -> str | None:
+        """Another rank's last words, if there are any within some seconds."""
+        until = time.monotonic() + _LINGER
+        while self._failure is None and time.monotonic() < until:
+            time.sleep(0.1)
+        return self._failure
+
+    def _end(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _live(self) -> None:
+        """Runs in a thread: a sign of life, and an ear for failures."""
+        while not self._done.wait(_BEAT):
+            try:
+                self._store.add(f"alive/{rank()}", 1)
+                if self._failure is None and self._store.add("failures told", 0):
+                    self._failure = self._store.get("failure/1")
+                    self._store.add("heard", 1)
+            except Exception:  # rank 0 is gone, and the store with it: whoever waits finds out by himself
+                return
+
+    def _wait(self, key: str) -> None:
+        poll, looked = 0.01, time.monotonic()
+        alive: dict[int, tuple[int, float]] = {}  # signs of life, and when they were new
+        came = self._store.add(key, 1)
+        while came < world_size():
+            if self._failure is not None:
+                raise RankError(self._failure)
+            time.sleep(poll)
+            poll = min(1.5 * poll, _LONGEST_POLL)
+            if time.monotonic() - looked > 5 * _BEAT:
+                looked = time.monotonic()
+                self._look_for_silence(alive)
+            came = self._store.add(key, 0)
+
+    def _look_for_silence(self, alive: dict[int, tuple[int, float]]) -> None:
+        now = time.monotonic()
+        for number in range(world_size()):
+            signs = self._store.add(f"alive/{number}", 0)
+            before, since = alive.get(number, (-1, now))
+            alive[number] = (signs, now if signs != before else since)
+            if now - alive[number][1] > _SILENCE:
+                raise RankError(
+                    f"{self.name_of(number).capitalize()} has given no sign of life for {_SILENCE:.0f} seconds: it was "
+                    "killed or stopped, or its machine or the network is gone."
+                )
+
+
+@lru_cache(maxsize=1)
+def meeting() -> Meeting:
+    """This process's meeting, made when it is first asked for."""
+    return Meeting()
+
+
+def init() -> None:
+    """Join the other processes of ``paddle.distributed.launch``; one process alone needs nothing.
+
+    Raises:
+        ValueError: SLURM has started tasks that do not know of each other.
+    """
+    import paddle
+    import paddle.distributed as dist
+
+    refuse_lone_slurm_tasks()
+    if world_size() > 1 and not dist.is_initialized():
+        meeting()
+        # The launcher says so; who sets the variables himself need not.
+        if paddle.get_device() == "cpu":
+            os.environ.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
+        dist.init_parallel_env()
+
+
+def barrier() -> None:
+    """Wait for all ranks, for as long as it takes."""
+    if world_size() > 1:
+        meeting().wait()
+
+
+def describe_ranks() -> str:
+    """``"rank 0 on alpha; ranks 1, 2 on beta"``."""
+    hosts: dict[str, list[str]] = {}
+    for number, host in enumerate(meeting().hosts if world_size() > 1 else [socket.gethostname()]):
+        hosts.setdefault(host, []).append(str(number))
+    return "; ".join(
+        f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} on {host}" for host, ranks in hosts.items()
+    )
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Let an error of one rank inside the block end the block on all, however long it takes the others.
+
+    The ranks meet at the end of the block; there must be no communication inside of it. A rank that did not fail
+    itself raises a ``RankError`` with the message of the first that did.
+    """
+    if world_size() == 1:
+        yield
+        return
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # whatever it is, the others must hear of it before it goes on
+        failure = error
+    texts = _gather("" if failure is None else str(failure) or type(failure).__name__)
+    if failure is not None:
+        raise failure
+    for number, text in enumerate(texts):
+        if text:
+            raise RankError(f"{meeting().name_of(number).capitalize()} failed: {text}")
+
+
+def _gather(text: str) -> list[str]:
+    import paddle.distributed as dist
+
+    if not dist.is_initialized():
+        return meeting().gather(text)
+    meeting().wait()  # the collective does not wait for long
+    return collectives.gather_texts(text)
+
+
+@contextmanager
+def first_failure_first() -> Iterator[None]:
+    """Let an error inside the block be known to the other ranks, and theirs to this one.
+
+    When a process fails, the others only see that a connection broke. They show its message instead.
+
+    Raises:
+        RankError: another process failed first, or its connection broke without a word.
+    """
+    refuse_lone_slurm_tasks()
+    if world_size() == 1:
+        yield
+        return
+    meeting()
+    try:
+        yield
+    except RankError:
+        raise
+    except Exception as error:  # Paddle has several for a broken connection; each goes on as an error
+        if _is_connection(error):
+            raise RankError(_what_happened(error)) from error
+        known = isinstance(error, (ValueError, ImportError, OSError))
+        meeting().leave(str(error) if known else f"{type(error).__name__}: {error}")
+        raise
+
+
+def _what_happened(error: Exception) -> str:
+    return meeting().first_failure() or (
+        "The connection to another process broke, and it left no message: it was killed, perhaps for lack of "
+        f"memory (see dmesg), or its machine is gone ({describe_ranks()}). The logs of all processes are in the "
+        f"launcher's --log_dir. What was seen here: {str(error).strip().splitlines()[-1]}"
+    )
+
+
+def _is_connection(error: BaseException) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in ("gloo", "nccl", "connection", "socket", "tcpstore", "tcp ", "peer"))

@@ -1,0 +1,135 @@
+"""What a machine must have, looked at before any work: packages, system libraries, folders that can be written.
+
+Nothing here imports Paddle before it is known that its import can work.
+"""
+
+import importlib
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ppfacerec.core.log import logger
+
+# Debian's and Ubuntu's package of each library that a wheel expects and a minimal system lacks.
+_PACKAGES = {
+    "libgomp.so.1": "libgomp1",
+    "libGL.so.1": "libgl1",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libxcb.so.1": "libxcb1",
+    "libstdc++.so.6": "libstdc++6",
+}
+DEVICE = re.compile(r"auto|cpu|gpu(:\d+)?")
+_PADDLES = ("paddlepaddle", "paddlepaddle-gpu")
+_TEMPORARY_SPACE = 256 << 20  # bytes; a traced IResNet100 has 250 MB
+
+
+def install_hint(extra: str) -> str:
+    """The command that brings an extra: the clone's own, else pip with the extra's packages (no package of ours)."""
+    clone = Path(__file__).resolve().parents[2]
+    if (clone / "pyproject.toml").is_file():
+        return f'pip install -e "{clone}[{extra}]"' if clone != Path.cwd() else f'pip install -e ".[{extra}]"'
+    needed = importlib.metadata.requires("ppfacerec") or []
+    marked = (line.split(";") for line in needed if f'extra == "{extra}"' in line.replace("'", '"'))
+    return "pip install " + " ".join(f'"{name.strip()}"' for name, *_ in marked)
+
+
+def check_environment() -> None:
+    """Look for what would end a run later, and use writable folders where the usual ones are not.
+
+    Raises:
+        ImportError: Paddle or a system library is missing, or both builds of Paddle are installed.
+        ValueError: no folder for temporary files, or a locale that cannot name the files.
+    """
+    _check_locale()
+    _check_one_paddle()
+    _use_writable_folders()  # also importing Paddle writes there
+    problems = list(_import_problems())
+    if problems:
+        raise ImportError("\n".join(problems))
+
+
+def library_hint(error: BaseException) -> str:
+    """Name the system package of the shared library that an import missed, or return an empty text."""
+    match = re.search(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file", str(error))
+    if not match:
+        return ""
+    package = _PACKAGES.get(match[1])
+    way = f"apt-get install {package}" if package else f"the package that has {match[1]} (apt-file search {match[1]})"
+    return f"the system library {match[1]} is missing. On Debian and Ubuntu, as root: {way}"
+
+
+def _check_locale() -> None:
+    if sys.getfilesystemencoding() == "ascii":
+        raise ValueError(
+            "The locale is ASCII and Python's UTF-8 mode is off, so a path in other letters would end the run. Set "
+            "LC_ALL=C.UTF-8, or unset PYTHONUTF8."
+        )
+
+
+def _check_one_paddle() -> None:
+    found = [name for name in _PADDLES if _version_of(name)]
+    if len(found) > 1:
+        versions = " and ".join(f"{name} {_version_of(name)}" for name in found)
+        raise ImportError(
+            f"{versions} are both installed; they share their files, so neither works. Remove both, then install one:\n"
+            f"  pip uninstall -y {' '.join(_PADDLES)}\n  {install_hint('cpu')}   (for GPUs: {install_hint('gpu')})"
+        )
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _import_problems() -> Iterator[str]:
+    """Import Paddle and OpenCV; what keeps them from starting."""
+    from ppfacerec.core.opencv import import_cv2
+
+    try:
+        importlib.import_module("paddle")
+    except (ImportError, OSError) as error:
+        if getattr(error, "name", None) == "paddle":
+            yield f"Paddle is not installed: {install_hint('cpu')}   (for GPUs: {install_hint('gpu')})"
+        else:
+            yield f"Paddle does not start: {library_hint(error) or error}."
+    try:
+        import_cv2()
+    except ImportError as error:
+        yield str(error)
+
+
+def _use_writable_folders() -> None:
+    """Paddle's tracing writes below ~/.cache, and an inference model goes through the temporary folder."""
+    tempfile.tempdir = _temporary_folder()
+    try:
+        cache = Path.home() / ".cache" / "paddle" / "to_static_tmp"  # where paddle.jit.to_static puts generated code
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            return
+    except (OSError, RuntimeError) as error:  # RuntimeError: an account without a home
+        home = Path(tempfile.gettempdir()) / f"ppfacerec-home-{os.getuid()}"
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.is_symlink() or home.stat().st_uid != os.getuid():
+            raise ValueError(f"{home} belongs to someone else; set HOME to a folder that can be written.") from error
+        logger.warning("HOME cannot be written (%s); for this run it is %s.", error, home)
+        os.environ["HOME"] = str(home)
+
+
+def _temporary_folder() -> str:
+    """The first usual folder for temporary files with room in it."""
+    usual = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    for folder in filter(None, [*usual, "/tmp", "/var/tmp", tempfile.gettempdir()]):
+        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= _TEMPORARY_SPACE:
+            return folder
+    raise ValueError(
+        f"no folder for temporary files has {_TEMPORARY_SPACE >> 20} MiB free: Paddle traces networks through one. "
+        "Set TMPDIR to a folder that can be written, or make room in /tmp."
+    )

@@ -1,0 +1,11 @@
+"""Read pickles that nobody has to trust: `.bin`, `.pdparams`, `.pdopt`, `.pdstates`.
+
+A pickle is a program: ``pickle.load`` and ``paddle.load`` run whatever it names. Here its opcodes are read by a small
+machine of our own that knows plain data (numbers, strings, lists, tuples, dicts) and NumPy arrays of numbers, and can
+call nothing else. Nothing is imported, no attribute is set, no memory is taken on the word of the file.
+"""
+
+from ppfacerec.core.io.safe_pickle.machine import UnsafePickleError
+from ppfacerec.core.io.safe_pickle.reader import load, loads
+
+__all__ = ["UnsafePickleError", "load", "loads"]

@@ -1,0 +1,84 @@
+"""Read one pickle from a file or from bytes, and say what is wrong with it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any, BinaryIO, Union, cast
+
+from ppfacerec.core.io.safe_pickle.limits import BadPickleError
+from ppfacerec.core.io.safe_pickle.machine import Machine, UnsafePickleError
+from ppfacerec.core.io.user_files import open_regular
+
+PathOrFile = Union[str, "os.PathLike[str]", BinaryIO]
+ENCODINGS = ("bytes", "latin1", "ascii", "utf-8")
+
+
+def load(path_or_file: PathOrFile, *, encoding: str = "bytes") -> Any:
+    """Read one pickle from a file; arrays in it are read-only views of the bytes that were read.
+
+    Args:
+        path_or_file: a path, or a file opened for reading bytes.
+        encoding: what Python 2's strings become: "bytes", or str by "latin1", "ascii" or "utf-8".
+
+    Raises:
+        UnsafePickleError: it names something that is not plain data or a NumPy array; nothing has been run.
+        ValueError: empty, truncated, damaged, or no pickle.
+    """
+    if not isinstance(path_or_file, (str, os.PathLike)):
+        where = str(getattr(path_or_file, "name", "the pickle"))
+        start = path_or_file.tell()
+        size = path_or_file.seek(0, os.SEEK_END) - start
+        path_or_file.seek(start)
+        return run(Source(path_or_file, size), where, encoding)
+    with open_regular(path_or_file) as file:
+        return run(Source(file, os.fstat(file.fileno()).st_size), str(path_or_file), encoding)
+
+
+def loads(data: bytes, *, encoding: str = "bytes", where: str = "the pickle") -> Any:
+    """Read one pickle from bytes; `where` is its name in messages. Else as `load`."""
+    return run(Source(io.BytesIO(data), len(data)), where, encoding)
+
+
+def run(source: Source, where: str, encoding: str, machine: Callable[[str, int], Machine] = Machine) -> Any:
+    """Read the pickle at the source's position with a machine of the given kind; errors as `load`."""
+    if encoding not in ENCODINGS:
+        raise ValueError(f"Unknown encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}.")
+    if not source.left:
+        raise ValueError(f"{where} is empty (0 bytes). Copy, download or write it again.")
+    try:
+        return machine(encoding, source.size).run(cast(BinaryIO, source))
+    except UnsafePickleError as error:
+        raise UnsafePickleError(
+            f"{where} is not safe to open: it {error}. Nothing was run. Only plain data and NumPy arrays are read; "
+            "get the file from someone you trust, or write it again."
+        ) from None
+    except (BadPickleError, ValueError, OverflowError, MemoryError) as error:  # the last three are pickletools' own
+        raise ValueError(
+            f"{where} is damaged, truncated or no pickle (byte {source.tell()} of {source.size}, it starts with "
+            f"{source.head!r}): {error or type(error).__name__}. Copy, download or write it again."
+        ) from error
+
+
+class Source:
+    """What pickletools reads from; never asks for more bytes than there are, whatever length the file claims."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.left = file, size, size
+        self.head = file.read(16)  # for messages: a web page or a Git LFS pointer is recognised at sight
+        file.seek(-len(self.head), os.SEEK_CUR)
+
+    def read(self, count: int) -> bytes:
+        data = self.file.read(min(count, self.left)) if count > 0 else b""
+        return self._took(data)
+
+    def readline(self) -> bytes:
+        return self._took(self.file.readline(self.left) if self.left else b"")
+
+    def tell(self) -> int:
+        return self.size - self.left
+
+    def _took(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        return data

@@ -1,0 +1,100 @@
+"""Text that people write: lists of images, pairs and labels, configs. One rule for encodings, comments and quotes.
+
+UTF-8 with or without a byte order mark, and UTF-16 with one, are read; anything else is an error with its line. Lines
+end with LF or CRLF. Blank lines, and those that begin with "# ", are passed over; "#1.jpg" is a name. Quotes are not
+removed, so a line that begins with one is an error. A backslash belongs to a name.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NoReturn, Union
+
+from ppfacerec.core.io.user_files import open_regular
+
+Path = Union[str, "os.PathLike[str]"]
+BLANKS = " \t\r"  # what may stand around a line; other languages' spaces belong to names
+_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_text(path: Path, what: str = "file") -> str:
+    """Read a text file whole.
+
+    Args:
+        what: what it is called in the error of one that cannot be read.
+
+    Raises:
+        ValueError: it is missing, no regular file, or in another encoding; with its line.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot read the {what} ({error.strerror}).") from error
+    data = without_mark(data, path)
+    check_utf8(data, path)
+    return data.decode("utf-8")
+
+
+def without_mark(data: bytes, path: Path) -> bytes:
+    """Return a text's bytes without its byte order mark; in UTF-8 if the mark says UTF-16."""
+    if not data.startswith(_UTF16_MARKS):
+        return data.removeprefix(_UTF8_MARK)
+    try:
+        return data.decode("utf-16").encode("utf-8")
+    except UnicodeError as error:
+        raise ValueError(f"{path} begins as UTF-16 does, but is none ({error}). Save it as UTF-8.") from error
+
+
+def check_utf8(data: bytes, path: Path, first_line: int = 1) -> None:
+    """Raise a ValueError with the line of what is no text in UTF-8; `data` begins at line `first_line` of the file."""
+    try:
+        data.decode("utf-8")
+        at, reason = data.find(b"\0"), "a NUL byte, as in UTF-16 without a byte order mark"
+    except UnicodeDecodeError as error:
+        at, reason = error.start, error.reason
+    if at < 0:
+        return
+    number = first_line + data.count(b"\n", 0, at)
+    line = data[data.rfind(b"\n", 0, at) + 1 :].partition(b"\n")[0].rstrip(b"\r")
+    hint = "Save the file as UTF-8."
+    if b"\0" not in line:
+        with suppress(UnicodeDecodeError):
+            as_gbk = line.decode("gb18030")
+            hint = f"In GBK it reads {as_gbk[:80]!r}: `iconv -f GBK -t UTF-8` makes it UTF-8."
+    fail(path, number, f"{line[:80]!r} is not UTF-8 ({reason}). {hint}")
+
+
+def read_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text without blanks around it, of every line that is not passed over.
+
+    Raises:
+        ValueError: those of `read_text`, and a line that begins with a quote.
+    """
+    for number, line in enumerate(read_text(path, what).split("\n"), 1):
+        text = line.strip(BLANKS)
+        if text.startswith('"'):
+            fail(path, number, quoted(text))
+        if text and text != "#" and not text.startswith(("# ", "#\t")):
+            yield number, text
+
+
+def quoted(text: str) -> str:
+    """What is wrong with a line that begins with a quote."""
+    return f"{text[:80]!r} begins with a quote, which would be part of the name. Write it without quotes."
+
+
+def separator_hint(text: str, separator: str) -> str:
+    """A sentence on the separators that a line has instead of the expected one, or nothing."""
+    there = [repr(c) for c in "\t ,;" if c in text and c != separator]
+    return f" The line has {' and '.join(there)}; set `delimiter` to it." if there else ""
+
+
+def backslash_hint(name: str) -> str:
+    """A sentence on a path as Windows writes it, or nothing."""
+    return " It has backslashes: write paths with '/'." if "\\" in name else ""
+
+
+def fail(path: Path, line: int, what: str) -> NoReturn:
+    """Raise the ValueError about a line."""
+    raise ValueError(f"{path}, line {line}: {what}")

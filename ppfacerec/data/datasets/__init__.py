@@ -1,0 +1,1 @@
+"""Training sets: label files, folders, records, and who their classes are."""

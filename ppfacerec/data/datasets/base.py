@@ -1,0 +1,225 @@
+"""Where training samples come from: images with classes."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Optional, Protocol
+
+import numpy as np
+
+from ppfacerec.core.io.text_file import backslash_hint
+from ppfacerec.core.io.user_files import one_spelling, read_regular, walk_images
+from ppfacerec.core.printable import printable
+from ppfacerec.data.datasets.class_identity import (
+    ClassIdentity,
+    hash_strings,
+    hash_texts,
+    identity_by_names,
+    identity_by_samples,
+)
+from ppfacerec.data.datasets.label_file import LabelFile
+
+
+class TrainDataset(Protocol):
+    """What the loader asks of a training set."""
+
+    labels: np.ndarray
+    num_classes: int
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> bytes:
+        """Encoded image of a sample; a ValueError or OSError says that it cannot be had."""
+
+    def where(self, index: int) -> str:
+        """How to name a sample to a person."""
+
+
+class ImageNetDataset:
+    """Images listed in a label file, `path<TAB>class` a line (PaddleClas's name for MS1MV3's form).
+
+    Args:
+        image_root: the folder that the paths are relative to.
+        cls_label_path: the label file.
+        delimiter: between path and class; None finds it out from the file.
+        relabel: number the classes of the file 0, 1, 2, ... by their order, for files whose labels have gaps.
+        allow_outside: take paths that lead out of `image_root` (absolute, or with ``..``).
+        class_num: every label must be below it; None takes the file's.
+
+    Attributes:
+        original_labels: (num_classes,) the file's label of each class where `relabel` numbered them, else None.
+
+    Raises:
+        ValueError: the label file is not as expected; with file and line.
+    """
+
+    paths: ClassVar = {"image_root": "folder", "cls_label_path": "file"}
+
+    def __init__(
+        self,
+        image_root: str,
+        cls_label_path: str,
+        delimiter: str | None = None,
+        relabel: bool = False,
+        allow_outside: bool = False,
+        class_num: int | None = None,
+    ) -> None:
+        self._root = Path(image_root)
+        self._file = LabelFile(cls_label_path, delimiter, None if relabel else class_num, allow_outside)
+        self.labels = self._file.labels
+        self.original_labels: np.ndarray | None = None
+        if relabel:
+            self.original_labels, self.labels = numbered(self.labels)
+        self.num_classes = int(self.labels.max()) + 1
+        check_class_num(self.num_classes, class_num, str(cls_label_path))
+        self.num_skipped = self._file.num_skipped
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def read(self, index: int) -> bytes:
+        """Encoded image of a sample.
+
+        Raises:
+            ValueError: the file cannot be read.
+        """
+        try:
+            return read_regular(f"{self._root}/{self._file.name(index)}")
+        except OSError as error:
+            raise cannot_read(error, self.where(index), self._root) from error
+
+    def where(self, index: int) -> str:
+        return self._file.where(index)
+
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the paths of their images."""
+        return identity_by_samples(self._file.name_hashes(), self.labels, self.num_classes)
+
+
+class FolderDataset:
+    """A folder for each identity with its images in it; identities and images in the order of their names.
+
+    Args:
+        root: the folder of the folders.
+        class_num: there may be no more identities; None takes as many as there are.
+
+    Attributes:
+        identities: name of each class's folder.
+        num_skipped: files that are no images, and folders without one; left_out: which, in words.
+
+    Raises:
+        ValueError: no identity with an image, more of them than `class_num`.
+    """
+
+    paths: ClassVar = {"root": "folder"}
+
+    def __init__(self, root: str, class_num: Optional[int] = None) -> None:
+        self._root = Path(root)
+        found = walk_images(root, levels=1)
+        of_person: dict[str, list[bytes]] = {}  # a name that is there in both of Unicode's spellings is one person
+        for name in found.images:
+            if folder := os.path.dirname(name):  # images beside the folders are nobody's
+                of_person.setdefault(one_spelling(folder), []).append(os.fsencode(name))
+        names = [name for images in of_person.values() for name in images]
+        self.identities, counts = list(of_person), [len(images) for images in of_person.values()]
+        self.num_skipped = len(found.images) - len(names) + len(found.others) + len(found.empty)
+        self.left_out = found.left_out()
+        if not names:
+            raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
+        # One buffer instead of an object a name, so that forked workers share it and do not copy it.
+        self._text, self._ends = b"".join(names), np.cumsum([len(name) for name in names])
+        self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self.num_classes = len(counts)
+        check_class_num(self.num_classes, class_num, root)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Path of sample `index` below the root."""
+        begin = self._ends[index - 1] if index else 0
+        return os.fsdecode(self._text[begin : self._ends[index]])
+
+    def read(self, index: int) -> bytes:
+        try:
+            return read_regular(f"{self._root}/{self.name(index)}")
+        except OSError as error:
+            raise cannot_read(error, self.where(index), self._root) from error
+
+    def where(self, index: int) -> str:
+        return printable(f"{self._root}/{self.name(index)}")
+
+    def class_identity(self) -> ClassIdentity:
+        """Who the classes are, by the names of their folders."""
+        text, starts = np.frombuffer(self._text, np.uint8), np.r_[0, self._ends[:-1]]
+        return identity_by_names(self.identities, hash_texts(text, starts, self._ends - starts), self.labels)
+
+
+def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct labels in ascending order, and the number of each sample's among them."""
+    original, numbers = np.unique(labels, return_inverse=True)
+    return original, numbers.astype(np.int32)
+
+
+def check_class_num(num_classes: int, class_num: int | None, what: str) -> None:
+    """Raise a ValueError where the data has more classes than the head."""
+    if class_num is not None and num_classes > class_num:
+        raise ValueError(
+            f"{what} has {num_classes} classes, but Arch.Head.class_num is {class_num}; set it to {num_classes}, "
+            "or leave it out to take it from the data."
+        )
+
+
+def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
+    """Who the classes of any training set are; for one without `class_identity`, by what its `where` says."""
+    own: Callable[[], ClassIdentity] | None = getattr(dataset, "class_identity", None)
+    if own is not None:
+        return own()
+    hashes = hash_strings([dataset.where(index) for index in range(len(dataset))])
+    return identity_by_samples(hashes, dataset.labels, dataset.num_classes)
+
+
+def class_name(dataset: TrainDataset, label: int) -> str:
+    """How to name a class to a person: by its folder, or by its first image."""
+    names = getattr(dataset, "identities", None)
+    if names is not None and names[label]:
+        return f"class {label} ({printable(names[label])})"
+    samples = np.flatnonzero(dataset.labels == label)
+    return f"class {label} ({dataset.where(int(samples[0]))})" if len(samples) else f"class {label}"
+
+
+def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
+    """Raise the ValueError of the first sample if it cannot be read; with `allow_some`, only if no one of ten can."""
+    tried = np.linspace(0, len(dataset) - 1, 10 if allow_some else 1).astype(int).tolist()
+    for index in reversed(tried):
+        try:
+            dataset.read(index)
+            return
+        except ValueError:
+            if index == tried[0]:
+                raise
+
+
+def cannot_read(error: OSError, where: str, root: str | Path) -> ValueError:
+    """The error for a user about an image that is not there or not readable."""
+    return ValueError(
+        f"{where}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"
+        + backslash_hint(where)
+    )
+
+
+def gap_hint(labels: np.ndarray, num_classes: int) -> str:
+    """A sentence on classes without an image, or nothing: labels that begin at 1, or have gaps."""
+    if num_classes > 4 * len(labels):  # a label may be two billion: no array for all
+        used = np.unique(labels)
+    else:
+        is_used = np.zeros(num_classes, bool)
+        is_used[labels] = True
+        used = np.flatnonzero(is_used)
+    if len(used) == num_classes:
+        return ""
+    what = f"they begin at {used[0]}" if num_classes - len(used) == used[0] else "there are gaps between them"
+    return (
+        f"{num_classes - len(used):,} of the classes 0 to {num_classes - 1:,} have no image ({what}), but a class "
+        f"centre each. relabel: True of ImageNetDataset numbers the {len(used):,} that there are without gaps."
+    )

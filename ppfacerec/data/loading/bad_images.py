@@ -1,0 +1,69 @@
+"""What becomes of training images that cannot be read or decoded: the run ends, or they are listed and replaced."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ppfacerec.core.log import logger
+from ppfacerec.core.printable import printable
+
+
+class BadImage(NamedTuple):
+    """A sample that could not be used, and why; `reason` names the sample."""
+
+    sample: int
+    reason: str
+
+
+class BadImages:
+    """Counts and lists the bad images of a run.
+
+    Args:
+        on_bad_image: "error" ends the run at the first; "skip" lets the next good sample of the data set stand in.
+        max_bad_images: with "skip", more than so many different ones met by one process end the run.
+        list_path: where they are listed, one a line; all ranks append to the same file. None: only the log says them.
+    """
+
+    def __init__(
+        self,
+        on_bad_image: Literal["error", "skip"] = "error",
+        max_bad_images: int = 100,
+        list_path: Path | None = None,
+    ) -> None:
+        self.skip = on_bad_image == "skip"
+        self.max_bad_images = max_bad_images
+        self._path = list_path
+        self._seen: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def note(self, found: Sequence[BadImage]) -> None:
+        """Take up what a batch met.
+
+        Raises:
+            ValueError: there are more than `max_bad_images` by now.
+        """
+        for image in found:
+            if image.sample not in self._seen:
+                self._seen.add(image.sample)
+                self._list(image)
+                logger.warning("Bad image %d, replaced by the next good one: %s", len(self), image.reason)
+        if len(self) > self.max_bad_images:
+            raise ValueError(self.too_many(found[-1].reason))
+
+    def too_many(self, last: str) -> str:
+        where = f" They are listed in {self._path}." if self._path else ""
+        return (
+            f"More than max_bad_images ({self.max_bad_images}) training images cannot be used.{where} The last one: "
+            f"{last} Repair the data, or set DataLoader.Train.loader.max_bad_images higher."
+        )
+
+    def _list(self, image: BadImage) -> None:
+        if self._path is None:
+            return
+        line = f"{printable(image.reason)}\n".encode()
+        with open(self._path, "ab+") as file:  # appending: ranks do not overwrite each other's lines
+            file.seek(0)
+            if line not in file.readlines():
+                file.write(line)

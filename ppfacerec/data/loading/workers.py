@@ -1,0 +1,224 @@
+"""Processes that make batches side by side and hand them over in order.
+
+The images go through memory that is mapped before the workers are forked: no copy, no name in /dev/shm, whose size does
+not matter, and nothing that could be left there however a process ends. Each worker has a pipe of its own for the
+sample numbers, so that none can leave a lock behind that another waits for.
+"""
+
+import mmap
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import util
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import NamedTuple
+
+import numpy as np
+
+from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker, Made
+
+_IGNORED = (signal.SIGINT, signal.SIGTERM)  # the trainer gets them too, and wants to finish its step
+
+
+class Task(NamedTuple):
+    """A batch to be made."""
+
+    epoch: int
+    indices: np.ndarray
+
+
+class _Order(NamedTuple):
+    number: int
+    slot: int
+    task: Task
+
+
+class _Reply(NamedTuple):
+    number: int
+    made: Made | None
+    failure: str
+    is_user_error: bool = True
+
+
+class WorkerPool:
+    """Forked processes with a ring of slots for finished batches.
+
+    Args:
+        maker: makes a batch; the workers get it with the fork, with all that it holds, uncopied.
+        num_workers: processes.
+        batch_size: images that a slot holds.
+        prefetch_factor: batches that each worker may be ahead.
+
+    Raises:
+        ValueError: the memory for the slots cannot be had.
+    """
+
+    def __init__(self, maker: BatchMaker, num_workers: int, batch_size: int, prefetch_factor: int = 2) -> None:
+        if "fork" not in multiprocessing.get_all_start_methods():
+            raise ValueError("Worker processes need fork, which this system does not have; set loader.num_workers: 0.")
+        num_slots = num_workers * prefetch_factor + 1  # one is with the trainer
+        self._slots = _shared_array((num_slots, batch_size, *IMAGE_SHAPE))
+        self._processes: list[BaseProcess] = []
+        self._connections: list[Connection] = []
+        self._load = [0] * num_workers  # batches that each worker has to make
+        context = multiprocessing.get_context("fork")
+        for _ in range(num_workers):
+            ours, theirs = context.Pipe()
+            self._connections.append(ours)
+            process = context.Process(
+                target=_work, args=(maker, self._slots, theirs, list(self._connections)), daemon=True
+            )
+            with _signals_held(), warnings.catch_warnings():
+                # Python 3.12 warns: other threads may hold locks. The workers run none of their code.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process.start()
+            theirs.close()
+            self._processes.append(process)
+        # Also at the interpreter's end, before multiprocessing waits for its children.
+        self.close = util.Finalize(self, _end, (self._processes, self._connections), exitpriority=10)
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes if process.pid is not None]
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[np.ndarray, Made]]:
+        """Yield images (N, 112, 112, 3) and samples of each task, in order; the images are valid until the next one.
+
+        A generator that is left before its end closes the pool.
+
+        Raises:
+            ValueError: a task failed, or a worker died.
+        """
+        finished = False
+        try:
+            yield from self._run(iter(tasks))
+            finished = True
+        finally:
+            if not finished:
+                self.close()
+
+    def _run(self, tasks: Iterator[Task]) -> Iterator[tuple[np.ndarray, Made]]:
+        free = list(range(len(self._slots)))
+        orders: dict[int, _Order] = {}  # those that are not handed over yet, in order
+        owners: dict[int, int] = {}
+        replies: dict[int, _Reply] = {}
+        number = 0
+        while True:
+            while free and (task := next(tasks, None)) is not None:
+                order = _Order(number, free.pop(), task)
+                owners[number] = self._send(order)
+                orders[number] = order
+                number += 1
+            if not orders:
+                return
+            following = next(iter(orders))
+            while following not in replies:
+                for reply in self._receive():
+                    replies[reply.number] = reply
+                    self._load[owners.pop(reply.number)] -= 1
+            order, made = orders.pop(following), _checked(replies.pop(following))
+            yield self._slots[order.slot, : len(order.task.indices)], made
+            free.append(order.slot)
+
+    def _send(self, order: _Order) -> int:
+        """Give a batch to the worker with the least to do; return which one."""
+        worker = int(np.argmin(self._load))
+        self._load[worker] += 1
+        try:
+            self._connections[worker].send(order)
+        except OSError:
+            self._died(worker)
+        return worker
+
+    def _receive(self) -> list[_Reply]:
+        """Wait until a worker has something to say."""
+        ready = multiprocessing.connection.wait(self._connections)
+        replies: list[_Reply] = []
+        for worker, connection in enumerate(self._connections):
+            if connection in ready:
+                try:
+                    replies.append(connection.recv())
+                except (EOFError, OSError):
+                    self._died(worker)
+        return replies
+
+    def _died(self, worker: int) -> None:
+        process = self._processes[worker]
+        process.join(5)
+        code = process.exitcode or 0
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        reason = " The system does that when memory runs out (see dmesg)." if code == -signal.SIGKILL else ""
+        raise ValueError(
+            f"Data worker {worker + 1} of {len(self._processes)} (process {process.pid}) {how}.{reason} "
+            "Go on from the last checkpoint, with fewer loader.num_workers if it was the memory."
+        )
+
+
+def _checked(reply: _Reply) -> Made:
+    if reply.made is None:
+        raise ValueError(reply.failure) if reply.is_user_error else RuntimeError(reply.failure)
+    return reply.made
+
+
+def _shared_array(shape: Sequence[int]) -> np.ndarray:
+    """Zeros that forked processes write to and this one reads."""
+    size = int(np.prod(shape))
+    try:
+        memory = mmap.mmap(-1, size)
+    except OSError as error:
+        raise ValueError(
+            f"The system gives no {size >> 20} MiB for the batches of the data workers ({error.strerror}). Use a "
+            "smaller sampler.batch_size, fewer loader.num_workers or a smaller loader.prefetch_factor."
+        ) from error
+    return np.frombuffer(memory, np.uint8).reshape(shape)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back what would end a worker before it can say that it ignores it; here it arrives afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine: Sequence[Connection]) -> None:
+    """A worker's life: until the other end of its pipe is closed, also by the trainer's death."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
+    for other in not_mine:
+        other.close()
+    while True:
+        try:
+            order: _Order = connection.recv()
+            connection.send(_answer(maker, slots, order))
+        except (EOFError, OSError):
+            os._exit(0)
+
+
+def _answer(maker: BatchMaker, slots: np.ndarray, order: _Order) -> _Reply:
+    epoch, indices = order.task
+    try:
+        return _Reply(order.number, maker.make(epoch, indices, slots[order.slot]), "")
+    except ValueError as error:
+        return _Reply(order.number, None, str(error))
+    except Exception as error:  # whatever it is, the trainer must hear of it; it goes on from there
+        return _Reply(order.number, None, str(error), is_user_error=False)
+
+
+def _end(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -> None:
+    """Let the workers go, and wait for them so that no zombie stays."""
+    for connection in connections:
+        connection.close()
+    for process in processes:
+        process.join(5)
+        if process.is_alive():  # in a read that does not come back
+            process.kill()
+            process.join()

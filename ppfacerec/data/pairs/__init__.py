@@ -1,0 +1,1 @@
+"""Verification sets: images and pairs of them."""

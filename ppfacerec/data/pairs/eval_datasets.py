@@ -1,0 +1,119 @@
+"""Verification sets by the names that the YAML gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Optional
+
+from ppfacerec.core.registry import near_match
+from ppfacerec.data.pairs.pair_bin import PairBin, read_bin
+from ppfacerec.data.pairs.pair_list import read_lfw_pairs, read_pair_list
+from ppfacerec.data.pairs.pair_set import FolderPairs
+
+NO_SET = "no set is named; name some, or 'all'"
+
+
+class FiveFaceEvalDataset:
+    """Verification sets in insightface's .bin form.
+
+    Args:
+        val_data_path: the folder of the .bin files.
+        val_targets: names of the sets, without ".bin"; "all" takes every one there; PaddleClas's default is three.
+
+    Raises:
+        ValueError: a target has no file, or there is none at all; the message lists what is there.
+    """
+
+    paths: ClassVar = {"val_data_path": "folder"}
+
+    def __init__(
+        self, val_data_path: str, val_targets: Literal["all"] | Sequence[str] = ("agedb_30", "cfp_fp", "lfw")
+    ) -> None:
+        self._folder = Path(val_data_path)
+        there = bins_in(val_data_path)
+        self.names = there if val_targets == "all" else list(dict.fromkeys(val_targets))
+        missing = [name for name in self.names if name not in there]
+        if missing or not self.names:
+            what = ", ".join(f"{name}.bin" for name in missing) or ".bin file"
+            raise ValueError(f"{self._folder}: no {what}. In that folder: {', '.join(there) or 'none'}.")
+        self.left_out = [name for name in there if name not in self.names]
+
+    @staticmethod
+    def check(arguments: Mapping[str, Any]) -> Iterator[str]:
+        """What the config's check says of the arguments, without reading a set."""
+        folder, targets = arguments["val_data_path"], arguments["val_targets"]
+        there = bins_in(folder)
+        if not Path(folder).is_dir():  # said of the path itself
+            return
+        if not (targets and there):
+            yield f"val_targets: {f'{folder} has no .bin file' if targets else NO_SET}."
+            return
+        for name in () if targets == "all" else targets:
+            if name not in there:
+                yield (
+                    f"val_targets: {Path(folder) / name}.bin does not exist{near_match(name, there)}"
+                    f" In that folder: {', '.join(there)}."
+                )
+
+    def open(self, name: str) -> PairBin:
+        return read_bin(self._folder / f"{name}.bin")
+
+    def describe(self) -> str:
+        left_out = f"; left out: {', '.join(self.left_out)} (val_targets: all takes them too)" if self.left_out else ""
+        return f"{', '.join(self.names)}{left_out}"
+
+
+class FaceEvalDataset:
+    """Pairs of image files in PaddleClas's list, ``left right 1`` or ``left right 0`` a line.
+
+    Args:
+        dataset_root: the folder that the paths are relative to.
+        pair_label_path: the list.
+        delimiter: between the three; None finds it out from the file.
+
+    Raises:
+        ValueError: a bad line, or an image that is not there; with file and line.
+    """
+
+    paths: ClassVar = {"dataset_root": "folder", "pair_label_path": "file"}
+
+    def __init__(self, dataset_root: str, pair_label_path: str, delimiter: Optional[str] = None) -> None:
+        self.names = [Path(pair_label_path).stem]
+        self._pairs = read_pair_list(pair_label_path, dataset_root, delimiter)
+
+    def open(self, name: str) -> FolderPairs:
+        return self._pairs
+
+    def describe(self) -> str:
+        return f"{self.names[0]} ({len(self._pairs)} pairs of {self._pairs.num_images} images)"
+
+
+class LFWEvalDataset:
+    """Pairs of image files in LFW's pairs.txt, with the folds of its first line.
+
+    Args:
+        image_root: the folder with one folder a person.
+        pairs_path: the list.
+        suffix: of the image files.
+
+    Raises:
+        ValueError: a bad line, or an image that is not there; with file and line.
+    """
+
+    paths: ClassVar = {"image_root": "folder", "pairs_path": "file"}
+
+    def __init__(self, image_root: str, pairs_path: str, suffix: str = ".jpg") -> None:
+        self.names = [Path(pairs_path).stem]
+        self._pairs = read_lfw_pairs(pairs_path, image_root, suffix)
+
+    def open(self, name: str) -> FolderPairs:
+        return self._pairs
+
+    def describe(self) -> str:
+        return f"{self.names[0]} ({len(self._pairs)} pairs of {self._pairs.num_images} images)"
+
+
+def bins_in(folder: str | Path) -> list[str]:
+    """Return the names of the .bin files in a folder, without ".bin"."""
+    return sorted(path.stem for path in Path(folder).glob("*.bin"))

@@ -1,0 +1,117 @@
+"""The `.bin` files of face verification: a pickle of (encoded images, is_same), images 2i and 2i + 1 are pair i.
+
+Three forms are about: Python 2 strings (`lfw.bin` of insightface), bytes, and NumPy uint8 arrays.
+"""
+
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+from ppfacerec.core.io import safe_pickle
+from ppfacerec.core.io.whole_file import written_whole
+
+PathLike = Union[str, "os.PathLike[str]"]
+EXPECTED = "Expected a pickle of (list of 2N encoded images, list of N booleans). Get or make the file again."
+
+
+@dataclass(frozen=True, eq=False)
+class PairBin:
+    """Pairs of face images, each distinct image kept once; ``len()`` is the number of pairs."""
+
+    path: str
+    images: tuple[bytes, ...]  # the distinct encoded images, in order of first appearance
+    index: np.ndarray  # (2N,) int64: which of `images` entry k is; entries 2i and 2i + 1 are pair i
+    is_same: np.ndarray  # (N,) bool
+    num_folds: int | None = None  # a .bin prescribes none
+    identities: Sequence[str] | None = None  # and says nothing about who is who
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images)
+
+    def read(self, image: int) -> bytes:
+        return self.images[image]
+
+    def __len__(self) -> int:
+        return len(self.is_same)
+
+    def where(self, image: int) -> str:
+        """Return where distinct image number `image` stands, for messages: "lfw.bin, entry 17 (pair 8)"."""
+        entry = int(np.argmax(self.index == image))
+        return f"{self.path}, entry {entry} (pair {entry // 2})"
+
+
+def read_bin(path: PathLike) -> PairBin:
+    """Read a `.bin` file that nobody has to trust; images are not decoded yet (`images.decode_rgb`).
+
+    Raises:
+        ValueError: empty, truncated, no pickle, one that imports something, or not pairs of images with their labels.
+    """
+    entries, labels = _two_lists(safe_pickle.load(path), str(path))
+    is_same = _checked_labels(labels, str(path))
+    if len(entries) != 2 * len(is_same):
+        raise ValueError(
+            f"{path} has {len(entries)} images and {len(is_same)} labels, expected two images a label. {EXPECTED}"
+        )
+    numbers: dict[bytes, int] = {}
+    index = [numbers.setdefault(_entry_bytes(e, k, str(path)), len(numbers)) for k, e in enumerate(entries)]
+    return PairBin(str(path), tuple(numbers), np.array(index, dtype=np.int64), is_same)
+
+
+def write_bin(path: PathLike, images: Sequence[bytes], is_same: Sequence[bool] | np.ndarray) -> None:
+    """Write pairs of encoded images (2i and 2i + 1 are pair i) so that insightface and PaddleClas read them too.
+
+    Protocol 4: any Python 3 reads it, and bytes are stored as they are. The file appears whole or not at all.
+
+    Raises:
+        ValueError: images that are no bytes, labels that are no booleans, not two images a label, no pair.
+    """
+    labels = _checked_labels(is_same, str(path))
+    entries = [_entry_bytes(image, k, str(path)) for k, image in enumerate(images)]
+    if len(entries) != 2 * len(labels) or not entries:
+        raise ValueError(
+            f"{path} would have {len(entries)} images and {len(labels)} labels, expected two images a label, "
+            "and at least one pair."
+        )
+    with written_whole(path) as file:
+        pickle.dump((entries, labels.tolist()), file, protocol=4)
+
+
+def _two_lists(content: Any, path: str) -> tuple[Sequence[Any], Sequence[Any]]:
+    if not isinstance(content, (tuple, list)) or len(content) != 2:
+        raise ValueError(f"{path} holds a {_kind(content)}. {EXPECTED}")
+    for part in content:
+        if not isinstance(part, (tuple, list)) and not (isinstance(part, np.ndarray) and part.ndim):
+            raise ValueError(f"{path} holds a {_kind(content)} with a {_kind(part)} in it. {EXPECTED}")
+    if not len(content[0]) and not len(content[1]):
+        raise ValueError(f"{path} holds no pairs. {EXPECTED}")
+    return content[0], content[1]
+
+
+def _kind(value: Any) -> str:
+    has_length = isinstance(value, (tuple, list, dict, bytes, str))
+    return f"{type(value).__name__} of {len(value)}" if has_length else type(value).__name__
+
+
+def _checked_labels(labels: Sequence[Any] | np.ndarray, path: str) -> np.ndarray:
+    for k, label in enumerate(labels):
+        if not isinstance(label, (bool, int, float, np.bool_, np.number)) or label not in (0, 1):
+            is_short = type(label) in (int, float) and -1e9 < label < 1e9
+            shown = str(label) if is_short else f"a {_kind(label)}"
+            raise ValueError(f"{path} has {shown} as label {k}, expected True or False. {EXPECTED}")
+    return np.array([bool(label) for label in labels], dtype=bool)
+
+
+def _entry_bytes(entry: Any, k: int, path: str) -> bytes:
+    if isinstance(entry, np.ndarray) and entry.dtype == np.uint8 and entry.size == max(entry.shape, default=0):
+        return entry.tobytes()
+    if isinstance(entry, (bytes, bytearray)):
+        return bytes(entry)
+    raise ValueError(
+        f"{path} has a {_kind(entry)} as entry {k} (pair {k // 2}), expected the bytes of an encoded image "
+        f"or a uint8 array of them. {EXPECTED}"
+    )

@@ -1,0 +1,133 @@
+"""A verification set as everything above sees it: distinct encoded images, read one at a time, and their pairs."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ppfacerec.core.io.text_file import backslash_hint
+from ppfacerec.core.io.user_files import read_regular
+
+
+class PairSet(Protocol):
+    """Pairs of face images; entries 2i and 2i + 1 of `index` are pair i."""
+
+    index: np.ndarray  # (2N,) int64: which distinct image entry k is
+    is_same: np.ndarray  # (N,) bool
+    num_folds: int | None  # contiguous folds that the set itself prescribes; None: as the metric has it
+    identities: Sequence[str] | None  # (M,) who is on each distinct image; None where nobody says
+
+    @property
+    def num_images(self) -> int:
+        """Number M of distinct images."""
+
+    def read(self, image: int) -> bytes:
+        """Return the encoded bytes of a distinct image."""
+
+    def where(self, image: int) -> str:
+        """Return how to name a distinct image to a person."""
+
+
+class EvalDataset(Protocol):
+    """Named verification sets, opened one at a time so that no two need memory at once."""
+
+    names: Sequence[str]
+
+    def open(self, name: str) -> PairSet:
+        """Return the set called `name`; a ValueError says what is wrong with its file."""
+
+    def describe(self) -> str:
+        """Return a line for the log: which sets these are, and which were left out."""
+
+
+class ListedPair(NamedTuple):
+    """One line of a pair list."""
+
+    line: int  # from 1
+    left: str  # image path below the folder
+    right: str
+    is_same: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FolderPairs:
+    """Pairs of image files below a folder, listed in a text file; images are read when they are needed."""
+
+    list_path: str
+    root: Path
+    names: tuple[str, ...]  # (M,) distinct images, relative to `root`
+    lines: tuple[int, ...]  # (M,) the first line that names each
+    index: np.ndarray
+    is_same: np.ndarray
+    identities: Sequence[str] | None
+    num_folds: int | None
+
+    def __len__(self) -> int:
+        return len(self.is_same)
+
+    @property
+    def num_images(self) -> int:
+        return len(self.names)
+
+    def where(self, image: int) -> str:
+        """``"pairs.txt, line 7 (anna/1.jpg)"``."""
+        return f"{self.list_path}, line {self.lines[image]} ({self.names[image]})"
+
+    def read(self, image: int) -> bytes:
+        path = self.root / self.names[image]
+        try:
+            return read_regular(path)
+        except OSError as error:
+            raise ValueError(f"{self.where(image)}: cannot read {path} ({error.strerror}).") from error
+
+
+def folder_pairs(
+    list_path: str,
+    root: str,
+    pairs: Sequence[ListedPair],
+    identities: dict[str, str] | None,
+    num_folds: int | None = None,
+) -> FolderPairs:
+    """Build a set from the lines of a pair list, each distinct image once.
+
+    Args:
+        identities: image path -> who it is.
+
+    Raises:
+        ValueError: no pair, an image outside of the folder or not there; with file and line.
+    """
+    if not pairs:
+        raise ValueError(f"{list_path}: no pair in it.")
+    numbers: dict[str, int] = {}
+    lines: list[int] = []
+    index = np.empty(2 * len(pairs), np.int64)
+    for i, pair in enumerate(pairs):
+        for side, name in enumerate((pair.left, pair.right)):
+            name = os.path.normpath(name)
+            if name not in numbers:
+                _check_image(list_path, pair.line, Path(root), name)
+                lines.append(pair.line)
+            index[2 * i + side] = numbers.setdefault(name, len(numbers))
+    is_same = np.array([pair.is_same for pair in pairs], dtype=bool)
+    who = None
+    if identities is not None:
+        by_name = {os.path.normpath(name): identity for name, identity in identities.items()}
+        who = [by_name[name] for name in numbers]
+    return FolderPairs(list_path, Path(root), tuple(numbers), tuple(lines), index, is_same, who, num_folds)
+
+
+def _check_image(list_path: str, line: int, root: Path, name: str) -> None:
+    if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir:
+        raise ValueError(f"{list_path}, line {line}: '{name}' leaves the image folder {root}; paths start there.")
+    try:
+        is_there = (root / name).is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL in it
+        is_there = False
+    if not is_there:
+        raise ValueError(
+            f"{list_path}, line {line}: there is no image {root / name}. Is the image folder '{root}' right?"
+            + backslash_hint(name)
+        )

@@ -1,0 +1,288 @@
+"""Random transforms of training images, on uint8 RGB (H, W, 3), each with the sample's own random generator.
+
+Every one takes `prob`, how often it is applied at all. What is drawn is uint8 before and after, so that a batch goes to
+the device in a quarter of the bytes, and OpenCV does the work.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ppfacerec.core.opencv import import_cv2
+
+INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's numbers
+_GREY = 128  # what the network's (x / 255 - 0.5) / 0.5 makes a 0 of
+
+
+class RandomTransform:
+    """Base of what changes images at random, which evaluation takes none of."""
+
+    is_random = True
+
+
+class CropImage:
+    """Cut out the central part (PaddleClas's name).
+
+    Args:
+        size: (width, height), or one number for both.
+
+    Raises:
+        ValueError: at an image that is smaller.
+    """
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.width, self.height = (size, size) if isinstance(size, int) else size
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        height, width = image.shape[:2]
+        if width < self.width or height < self.height:
+            raise ValueError(
+                f"CropImage of {self.width} x {self.height} does not fit into an image of {width} x {height}; put "
+                "ResizeImage before it."
+            )
+        top, left = (height - self.height) // 2, (width - self.width) // 2
+        return image[top : top + self.height, left : left + self.width]
+
+
+class RandCropImage(RandomTransform):
+    """Cut out a random part and resize it (PaddleClas's name; Szegedy et al., arXiv:1409.4842, section 6).
+
+    Args:
+        size: (width, height) of the result, or one number for both.
+        scale: share of the area that is kept, from and to; None: 0.08 to 1. For aligned faces 0.8 or more is usual.
+        ratio: width to height of the part; None: 3/4 to 4/3.
+        interpolation: nearest, bilinear, bicubic, area or lanczos.
+        backend: PaddleClas's key; OpenCV does it.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        scale: Sequence[float] | None = None,
+        ratio: Sequence[float] | None = None,
+        interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"] = "bilinear",
+        backend: Literal["cv2"] = "cv2",
+    ) -> None:
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.scale, self.ratio = _range("scale", scale or (0.08, 1.0)), _range("ratio", ratio or (3 / 4, 4 / 3))
+        self.interpolation = INTERPOLATION[interpolation]
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        top, left, height, width = _random_part(image, self.scale, self.ratio, rng)
+        part = image[top : top + height, left : left + width]
+        return import_cv2().resize(part, self.size, interpolation=self.interpolation)
+
+
+class RandCropPad(RandomTransform):
+    """Keep a random part where it is, all around black (AdaFace, arXiv:2204.00964, section 4.1: "cropping").
+
+    Args:
+        prob: how often.
+        scale: share of the area that is kept, from and to.
+        ratio: width to height of the part, from and to.
+    """
+
+    def __init__(
+        self, prob: float = 0.2, scale: Sequence[float] = (0.2, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3)
+    ) -> None:
+        self.prob, self.scale, self.ratio = probability(prob), _range("scale", scale), _range("ratio", ratio)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        top, left, height, width = _random_part(image, self.scale, self.ratio, rng)
+        padded = np.zeros_like(image)
+        padded[top : top + height, left : left + width] = image[top : top + height, left : left + width]
+        return padded
+
+
+class RandLowResolution(RandomTransform):
+    """Make the image small and large again (AdaFace, arXiv:2204.00964, section 4.1: "rescaling").
+
+    Each way takes a random one of the five interpolations, as pictures from elsewhere have been through any of them.
+
+    Args:
+        prob: how often.
+        scale: of the side, from and to.
+    """
+
+    def __init__(self, prob: float = 0.2, scale: Sequence[float] = (0.2, 1.0)) -> None:
+        self.prob, self.scale = probability(prob), _range("scale", scale, most=1)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        resize = import_cv2().resize
+        height, width = image.shape[:2]
+        scale = rng.uniform(*self.scale)
+        down, up = (int(k) for k in rng.integers(0, len(INTERPOLATION), 2))
+        small = resize(image, (max(1, int(width * scale)), max(1, int(height * scale))), interpolation=down)
+        return resize(small, (width, height), interpolation=up)
+
+
+class RandPhotometric(RandomTransform):
+    """Change brightness, contrast and saturation in a random order (AdaFace, arXiv:2204.00964: "photometric").
+
+    Args:
+        prob: how often.
+        brightness: b: all values times a factor from 1 - b to 1 + b.
+        contrast: the same for the distance from the image's mean grey.
+        saturation: the same for the distance from the pixel's grey.
+    """
+
+    def __init__(
+        self, prob: float = 0.2, brightness: float = 0.5, contrast: float = 0.5, saturation: float = 0.5
+    ) -> None:
+        self.prob = probability(prob)
+        self.strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        for name, strength in self.strengths.items():
+            if not 0 <= strength <= 1:
+                raise ValueError(f"{name}: expected a number from 0 to 1, found {strength}.")
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        cv2 = import_cv2()
+        names = list(self.strengths)
+        for name in (names[i] for i in rng.permutation(len(names))):
+            factor = 1 + self.strengths[name] * rng.uniform(-1, 1)
+            if name == "saturation":
+                image = cv2.addWeighted(image, factor, _grey(image), 1 - factor, 0)
+            else:
+                fixed = _grey(image).mean() if name == "contrast" else 0.0
+                levels = np.arange(256) * factor + fixed * (1 - factor)
+                image = cv2.LUT(image, np.clip(levels + 0.5, 0, 255).astype(np.uint8))
+        return image
+
+
+class RandBlur(RandomTransform):
+    """Gaussian blur (SimCLR, arXiv:2002.05709, appendix A: sigma 0.1 to 2).
+
+    Args:
+        prob: how often.
+        sigma: in pixels, from and to.
+    """
+
+    def __init__(self, prob: float = 0.1, sigma: Sequence[float] = (0.1, 2.0)) -> None:
+        self.prob, self.sigma = probability(prob), _range("sigma", sigma)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        return import_cv2().GaussianBlur(image, (0, 0), rng.uniform(*self.sigma))
+
+
+class RandJPEG(RandomTransform):
+    """Compress once more (a corruption of Hendrycks and Dietterich, arXiv:1903.12261).
+
+    Args:
+        prob: how often.
+        quality: of libjpeg, from and to (1 to 100).
+    """
+
+    def __init__(self, prob: float = 0.1, quality: Sequence[int] = (30, 90)) -> None:
+        self.prob, self.quality = probability(prob), tuple(quality)
+        if len(quality) != 2 or not 1 <= quality[0] <= quality[1] <= 100:
+            raise ValueError(f"quality: expected two numbers from 1 to 100, ascending, found {list(quality)}.")
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        cv2 = import_cv2()
+        quality = int(rng.integers(self.quality[0], self.quality[1] + 1))
+        encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[:, :, ::-1])
+
+
+class RandGrey(RandomTransform):
+    """Take the colour away (SimCLR, arXiv:2002.05709, appendix A).
+
+    Args:
+        prob: how often.
+    """
+
+    def __init__(self, prob: float = 0.1) -> None:
+        self.prob = probability(prob)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return _grey(image) if rng.random() < self.prob else image
+
+
+class RandomErasing(RandomTransform):
+    """Cover a random rectangle (Zhong et al., arXiv:1708.04896, algorithm 1; PaddleClas's name and keys).
+
+    Args:
+        EPSILON: how often.
+        sl, sh: share of the area that is covered, from and to.
+        r1: height to width of the rectangle is from r1 to 1 / r1.
+        attempt: draws before the image is left as it is.
+        mode: covered with grey ("const"), one random colour ("rand") or noise ("pixel").
+    """
+
+    def __init__(
+        self,
+        EPSILON: float = 0.5,
+        sl: float = 0.02,
+        sh: float = 0.4,
+        r1: float = 0.3,
+        attempt: int = 100,
+        mode: Literal["const", "rand", "pixel"] = "const",
+    ) -> None:
+        self.prob, self.area, self.attempt, self.mode = probability(EPSILON, "EPSILON"), (sl, sh), attempt, mode
+        if not 0 < sl <= sh < 1:
+            raise ValueError(f"sl: expected 0 < sl <= sh < 1, found {sl} and {sh}.")
+        if not 0 < r1 <= 1:
+            raise ValueError(f"r1: expected a number above 0 and up to 1, found {r1}.")
+        self.ratio = (r1, 1 / r1)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.prob:
+            return image
+        rows, columns = image.shape[:2]
+        for _ in range(self.attempt):
+            area, ratio = rng.uniform(*self.area) * rows * columns, rng.uniform(*self.ratio)
+            height, width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < height < rows and 0 < width < columns:
+                top, left = rng.integers(0, rows - height + 1), rng.integers(0, columns - width + 1)
+                image = image.copy()
+                image[top : top + height, left : left + width] = self._cover((height, width, 3), rng)
+                return image
+        return image
+
+    def _cover(self, shape: tuple[int, int, int], rng: np.random.Generator) -> int | np.ndarray:
+        if self.mode == "const":
+            return _GREY
+        return rng.integers(0, 256, shape if self.mode == "pixel" else 3, np.uint8)
+
+
+def _random_part(
+    image: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a part with a random area and a random ratio of its sides (log-uniform)."""
+    rows, columns = image.shape[:2]
+    area = rng.uniform(*scale) * rows * columns
+    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    height = min(rows, max(1, round(math.sqrt(area / aspect))))
+    width = min(columns, max(1, round(math.sqrt(area * aspect))))
+    return int(rng.integers(0, rows - height + 1)), int(rng.integers(0, columns - width + 1)), height, width
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """ITU-R BT.601 luma in all three channels."""
+    cv2 = import_cv2()
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def probability(value: float, name: str = "prob") -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number from 0 to 1, found {value}.")
+    return value
+
+
+def _range(name: str, values: Sequence[float], most: float = math.inf) -> tuple[float, float]:
+    if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
+        limit = "" if most == math.inf else f", at most {most:g}"
+        raise ValueError(f"{name}: expected two positive numbers, ascending{limit}, found {list(values)}.")
+    return values[0], values[1]

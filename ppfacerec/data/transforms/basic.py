@@ -1,0 +1,165 @@
+"""Image transforms under PaddleClas's names, on uint8 RGB images (H, W, 3).
+
+Each is called with the image and the sample's own random generator, so an augmentation depends on (seed, epoch, sample)
+and on nothing else. NormalizeImage is the exception: the batch is normalised at once, on the device.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from ppfacerec.core.opencv import import_cv2
+from ppfacerec.core.registry import Registry, Spec
+from ppfacerec.data.transforms.augmentations import (
+    INTERPOLATION,
+    CropImage,
+    RandBlur,
+    RandCropImage,
+    RandCropPad,
+    RandGrey,
+    RandJPEG,
+    RandLowResolution,
+    RandomErasing,
+    RandomTransform,
+    RandPhotometric,
+    probability,
+)
+from ppfacerec.data.transforms.images import decode_rgb
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class DecodeImage:
+    """Decode JPEG, PNG, ... bytes with OpenCV.
+
+    Args:
+        to_rgb: RGB if True, OpenCV's BGR if False (a network trained on BGR).
+        channel_first: only False; the batch is transposed on the device.
+        backend: only "cv2".
+    """
+
+    is_needed = True
+
+    def __init__(
+        self, to_rgb: bool = True, channel_first: Literal[False] = False, backend: Literal["cv2"] = "cv2"
+    ) -> None:
+        self.to_rgb = to_rgb
+
+    def decode(self, data: bytes, where: object) -> np.ndarray:
+        """Return (H, W, 3) uint8; `where` names the image in the ValueError of one that does not decode."""
+        image = decode_rgb(data, where)
+        return image if self.to_rgb else np.ascontiguousarray(image[:, :, ::-1])
+
+
+class RandFlipImage(RandomTransform):
+    """Flip some images.
+
+    Args:
+        flip_code: OpenCV's: 1 left-right, 0 upside down, -1 both.
+        prob: how often.
+    """
+
+    def __init__(self, flip_code: Literal[1, 0, -1] = 1, prob: float = 0.5) -> None:
+        self.flip_code, self.prob = flip_code, probability(prob)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return import_cv2().flip(image, self.flip_code) if rng.random() < self.prob else image
+
+
+class ResizeImage:
+    """Resize to a fixed size; an image of that size is passed through untouched.
+
+    Args:
+        size: (width, height), or one number for both.
+        interpolation: nearest, bilinear, bicubic, area or lanczos.
+        return_numpy, backend: PaddleClas's keys; images are arrays and OpenCV resizes them in any case.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"] = "bilinear",
+        return_numpy: bool = True,
+        backend: Literal["cv2"] = "cv2",
+    ) -> None:
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.interpolation = INTERPOLATION[interpolation]
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if (image.shape[1], image.shape[0]) == self.size:
+            return image
+        return import_cv2().resize(image, self.size, interpolation=self.interpolation)
+
+
+class NormalizeImage:
+    """(x * scale - mean) / std, carried out on the batch.
+
+    Args:
+        scale: factor on the uint8 values, usually 1/255.
+        mean, std: three numbers each, in the order of the channels.
+        order: "hwc" or "chw", PaddleClas's key; it makes no difference here.
+    """
+
+    is_needed = True
+
+    def __init__(
+        self,
+        scale: float = 1.0 / 255.0,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        order: Literal["hwc", "chw", ""] = "hwc",
+    ) -> None:
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"mean, std: expected three means and three positive stds, found {mean} and {std}.")
+        self.scale, self.mean, self.std = scale, tuple(mean), tuple(std)
+
+
+class ToCHWImage:
+    """PaddleClas's key for HWC -> CHW; the batch is transposed on the device in any case."""
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return image
+
+
+TRANSFORMS = Registry(
+    "transform", DecodeImage, RandFlipImage, ResizeImage, NormalizeImage, ToCHWImage, CropImage, RandCropImage,
+    RandCropPad, RandLowResolution, RandPhotometric, RandBlur, RandJPEG, RandGrey, RandomErasing,
+)  # fmt: skip
+
+
+class Pipeline:
+    """Bytes to uint8 image: the transforms of one data set in their order.
+
+    Args:
+        specs: `transform_ops` of the YAML, or transforms.
+
+    Attributes:
+        normalize: the NormalizeImage of the list, for the device to carry out.
+    """
+
+    def __init__(self, specs: Sequence[Spec | Transform | DecodeImage | NormalizeImage]) -> None:
+        built = [TRANSFORMS.build(spec) if isinstance(spec, Spec) else spec for spec in specs]
+        self._decode: DecodeImage = next(t for t in built if isinstance(t, DecodeImage))
+        self.normalize: NormalizeImage = next(t for t in built if isinstance(t, NormalizeImage))
+        self._image_ops: list[Transform] = [t for t in built if not isinstance(t, (DecodeImage, NormalizeImage))]
+
+    def __call__(self, data: bytes, where: object, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Return the transformed image (H, W, 3) uint8.
+
+        Args:
+            data: encoded image.
+            where: how to name it to a person.
+            rng: the sample's generator; evaluation has no random transform and needs none.
+        """
+        return self.transform(self.decode(data, where), rng)
+
+    def decode(self, data: bytes, where: object) -> np.ndarray:
+        """Return the image as it is stored, (H, W, 3) uint8."""
+        return self._decode.decode(data, where)
+
+    def transform(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Return a decoded image after the other transforms."""
+        for op in self._image_ops:
+            image = op(image, rng)  # type: ignore[arg-type]
+        return image

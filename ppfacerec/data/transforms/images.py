@@ -1,0 +1,128 @@
+"""Encoded image files to pixels."""
+
+import functools
+import io
+
+import numpy as np
+
+from ppfacerec.core.opencv import MAX_PIXELS, PIXEL_LIMIT, counts_pixels, import_cv2
+from ppfacerec.data.transforms.image_size import image_size
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF")  # JPEG, PNG, BMP, WebP
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands, after "ftyp"
+_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras give
+_TOO_LARGE = f" (more than {MAX_PIXELS:,} pixels; the environment's {PIXEL_LIMIT} sets another limit)"
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+
+
+def decode_rgb(data: bytes, where: object) -> np.ndarray:
+    """Decode a JPEG, PNG, ... to uint8 RGB, [height, width, 3].
+
+    Transparent pixels are black, whatever colour hides in them. 16-bit PNGs keep the 8 highest bits that they use, or
+    12-bit data in them would be black.
+
+    Args:
+        data: the contents of the image file.
+        where: what the image is called in messages, such as "lfw.bin, entry 17"; its ``str`` is taken.
+
+    Raises:
+        ValueError: the bytes are none of the formats that are read, do not decode, have too many pixels, are a JPEG
+            without its end, of which older OpenCVs make a picture that is grey below, or HEIC without pi-heif.
+    """
+    cv2 = import_cv2()
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+        return _decode_heif(data, where)
+    if data and not data.startswith(_SIGNATURES):  # OpenCV has decoders for many formats more, and bugs in them
+        raise ValueError(_cannot_decode(data, where, ""))
+    if data and not counts_pixels():
+        width, height = image_size(data) or (0, 0)
+        if width * height > MAX_PIXELS:
+            raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
+    if data[:3] == _JPEG and data.rfind(_JPEG_END) < 0:
+        raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
+    try:
+        if data and _is_deep_or_transparent(data):
+            raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            image = raw if raw is None else _shown(raw)
+        elif _decodes_to_rgb():  # one pass over the pixels less
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        else:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+            image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
+        reason = _TOO_LARGE if "MAX_IMAGE_PIXELS" in str(error) else f" ({str(error).strip()})"
+        raise ValueError(_cannot_decode(data, where, reason)) from error
+    if image is None:
+        raise ValueError(_cannot_decode(data, where, ""))
+    return image
+
+
+def _is_deep_or_transparent(data: bytes) -> bool:
+    """Whether a PNG has 16 bits a channel, or a PNG or WebP may have transparent pixels; from the header."""
+    if data.startswith(b"\x89PNG"):
+        return data[24:25] == b"\x10" or data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
+    if data.startswith(b"RIFF") and len(data) > 25:
+        return bool((data[12:16] == b"VP8X" and data[20] & 0x10) or (data[12:16] == b"VP8L" and data[24] & 0x10))
+    return False
+
+
+def _shown(raw: np.ndarray) -> np.ndarray:
+    """OpenCV's uint8 or uint16, grey, BGR or BGRA, to uint8 RGB on black."""
+    raw = raw[..., None] if raw.ndim == 2 else raw
+    colours: np.ndarray = raw[..., 2::-1] if raw.shape[2] > 2 else raw[..., :1]
+    alpha: np.ndarray = raw[..., 3:].astype(np.uint32)
+    if raw.dtype == np.uint16:
+        used = int(colours.max()).bit_length()
+        colours, alpha = colours >> (min(depth for depth in _DEPTHS if depth >= used) - 8), alpha >> 8
+    if alpha.size:
+        colours = np.asarray((colours * alpha + 127) // 255, np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(colours, (*raw.shape[:2], 3)), np.uint8)
+
+
+def _decode_heif(data: bytes, where: object) -> np.ndarray:
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise ValueError(f'{where} is a HEIC photo: pip install "ppfacerec[heic]" to read it ({error}).') from error
+    try:
+        heif = pi_heif.open_heif(io.BytesIO(data))
+        if heif.size[0] * heif.size[1] > MAX_PIXELS:
+            raise ValueError(_TOO_LARGE)
+        pixels = np.asarray(heif)
+    except (ValueError, RuntimeError, OSError, EOFError, SyntaxError) as error:
+        raise ValueError(_cannot_decode(data, where, f" ({error})")) from error
+    return _shown(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
+
+
+@functools.cache
+def _decodes_to_rgb() -> bool:
+    """Whether this OpenCV (4.10 and newer) gives RGB without a second pass over the pixels."""
+    return hasattr(import_cv2(), "IMREAD_COLOR_RGB")
+
+
+def resize_short_side(image: np.ndarray, size: int = 112, where: object = "the image") -> np.ndarray:
+    """Resize [H, W, 3] so that the short side has `size` pixels, then cut out the central square.
+
+    The resize is insightface's for images of another size (``load_bin``: MXNet's ``resize_short``, which is OpenCV's
+    bicubic, the long side rounded down). insightface goes no further, so an image that is not square ends it with an
+    error; the central square is ours.
+
+    Raises:
+        ValueError: the image is so long that it would become one of more than 2^26 pixels.
+    """
+    cv2 = import_cv2()
+    height, width = image.shape[:2]
+    if min(height, width) != size:
+        resized = (size, size * height // width) if height > width else (size * width // height, size)
+        if resized[0] * resized[1] > MAX_PIXELS:
+            raise ValueError(f"{where}: {width} x {height} pixels are no face: resized, it would take gigabytes.")
+        image = cv2.resize(image, resized, interpolation=cv2.INTER_CUBIC)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def _cannot_decode(data: bytes, where: object, reason: str) -> str:
+    return (
+        f"{where} does not decode as an image{reason}: {len(data)} bytes that start with {bytes(data[:8])!r}. "
+        "Expected the bytes of a JPEG, PNG, BMP or WebP file. Replace or remove this image, or get the file again."
+    )

@@ -1,0 +1,1 @@
+"""Programs that make data sets: align, convert, make-bin, show-batch, doctor."""

@@ -1,0 +1,156 @@
+"""Photos of any size to aligned 112 x 112 faces, as ArcFace and nearly every later network expects them.
+
+A face's five landmarks (eyes, nose, corners of the mouth, left to right in the picture) are brought to fixed places by
+a rotation, a scale and a shift.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ppfacerec.core.io.text_file import fail, read_lines
+from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, read_regular, walk_images
+from ppfacerec.core.io.whole_file import write_one_of_many
+from ppfacerec.core.opencv import import_cv2
+from ppfacerec.data.loading.parallel import in_processes
+from ppfacerec.data.transforms.alignment import align, eye_contrast
+from ppfacerec.data.transforms.images import decode_rgb
+from ppfacerec.datatools.detectors import Detector, Face
+
+Faces = Literal["centre", "largest", "all"]
+
+
+class Aligned(NamedTuple):
+    """What became of one photo.
+
+    Attributes:
+        problem: why there is no face; "" where there is one.
+        doubt: why what was cut out may be none; "" where it looks like one.
+        left_out: faces that were found and not taken.
+    """
+
+    name: str
+    problem: str = ""
+    doubt: str = ""
+    left_out: int = 0
+
+
+def read_landmarks(path: str) -> dict[str, np.ndarray]:
+    """Read lines ``path x1 y1 x2 y2 x3 y3 x4 y4 x5 y5`` (tab, comma or blanks between) to points (5, 2) by path.
+
+    Raises:
+        ValueError: a line of another form, no line; with file and line.
+    """
+    landmarks: dict[str, np.ndarray] = {}
+    for number, line in read_lines(path, "landmark file"):
+        # what stands before the last ten numbers is the path, with its own blanks and commas
+        match = re.fullmatch(r"\s*(.*?)[\s,]+((?:[^\s,]+[\s,]+){9}[^\s,]+)\s*", line)
+        name, numbers = (match[1], re.split(r"[\s,]+", match[2])) if match else ("", [])
+        try:
+            points = np.array([float(field) for field in numbers]).reshape(5, 2)
+        except ValueError:
+            points = np.full((5, 2), np.nan)
+        if not name or not np.isfinite(points).all():
+            fail(path, number, f"expected 'path x1 y1 ... x5 y5' with numbers, found {line[:80]!r}.")
+        landmarks[os.path.normpath(name)] = points
+    if not landmarks:
+        raise ValueError(f"{path}: no line in it. Expected lines 'path x1 y1 ... x5 y5'.")
+    return landmarks
+
+
+def align_folder(
+    root: str,
+    out: str,
+    landmarks: Mapping[str, np.ndarray] | None,
+    detector: Callable[[], Detector] | None,
+    num_processes: int,
+    suffix: str = ".jpg",
+    faces: Faces = "centre",
+) -> Iterator[Aligned]:
+    """Align every image below `root` into `out`, in the same folders; yield what became of each, in order.
+
+    Faces that are there already are left: run it once more after an interruption. Either `landmarks` or `detector` is
+    given; the latter is made once in each process.
+
+    Args:
+        faces: of several in a photo: the largest near the middle, the largest, or all (``x.jpg, x.face1.jpg, ...``).
+    """
+    names = walk_images(root).images
+    if not names:
+        raise ValueError(f"{root}: no image in it or in a folder of it {IMAGE_SUFFIXES}.")
+    find = partial(_listed, landmarks) if landmarks is not None else _Detecting(detector, faces)
+    stems = Counter(os.path.splitext(name)[0] for name in names)
+    # a.jpg, a.png and a.JPG become a.jpg.jpg, ...: a file for each
+    targets = {name: f"{name if stems[stem := os.path.splitext(name)[0]] > 1 else stem}{suffix}" for name in names}
+    return in_processes(_Aligner(root, out, find, targets), names, num_processes)
+
+
+def main_face(faces: list[Face], width: int, height: int) -> Face | None:
+    """The largest face near the middle (insightface's rule: area less twice the squared distance of the centres)."""
+
+    def weight(face: Face) -> float:
+        x, y, w, h = face.box
+        return w * h - 2.0 * ((x + w / 2 - width / 2) ** 2 + (y + h / 2 - height / 2) ** 2)
+
+    return max(faces, key=weight, default=None)
+
+
+# Name and image to the landmarks of the faces that are taken, and how many were found.
+_Find = Callable[[str, np.ndarray], tuple[list[np.ndarray], int]]
+
+
+def _listed(landmarks: Mapping[str, np.ndarray], name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
+    points = landmarks.get(os.path.normpath(name))
+    return ([], 0) if points is None else ([points], 1)
+
+
+class _Detecting:
+    """Finds landmarks with a detector that is made at the first image, in the process that uses it."""
+
+    def __init__(self, make: Callable[[], Detector] | None, faces: Faces) -> None:
+        assert make is not None
+        self._make, self._faces = make, faces
+        self._detector: Detector | None = None
+
+    def __call__(self, name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
+        if self._detector is None:
+            self._detector = self._make()
+        found = self._detector(image)
+        taken = sorted(found, key=lambda face: -face.box[2] * face.box[3])
+        if self._faces == "largest":
+            taken = taken[:1]
+        elif self._faces == "centre":
+            main = main_face(found, image.shape[1], image.shape[0])
+            taken = [main] if main else []
+        return [face.points for face in taken], len(found)
+
+
+class _Aligner:
+    def __init__(self, root: str, out: str, find: _Find, targets: Mapping[str, str]) -> None:
+        self._root, self._out, self._find, self._targets = Path(root), Path(out), find, targets
+
+    def __call__(self, name: str) -> Aligned:
+        target, cv2 = self._out / self._targets[name], import_cv2()
+        if target.is_file():
+            return Aligned(name)
+        try:
+            image = decode_rgb(read_regular(self._root / name), name)
+            points, num_found = self._find(name, image)
+            faces = [align(image, each) for each in points]
+        except (ValueError, OSError, cv2.error) as error:
+            return Aligned(name, str(error).strip())
+        if not faces:
+            return Aligned(name, "no face found")
+        for number, face in reversed(list(enumerate(faces))):  # the first last: where it is, all are
+            path = target.with_name(f"{target.stem}.face{number}{target.suffix}") if number else target
+            encoded = cv2.imencode(target.suffix, face[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+            write_one_of_many(path, encoded.tobytes())
+        doubtful = any(eye_contrast(face) <= 0 for face in faces)
+        doubt = "aligned, but the places of the eyes are not darker than what is around them" if doubtful else ""
+        return Aligned(name, "", doubt, num_found - len(faces))

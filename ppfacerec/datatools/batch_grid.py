@@ -1,0 +1,54 @@
+"""A picture of what the network is trained on: samples as they are stored, and below as the transforms make them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ppfacerec.config import Config
+from ppfacerec.core.opencv import import_cv2
+from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
+from ppfacerec.data.loading.bad_images import BadImages
+from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker
+from ppfacerec.data.transforms.basic import Pipeline
+from ppfacerec.data.transforms.images import decode_rgb
+
+_GAP = 4  # pixels between images
+
+
+def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
+    """Draw the first `columns` samples of the first epoch, and below them what each of `rows` epochs makes of them.
+
+    Raises:
+        ValueError: fewer than one column or row, a file name that OpenCV does not write, a bad image.
+    """
+    if columns < 1 or rows < 1:
+        raise ValueError(f"--columns, --rows: expected at least 1, found {columns} and {rows}.")
+    section = config.DataLoader.Train
+    assert section is not None, "checked by load_config"
+    dataset = TRAIN_DATASETS.build(section.dataset)
+    sampler = SAMPLERS.build(section.sampler, num_samples=len(dataset), seed=config.Global.seed)
+    indices = sampler.order(1)[:columns]
+    maker = BatchMaker(dataset, Pipeline(section.transform_ops), BadImages(), config.Global.seed)
+    grid = np.empty((rows + 1, len(indices), *IMAGE_SHAPE), np.uint8)
+    cv2 = import_cv2()
+    for k, index in enumerate(indices):
+        stored = decode_rgb(dataset.read(int(index)), dataset.where(int(index)))
+        grid[0, k] = cv2.resize(stored, IMAGE_SHAPE[1::-1], interpolation=cv2.INTER_AREA)
+    for row in range(rows):
+        maker.make(row + 1, indices, grid[row + 1])
+    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ValueError(f"--out: expected a name that ends in .png or .jpg, found '{path}'.")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(path, tiled(grid)[:, :, ::-1])
+
+
+def tiled(grid: np.ndarray) -> np.ndarray:
+    """(rows, columns, H, W, 3) images to one picture, white between them, twice as much below the first row."""
+    rows, columns, height, width, channels = grid.shape
+    picture = np.full((rows * (height + _GAP) + 2 * _GAP, columns * (width + _GAP) + _GAP, channels), 255, np.uint8)
+    for row in range(rows):
+        top = _GAP + row * (height + _GAP) + (_GAP if row else 0)
+        for column in range(columns):
+            left = _GAP + column * (width + _GAP)
+            picture[top : top + height, left : left + width] = grid[row, column]
+    return picture

@@ -1,0 +1,138 @@
+"""Training and evaluation data from one form to another; encoded images go over byte for byte, nothing is re-encoded.
+
+(AdaFace's and others' scripts decode a .rec and save its images again as JPEG: a second loss, and other bytes.)
+"""
+
+from collections.abc import Container
+from pathlib import Path
+
+import numpy as np
+
+from ppfacerec.core.io.user_files import read_regular, walk_images
+from ppfacerec.core.io.whole_file import text_written_whole, write_one_of_many
+from ppfacerec.core.log import logger, progress_bar
+from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset, TrainDataset
+from ppfacerec.data.datasets.record_dataset import RecordIODataset
+from ppfacerec.data.pairs.pair_bin import read_bin
+from ppfacerec.datatools.record_writer import RecordWriter
+
+_SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
+
+
+def convert(source: str, target: str, image_root: str = "") -> list[Path]:
+    """Convert by what the names say: from a folder, .txt, .rec or .bin to a folder, .txt or .rec.
+
+    Args:
+        source: a folder with a folder for each identity; a label file; a .rec file; a .bin file.
+        target: ``x.txt`` (from a folder), ``x.rec`` (from a folder or label file), else a folder (from .rec or .bin).
+        image_root: what the paths of a label file are relative to; "" takes the folder that it is in.
+
+    Returns:
+        What was written, for a person to look at.
+
+    Raises:
+        ValueError: a source that is not there or damaged, or a pair of forms that there is no way between.
+    """
+    if not Path(source).exists():
+        raise ValueError(f"{source} does not exist.")
+    kinds = ("folder" if Path(source).is_dir() else Path(source).suffix, Path(target).suffix)
+    if kinds == (".rec", ""):
+        return record_to_folder(source, target)
+    if kinds == (".bin", ""):
+        return bin_to_folder(source, target)
+    if kinds == ("folder", ".txt"):
+        return folder_to_label_file(source, target)
+    if kinds in (("folder", ".rec"), (".txt", ".rec")):
+        root = image_root or str(Path(source).parent)
+        dataset = FolderDataset(source) if kinds[0] == "folder" else ImageNetDataset(root, source)
+        if isinstance(dataset, FolderDataset) and dataset.left_out:
+            logger.warning("Left out in %s: %s.", source, dataset.left_out)
+        return dataset_to_record(dataset, target)
+    raise ValueError(
+        f"There is no way from {source} to {target}. There is: x.rec to a folder, x.bin to a folder, a folder of "
+        "identities to x.txt or x.rec, a label file x.txt to x.rec."
+    )
+
+
+def record_to_folder(source: str, target: str) -> list[Path]:
+    """Write every image of a .rec to ``images/<label>/<number>.jpg``, and label.txt when all are there.
+
+    Images that are there already are not written again: run it once more after an interruption.
+    """
+    dataset = RecordIODataset(str(Path(source).parent), Path(source).stem)
+    folder, label_file = Path(target), Path(target) / "label.txt"
+    lines = []
+    for index in progress_bar(range(len(dataset)), len(dataset), "Images", "image"):
+        image = dataset.read(index)
+        name = f"images/{dataset.labels[index]:06d}/{index:08d}{_suffix(image, dataset.where(index))}"
+        _write_once(folder / name, image)
+        lines.append(f"{name}\t{dataset.labels[index]}\n")
+    with text_written_whole(label_file) as file:
+        file.writelines(lines)
+    return [label_file]
+
+
+def bin_to_folder(source: str, target: str) -> list[Path]:
+    """Write the distinct images of a .bin to ``images/``, and pairs.txt, lines of ``left right 0|1``."""
+    pairs = read_bin(source)
+    folder = Path(target)
+    names = [f"images/{i:06d}{_suffix(image, pairs.where(i))}" for i, image in enumerate(pairs.images)]
+    _check_target_folder(folder, set(names))
+    for name, image in progress_bar(zip(names, pairs.images), len(names), "Images", "image"):
+        _write_once(folder / name, image)
+    with text_written_whole(folder / "pairs.txt") as file:
+        for (left, right), same in zip(pairs.index.reshape(-1, 2), pairs.is_same):
+            file.write(f"{names[left]}\t{names[right]}\t{int(same)}\n")
+    return [folder / "pairs.txt"]
+
+
+def folder_to_label_file(source: str, target: str) -> list[Path]:
+    """List a folder of identities in a label file, and the identities beside it, ``class<TAB>folder`` a line."""
+    dataset = FolderDataset(source)
+    names_file = Path(target).with_name(f"{Path(target).stem}_identities.txt")
+    for index in range(len(dataset)):
+        if any(character in dataset.name(index) for character in "\t\r\n"):
+            raise ValueError(f"{dataset.where(index)}: a name with a tab or line break cannot stand in a label file.")
+        if any("\ud800" <= character <= "\udfff" for character in dataset.name(index)):
+            raise ValueError(f"{dataset.where(index)}: a name that is not UTF-8 cannot stand in a label file.")
+    with text_written_whole(Path(target)) as file:
+        file.writelines(f"{dataset.name(i)}\t{dataset.labels[i]}\n" for i in range(len(dataset)))
+    with text_written_whole(names_file) as file:
+        file.writelines(f"{label}\t{name}\n" for label, name in enumerate(dataset.identities))
+    if dataset.left_out:
+        logger.warning("Left out in %s: %s.", source, dataset.left_out)
+    return [Path(target), names_file]
+
+
+def dataset_to_record(dataset: TrainDataset, target: str) -> list[Path]:
+    """Write a training set as .rec, .idx and property, its images by label, those of a label in their order."""
+    path = Path(target)
+    order = np.argsort(dataset.labels, kind="stable").tolist()
+    with RecordWriter(path.parent, path.stem) as writer:
+        for index in progress_bar(order, len(order), "Images", "image"):
+            writer.add(int(dataset.labels[index]), dataset.read(index))
+    return [path, path.with_suffix(".idx"), path.parent / "property"]
+
+
+def _suffix(image: bytes, where: str) -> str:
+    for start, suffix in _SUFFIXES:
+        if image.startswith(start):
+            return suffix
+    raise ValueError(f"{where}: {len(image)} bytes that start with {image[:8]!r} are no JPEG, PNG, BMP or WebP.")
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    """Write a file unless it is there with these bytes, from a conversion that was interrupted."""
+    if not path.is_file() or read_regular(path) != content:
+        write_one_of_many(path, content)
+
+
+def _check_target_folder(folder: Path, names: Container[str]) -> None:
+    """Refuse a folder with images that the conversion does not write: they would be taken for its own."""
+    there = walk_images(folder / "images").images if (folder / "images").is_dir() else []
+    strangers = [name for name in there if f"images/{name}" not in names]
+    if strangers:
+        raise ValueError(
+            f"{folder} holds {len(strangers)} images of another conversion, first: images/{strangers[0]}. Convert into "
+            "a new folder, or remove them."
+        )

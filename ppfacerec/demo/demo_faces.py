@@ -1,0 +1,224 @@
+"""The demo data: an MS1M_v3-like folder of synthetic faces, so that training can be tried without a download.
+
+The faces are drawings (`face_renderer`), not people. The five `.bin` files bear the names of LFW, CFP-FP, AgeDB-30,
+CALFW and CPLFW because each imitates that set's difficulty; a score on them says nothing about the real set.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ppfacerec.core.log import logger, progress_bar
+from ppfacerec.core.opencv import import_cv2
+from ppfacerec.data.loading.parallel import in_processes, usable_cores
+from ppfacerec.data.pairs.pair_bin import PathLike, write_bin
+from ppfacerec.demo.face_parameters import draw_conditions, draw_identity
+from ppfacerec.demo.face_renderer import render
+
+VERSION = 1  # of the drawings; raise it when the same seed gives other faces
+NUM_FOLDS = 10
+SMALL = 200  # fewer images are not worth starting processes
+
+README = """\
+Synthetic faces made by ppfacerec (ppfacerec/demo/demo_faces.py)
+=================================================================
+
+These are computer drawings, not photographs. No person is shown, and none was used to make them.
+
+images/, label.txt   the training set; a line of label.txt is `images/00000000.jpg<TAB>identity`
+*.bin                verification pairs of identities that are not in the training set, in 10 folds
+demo.json            the arguments that made this folder; the same arguments make the same files
+
+lfw, cfp_fp, agedb_30, calfw and cplfw are NOT the public sets of these names. Each name only says which difficulty
+is imitated: easy pairs, frontal against profile, a large age gap (twice), a large pose. An accuracy on them
+shows that training works; it cannot be compared with an accuracy on the real sets.
+"""
+
+
+@dataclass(frozen=True)
+class View:
+    """Under which conditions an image is drawn: see `draw_conditions`."""
+
+    yaw: tuple[float, float]
+    age: tuple[float, float]
+    difficulty: float
+
+
+TRAIN_VIEW = View(yaw=(0, 60), age=(0, 1), difficulty=1.0)
+PAIR_VIEWS = {  # of the first and the second image of every pair
+    "lfw": (View((0, 20), (0.1, 0.4), 0.7), View((0, 20), (0.1, 0.4), 0.7)),
+    "cfp_fp": (View((0, 10), (0.2, 0.5), 0.7), View((50, 60), (0.2, 0.5), 0.7)),
+    "agedb_30": (View((0, 20), (0.0, 0.3), 0.7), View((0, 20), (0.7, 1.0), 0.7)),
+    "calfw": (View((0, 20), (0.0, 0.35), 0.7), View((0, 20), (0.65, 1.0), 0.7)),
+    "cplfw": (View((0, 50), (0.1, 0.5), 0.7), View((30, 60), (0.1, 0.5), 0.7)),
+}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image to draw. `group` 0 is the training set, 1 .. 5 are the pair sets: identities are never shared."""
+
+    seed: int
+    group: int
+    identity: int
+    image: int
+    view: View
+
+
+def make_demo_data(
+    root: PathLike,
+    num_identities: int = 80,
+    images_per_identity: int = 16,
+    num_pairs: int = 200,
+    seed: int = 0,
+) -> Path:
+    """Make the demo data in `root`, unless it is there already.
+
+    The folder is written aside and renamed, so it is complete or it does not exist. The same arguments give the same
+    bytes (with the same OpenCV). A folder made with other arguments is never overwritten.
+
+    Args:
+        root: folder to make.
+        num_identities: people in the training set.
+        images_per_identity: training images of each.
+        num_pairs: pairs of each `.bin` file, half of them of the same identity; every image is in two pairs.
+        seed: not negative.
+
+    Returns:
+        `root` as a Path.
+
+    Raises:
+        ValueError: an argument out of range, or `root` holds something else.
+    """
+    arguments = {
+        "num_identities": _at_least(2, "num_identities", num_identities),
+        "images_per_identity": _at_least(1, "images_per_identity", images_per_identity),
+        "num_pairs": _at_least(40, "num_pairs", num_pairs),
+        "seed": _at_least(0, "seed", seed),
+    }
+    if num_pairs % (2 * NUM_FOLDS):
+        raise ValueError(
+            f"num_pairs is {num_pairs}, expected a multiple of 20: 10 folds, half same and half different. "
+            f"Use {num_pairs // 20 * 20} or {num_pairs // 20 * 20 + 20}."
+        )
+    root, made = Path(root), {"version": VERSION, **arguments}
+    if _is_there(root, made):
+        logger.info("The demo data in %s is there already.", root)
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent))
+    try:
+        _write(aside, num_identities, images_per_identity, num_pairs, seed)
+        (aside / "README.txt").write_text(README, encoding="utf-8")
+        (aside / "demo.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+        aside.chmod(0o755)  # mkdtemp's folders are private
+        _rename(aside, root, made)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # an error or Ctrl-C: nothing is left
+    return root
+
+
+def pair_order(num_pairs: int) -> tuple[list[int], list[bool]]:
+    """Which images make the pairs, when images 2i and 2i + 1 are the two of identity i.
+
+    In each fold of k identities come k pairs of the same one, then k of neighbours in a ring: every image is in one of
+    each, so `num_pairs` distinct images make `num_pairs` pairs.
+
+    Returns:
+        2 * num_pairs image numbers, two a pair, and num_pairs labels.
+    """
+    k = num_pairs // (2 * NUM_FOLDS)
+    order: list[int] = []
+    for start in range(0, NUM_FOLDS * k, k):
+        for step in (0, 1):
+            for i in range(k):
+                order += [2 * (start + i), 2 * (start + (i + step) % k) + 1]
+    return order, ([True] * k + [False] * k) * NUM_FOLDS
+
+
+def draw_jpeg(shot: Shot) -> bytes:
+    """Draw and encode one image."""
+    cv2 = import_cv2()
+    identity = draw_identity(np.random.default_rng([shot.seed, shot.group, shot.identity]))
+    rng = np.random.default_rng([shot.seed, shot.group, shot.identity, shot.image])
+    conditions = draw_conditions(rng, shot.view.yaw, shot.view.age, shot.view.difficulty)
+    picture = render(identity, conditions)
+    return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, conditions.jpeg_quality])[1].tobytes()
+
+
+def list_shots(num_identities: int, images_per_identity: int, num_pairs: int, seed: int) -> list[Shot]:
+    """All images of a demo folder: the training set by identity, then the sets of pairs."""
+    shots = [
+        Shot(seed, 0, identity, image, TRAIN_VIEW)
+        for identity in range(num_identities)
+        for image in range(images_per_identity)
+    ]
+    for group, views in enumerate(PAIR_VIEWS.values(), start=1):
+        shots += [Shot(seed, group, i, image, views[image]) for i in range(num_pairs // 2) for image in (0, 1)]
+    return shots
+
+
+def _write(folder: Path, num_identities: int, images_per_identity: int, num_pairs: int, seed: int) -> None:
+    shots = list_shots(num_identities, images_per_identity, num_pairs, seed)
+    logger.info("Drawing %d synthetic faces (about 10 s of one core for 1,000)", len(shots))
+    drawn = iter(progress_bar(_draw_all(shots), len(shots), "Drawing faces", "image"))
+    (folder / "images").mkdir()
+    with open(folder / "label.txt", "w", encoding="utf-8", newline="\n") as labels:
+        for number in range(num_identities * images_per_identity):
+            name = f"images/{number:08d}.jpg"
+            (folder / name).write_bytes(next(drawn))
+            labels.write(f"{name}\t{shots[number].identity}\n")
+    order, is_same = pair_order(num_pairs)
+    for name in PAIR_VIEWS:
+        images = [next(drawn) for _ in range(num_pairs)]
+        write_bin(folder / f"{name}.bin", [images[i] for i in order], is_same)
+    next(drawn, None)  # closes the bar
+
+
+def _draw_all(shots: list[Shot]) -> Iterator[bytes]:
+    """The JPEG of each shot, in order, drawn by as many processes as there are cores."""
+    return in_processes(draw_jpeg, shots, 1 if len(shots) < SMALL else min(usable_cores(), 8))
+
+
+def _is_there(root: Path, made: dict[str, int]) -> bool:
+    """Whether `root` is the complete demo data with these arguments; False if there is nothing."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / "demo.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{root} exists and is no demo data (there is no demo.json in it), so it is left as it is. "
+            "Choose another folder for the demo data, or remove this one if you do not need it."
+        )
+    if found != made:
+        raise ValueError(
+            f"{root} holds demo data made with {found}, expected {made}. "
+            "Remove the folder to have it made again, choose another one, or use the same arguments."
+        )
+    return True
+
+
+def _rename(aside: Path, root: Path, made: dict[str, int]) -> None:
+    try:
+        if root.is_dir():
+            root.rmdir()  # empty; Windows does not rename onto a folder
+        aside.rename(root)
+    except OSError:
+        if not _is_there(root, made):  # another process may have been faster
+            raise
+
+
+def _at_least(least: int, name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(
+            f"{name} is {value!r}, expected an integer of at least {least}. Set {name} to {least} or more."
+        )
+    return value

@@ -1,0 +1,1 @@
+"""Verification of networks and of embeddings made elsewhere."""

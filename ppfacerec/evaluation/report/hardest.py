@@ -1,0 +1,92 @@
+"""The pairs that a network gets most wrong: different people who look alike to it, and one person who does not."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ppfacerec.core.opencv import import_cv2
+from ppfacerec.data.pairs.pair_set import PairSet
+from ppfacerec.data.transforms.images import decode_rgb, resize_short_side
+from ppfacerec.metrics import VerificationResult
+
+NUM_HARDEST = 12
+
+
+@dataclass(frozen=True)
+class HardPair:
+    """One pair; `images` are data URIs of left and right, None where there are no images."""
+
+    pair: int
+    distance: float
+    is_error: bool  # on the wrong side of the set's threshold
+    names: tuple[str, str] | None  # who is on left and right, where the set says
+    images: tuple[str, str] | None
+
+    @property
+    def cosine(self) -> float:
+        return 1 - self.distance / 2
+
+    def to_json(self) -> dict[str, Any]:
+        names = {} if self.names is None else {"names": list(self.names)}
+        return {"pair": self.pair, "distance": self.distance, "cosine": self.cosine, "is_error": self.is_error, **names}
+
+
+def hardest_pairs(
+    result: VerificationResult, pairs: PairSet | None, is_same: bool, count: int = NUM_HARDEST, faces: bool = True
+) -> list[HardPair]:
+    """Return the hardest pairs of one kind, worst first.
+
+    Args:
+        result: of the set.
+        pairs: the set, for pictures and names.
+        is_same: True for the false rejects (the largest distances of one person), False for the false accepts (the
+            smallest ones of two).
+        count: how many.
+        faces: with their pictures.
+    """
+    return [_hard_pair(result, pairs, int(pair), faces) for pair in hardest(result, is_same)[:count]]
+
+
+def hardest(result: VerificationResult, is_same: bool) -> np.ndarray:
+    """Numbers of all pairs of one kind, the worst first."""
+    chosen = np.flatnonzero(result.is_same == is_same)
+    return chosen[np.argsort(-result.distances[chosen] if is_same else result.distances[chosen], kind="stable")]
+
+
+def is_error(result: VerificationResult, pair: int) -> bool:
+    """Whether a pair is on the wrong side of the set's threshold."""
+    return bool((result.distances[pair] < result.threshold) != result.is_same[pair])
+
+
+def num_errors(result: VerificationResult, is_same: bool) -> int:
+    """Return how many pairs of a kind are on the wrong side of the set's threshold."""
+    return int(np.sum((result.distances < result.threshold)[result.is_same == is_same] != is_same))
+
+
+def _hard_pair(result: VerificationResult, pairs: PairSet | None, pair: int, faces: bool) -> HardPair:
+    distance = float(result.distances[pair])
+    names = images = None
+    if pairs is not None:
+        left, right = (int(image) for image in pairs.index[2 * pair : 2 * pair + 2])
+        images = (_thumbnail_uri(pairs, left), _thumbnail_uri(pairs, right)) if faces else None
+        if pairs.identities is not None:
+            names = pairs.identities[left], pairs.identities[right]
+    return HardPair(pair, distance, is_error(result, pair), names, images)
+
+
+def thumbnail(pairs: PairSet, image: int) -> np.ndarray:
+    """A set's image as (112, 112, 3), uint8 RGB."""
+    return resize_short_side(decode_rgb(pairs.read(image), pairs.where(image)))
+
+
+def _thumbnail_uri(pairs: PairSet, image: int) -> str:
+    """A JPEG of 112 x 112 made anew, so that nothing but pixels of the set's file reaches the page."""
+    pixels, cv2 = thumbnail(pairs, image), import_cv2()
+    encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    return data_uri(encoded.tobytes(), "image/jpeg")
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,140 @@
+"""Writing the report: eval.json, the plots as PNG, and index.html with everything in it."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ppfacerec import __version__
+from ppfacerec.core.printable import printable, without_secrets
+from ppfacerec.data.pairs.pair_set import EvalDataset, PairSet
+from ppfacerec.evaluation.report.hardest import HardPair, data_uri, hardest_pairs, num_errors
+from ppfacerec.evaluation.report.plots import DARK, LIGHT, Theme, draw_roc, draw_scores
+from ppfacerec.metrics import VerificationResult
+from ppfacerec.metrics.bootstrap import CONFIDENCE, MIN_FALSE_ACCEPTS, NUM_RESAMPLES
+from ppfacerec.metrics.evaluation import Evaluation, far_name, json_key, or_na
+from ppfacerec.metrics.threshold_card import ThresholdCard, threshold_card
+
+_LONGEST_NAME = 200  # bytes of a set's name in a file's, which may have 255
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """One set's part of the page."""
+
+    name: str
+    result: VerificationResult
+    card: ThresholdCard
+    false_accepts: list[HardPair]
+    false_rejects: list[HardPair]
+    num_false_accepts: int
+    num_false_rejects: int
+    plots: Mapping[str, str]  # "light" and "dark": data URIs
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "threshold_card": self.card.to_json(),
+            "false_accepts": self.num_false_accepts,
+            "false_rejects": self.num_false_rejects,
+            "hardest_false_accepts": [pair.to_json() for pair in self.false_accepts],
+            "hardest_false_rejects": [pair.to_json() for pair in self.false_rejects],
+        }
+
+
+def write_report(
+    folder: Path,
+    evaluation: Evaluation,
+    dataset: EvalDataset | None = None,
+    identities: Mapping[str, Sequence[str]] | None = None,
+    facts: Mapping[str, str] | None = None,
+    faces: bool = True,
+) -> Path:
+    """Write the report of an evaluation and return the path of its index.html.
+
+    Args:
+        folder: where; made if it is not there.
+        evaluation: the results.
+        dataset: the sets, opened again one by one for pictures and names; None where only embeddings are known.
+        identities: set -> who is on image 2i and 2i + 1 of pair i, where there is no `dataset` to say so.
+        facts: what was evaluated, label -> text, for the head of the page.
+        faces: show the pictures of the hardest pairs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sets = []
+    for number, (name, result) in enumerate(evaluation.results.items(), 1):
+        pairs = dataset.open(name) if dataset else None
+        is_short = len(os.fsencode(name)) <= _LONGEST_NAME
+        plot = folder / f"scores_{name if is_short else number}.png"
+        sets.append(_report_set(plot, name, result, pairs, (identities or {}).get(name), faces))
+    content = evaluation.to_json()
+    for part in sets:
+        content[json_key(part.name)].update(part.to_json())
+    (folder / "eval.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    roc = _plot(folder / "roc.png", lambda theme: draw_roc(evaluation.results, theme))
+    page = folder / "index.html"
+    page.write_text(_render(evaluation, sets, roc, facts or {}), encoding="utf-8")
+    return page
+
+
+def _report_set(
+    plot: Path,
+    name: str,
+    result: VerificationResult,
+    pairs: PairSet | None,
+    identities: Sequence[str] | None,
+    faces: bool,
+) -> SetReport:
+    if pairs is not None and pairs.identities is not None:
+        identities = [pairs.identities[image] for image in pairs.index]
+    return SetReport(
+        name=name,
+        result=result,
+        card=threshold_card(result, identities),
+        false_accepts=hardest_pairs(result, pairs, is_same=False, faces=faces),
+        false_rejects=hardest_pairs(result, pairs, is_same=True, faces=faces),
+        num_false_accepts=num_errors(result, is_same=False),
+        num_false_rejects=num_errors(result, is_same=True),
+        plots=_plot(plot, lambda theme: draw_scores(result, theme)),
+    )
+
+
+def _plot(path: Path, draw: Any) -> dict[str, str]:
+    """Write the light plot as a file, and return both as data URIs."""
+    drawn: dict[str, bytes] = {name: draw(theme) for name, theme in _THEMES.items()}
+    path.write_bytes(drawn["light"])
+    return {name: data_uri(png, "image/png") for name, png in drawn.items()}
+
+
+_THEMES: dict[str, Theme] = {"light": LIGHT, "dark": DARK}
+
+
+def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str, str], facts: Mapping[str, str]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
+    environment.filters.update(na=or_na, far=far_name, percent=_percent)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        evaluation=evaluation,
+        sets=sets,
+        roc=roc,
+        facts={**facts, "written": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")},
+        version=__version__,
+        confidence=f"{100 * CONFIDENCE:.0f}",
+        resamples=f"{NUM_RESAMPLES:,}",
+        least_false_accepts=MIN_FALSE_ACCEPTS,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """Names come from files; what the template itself marks as safe is of another type."""
+    return printable(without_secrets(value), keep="\n") if type(value) is str else value
+
+
+def _percent(value: float | None, digits: int = 2) -> str:
+    return "n/a" if value is None else f"{100 * value:.{digits}f}"

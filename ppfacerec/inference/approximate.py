@@ -1,0 +1,65 @@
+"""Approximate search among very many people, by faiss (the extra [ann])."""
+
+from typing import Any
+
+import numpy as np
+
+from ppfacerec.core.environment import install_hint
+from ppfacerec.inference.people_index import Match, PeopleIndex
+from ppfacerec.inference.values import check_count
+
+_NEIGHBOURS = 32  # of an image in the graph
+_BUILD_EFFORT, _SEARCH_EFFORT = 80, 128  # images that are kept in sight while a place is looked for
+_MEASURED = 200  # images that the recall is measured on
+
+
+class ApproximatePeople:
+    """A graph over the images of an index, in which a search walks from neighbour to neighbour (HNSW).
+
+    Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using hierarchical navigable small
+    world graphs, arXiv:1603.09320. It is built in memory and not saved: faiss's own files are not for strangers' hands.
+
+    Args:
+        index: the people; what the walk finds is compared exactly with it.
+
+    Raises:
+        ImportError: faiss is not installed.
+    """
+
+    def __init__(self, index: PeopleIndex) -> None:
+        faiss = _faiss()
+        self._index = index
+        self._graph = faiss.IndexHNSWFlat(index.embeddings.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        self._graph.hnsw.efConstruction, self._graph.hnsw.efSearch = _BUILD_EFFORT, _SEARCH_EFFORT
+        self._graph.add(index.embeddings)
+
+    def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
+        """Return the nearest people that the walk met, nearest first; their cosines are exact. May be fewer than `top`.
+
+        Args:
+            embedding: (D,), of length 1.
+            top: how many people.
+        """
+        probe = self._index.check_probe(embedding)
+        count = min(max(_SEARCH_EFFORT, check_count("top", top)), len(self._index))
+        rows = self._graph.search(probe[None], count)[1][0]
+        return self._index.search_among(rows[rows >= 0], embedding, top)
+
+    def recall(self, top: int = 5) -> float:
+        """Measure which share of the `top` people of exact search it finds, on up to 200 of the images."""
+        count = len(self._index)
+        chosen = np.random.default_rng(0).choice(count, min(count, _MEASURED), replace=False)
+        shares = []
+        for row in chosen:
+            photo = self._index.embeddings[row]
+            exact, found = ({match.name for match in way.search(photo, top)} for way in (self._index, self))
+            shares.append(len(exact & found) / len(exact))
+        return float(np.mean(shares))
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(f"Approximate search needs faiss ({error}): {install_hint('ann')}") from error
+    return faiss

@@ -1,0 +1,41 @@
+"""Same people together: average-linkage clustering of embeddings by scikit-learn."""
+
+import numpy as np
+
+from ppfacerec.core.environment import install_hint
+from ppfacerec.inference.face_model import Threshold
+from ppfacerec.inference.values import check_unit_rows
+
+MAX_IMAGES = 20_000  # every pair is looked at: 3.2 GB of distances
+
+
+def cluster(embeddings: np.ndarray, threshold: float) -> np.ndarray:
+    """Return a number for each embedding, the same for the same person; larger groups have lower numbers.
+
+    Two groups are joined while the mean cosine between their members is above the threshold.
+
+    Args:
+        embeddings: (N, D), rows of length 1.
+        threshold: cosine.
+
+    Raises:
+        ImportError: scikit-learn is missing; the message says how to install it.
+        ValueError: more than 20,000 images, a threshold that is no cosine, embeddings that are not of length 1.
+    """
+    if len(embeddings) > MAX_IMAGES:
+        raise ValueError(f"{len(embeddings)} images are too many to be clustered (at most {MAX_IMAGES}).")
+    embeddings, threshold = check_unit_rows("embeddings", embeddings), Threshold(threshold).cosine
+    if len(embeddings) < 2:
+        return np.zeros(len(embeddings), np.int64)
+    try:
+        from sklearn.cluster import AgglomerativeClustering
+    except ImportError as error:
+        raise ImportError(f"Clustering needs scikit-learn ({error}): {install_hint('cluster')}") from error
+    model = AgglomerativeClustering(
+        n_clusters=None, metric="cosine", linkage="average", distance_threshold=1.0 - threshold
+    )
+    labels = model.fit_predict(embeddings)
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    rank = np.empty(len(counts), np.int64)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    return np.asarray(rank[inverse])

@@ -1,0 +1,126 @@
+"""Embeddings of many images: split over the ranks, in parts that a restart does not make again."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from ppfacerec.core import distributed
+from ppfacerec.core.io.npz_file import read_npz
+from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.core.log import logger, progress_bar
+from ppfacerec.inference.face_check import FaceCheck
+from ppfacerec.inference.face_model import FaceModel
+from ppfacerec.inference.people_index import probe_of
+
+_LEAST_BATCHES = 8  # of a part
+_MOST_PARTS = 4096
+_KEYS = ("key", "embeddings", "used", "problems")
+
+
+class Embedded(NamedTuple):
+    """The files that could be embedded, their embeddings (N, D), and a line for each other file."""
+
+    files: list[Path]
+    embeddings: np.ndarray
+    problems: list[str]
+
+
+def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, folder: Path) -> Optional[Embedded]:
+    """Embed files, each rank a part of the parts. All ranks call it; rank 0 gets the whole, the others None.
+
+    The parts do not depend on the number of ranks, so that the result is the same to the last bit. Where the disk is
+    not shared, they travel through the process group.
+
+    Args:
+        model: the same on all ranks.
+        paths: the same on all ranks.
+        batch_size: images at once.
+        folder: for the parts, which stay there until `remove_parts`.
+    """
+    size = batch_size * max(_LEAST_BATCHES, -(-len(paths) // (batch_size * _MOST_PARTS)))
+    starts = range(0, len(paths), size)
+    folder.mkdir(parents=True, exist_ok=True)
+    disks = distributed.find_disks(folder)
+    keys = [_key(model, paths[start : start + size], batch_size) for start in starts]
+    there = [part is not None for part in (_read(folder, number, key) for number, key in enumerate(keys))]
+    has = [[character == "1" for character in text] for text in _of_all("".join("01"[t] for t in there))]
+    missing = [number for number in range(len(starts)) if not any(one[number] for one in has)]
+    own = missing[distributed.rank() :: distributed.world_size()]
+    if len(missing) < len(starts):
+        logger.info("%d of %d parts are there from an earlier run.", len(starts) - len(missing), len(starts))
+    check = FaceCheck()
+    with distributed.failing_together():
+        for number in progress_bar(own, len(own), "embedding", f"part of {size} images"):
+            _write(
+                folder, number, keys[number], model, paths[starts[number] : starts[number] + size], batch_size, check
+            )
+    check.warn()
+    owner = {number: rank for rank in reversed(range(len(has))) for number in range(len(starts)) if has[rank][number]}
+    owner |= {number: place % distributed.world_size() for place, number in enumerate(missing)}
+    parts = [_on_rank_0(folder, number, key, owner[number], disks) for number, key in enumerate(keys)]
+    if distributed.rank() != 0:
+        return None
+    used = np.concatenate([part["used"] for part in parts])
+    return Embedded(
+        [path for path, is_used in zip(paths, used) if is_used],
+        np.concatenate([part["embeddings"] for part in parts]),
+        [str(line) for part in parts for line in part["problems"]],
+    )
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the parts, on every disk, once what is made of them is written. All ranks call it."""
+    distributed.barrier()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _of_all(text: str) -> list[str]:
+    return distributed.meeting().gather(text) if distributed.world_size() > 1 else [text]
+
+
+def _key(model: FaceModel, paths: Sequence[Path], batch_size: int) -> str:
+    """The same where the same model would embed the same files in the same batches."""
+    digest = hashlib.sha256(np.round(probe_of(model), 3).tobytes() + str(batch_size).encode())
+    for path in paths:
+        stat = path.stat() if path.exists() else None
+        digest.update(f"{path}\0{stat.st_size if stat else ''}\0{stat.st_mtime_ns if stat else ''}\n".encode())
+    return digest.hexdigest()
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.npz"
+
+
+def _read(folder: Path, number: int, key: str) -> Optional[dict[str, np.ndarray]]:
+    """A part of these very files, or None."""
+    path = _path(folder, number)
+    if not path.is_file():
+        return None
+    part, _ = read_npz(path, _KEYS)
+    return part if str(part["key"]) == key else None
+
+
+def _write(
+    folder: Path, number: int, key: str, model: FaceModel, paths: Sequence[Path], batch_size: int, check: FaceCheck
+) -> None:
+    good, embeddings, problems = model.embed_files(paths, batch_size, check)
+    chosen = set(good)
+    used = np.array([path in chosen for path in paths])
+    with written_whole(_path(folder, number), private=True) as file:
+        np.savez(file, key=np.array(key), embeddings=embeddings, used=used, problems=np.array(problems, dtype=str))
+
+
+def _on_rank_0(folder: Path, number: int, key: str, owner: int, disks: distributed.Disks) -> dict[str, Any]:
+    part: Optional[dict[str, Any]] = None
+    if distributed.rank() in (0, owner):
+        part = _read(folder, number, key)
+    if disks.is_shared or owner == 0:
+        return part or {}
+    sent = part and {**part, "key": "", "problems": part["problems"].tolist()}
+    return distributed.share_tree(sent, owner)

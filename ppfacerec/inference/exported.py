@@ -1,0 +1,74 @@
+"""What an exported model says of itself, in the description beside it or in an ONNX file's metadata."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ppfacerec.config.yaml_file import parse_plain_yaml
+from ppfacerec.core.io.user_files import read_regular
+from ppfacerec.weights.info import ModelInfo, from_tree
+
+DESCRIPTIONS = {"paddle": "inference.yml", "onnx": "inference.onnx.yml"}  # in the order in which they are looked for
+
+
+class Exported(NamedTuple):
+    """An exported model.
+
+    Attributes:
+        onnx: the ONNX file; None for Paddle's inference model.
+        takes_pixels: uint8 RGB (N, H, W, 3), or numbers that are prepared outside.
+    """
+
+    info: ModelInfo
+    onnx: Path | None
+    takes_pixels: bool
+
+
+def find_description(path: Path) -> Path | None:
+    """Return the description that a path is, or that is in it as a folder."""
+    if path.name in DESCRIPTIONS.values():
+        return path
+    return next((path / name for name in DESCRIPTIONS.values() if (path / name).is_file()), None)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as descriptions have it."""
+    return hashlib.sha256(read_regular(path)).hexdigest()
+
+
+def read_description(path: Path) -> Exported:
+    """Read the description of an exported model.
+
+    Raises:
+        ValueError: it is damaged, names a file outside of its folder, or belongs to other files than are there.
+    """
+    folder = path.parent
+    tree = parse_plain_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        files, dtype, model = tree["files"], tree["input"]["dtype"], tree["model"]
+        onnx = None if "paddle" in files else str(files["onnx"][0])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path}: expected what `ppfacerec export` writes (files, input, model): {error}.") from error
+    if onnx is not None and (onnx != Path(onnx).name or "\0" in onnx):
+        raise ValueError(f"{path}: files: expected a file of this folder, found {onnx[:80]!r}.")
+    digests = tree.get("sha256", {})
+    for name, digest in digests.items() if isinstance(digests, Mapping) else ():
+        name = Path(str(name)).name
+        if not (folder / name).is_file() or file_digest(folder / name) != digest:
+            raise ValueError(f"{path} describes another {name[:80]} than the one beside it. Export the model again.")
+    return Exported(from_tree(model, f"{path}: model"), folder / onnx if onnx is not None else None, dtype == "uint8")
+
+
+def read_metadata(path: Path, metadata: str) -> ModelInfo:
+    """Read what our export writes into an ONNX file.
+
+    Raises:
+        ValueError: it is no JSON, or not what `ModelInfo` has.
+    """
+    try:
+        tree = json.loads(metadata)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its metadata are no JSON ({error}). Export it again.") from error
+    return from_tree(tree, f"{path}: metadata")

@@ -1,0 +1,285 @@
+"""A model that embeds and compares aligned faces, whatever file it comes from.
+
+model = ppfacerec.load("output/MobileFaceNet/best_model")
+embeddings = model.embed(["a.jpg", "b.jpg"])  # (2, D), rows of length 1
+print(model.compare("a.jpg", "b.jpg"))
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ppfacerec.core.log import progress_bar
+from ppfacerec.inference.exported import find_description, read_description, read_metadata
+from ppfacerec.inference.face_check import FaceCheck
+from ppfacerec.inference.image_files import Image, is_one_image, name_of, read_image
+from ppfacerec.inference.values import check_count
+from ppfacerec.metrics import sum_flip
+from ppfacerec.weights.info import ModelInfo
+
+# uint8 RGB (N, 112, 112, 3) -> embeddings (N, D), as the network gives them
+Runner = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Above which cosine two faces count as the same person, and what that was measured to mean.
+
+    Attributes:
+        far: false accept rate that was asked for; None where a person chose the cosine.
+        measured_on: the sets of pairs; num_different: pairs of different people in the smallest.
+        tar: share of the pairs of one person that are found; the lowest of the sets.
+    """
+
+    cosine: float
+    far: float | None = None
+    tar: float = 0.0
+    measured_on: str = ""
+    num_different: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.cosine, (str, bool)) or not -1 <= self.cosine <= 1:  # NaN is not between them
+            raise ValueError(f"threshold: expected a cosine from -1 to 1, found {self.cosine!r}.")
+
+    def __str__(self) -> str:
+        if self.far is None:
+            return f"threshold {self.cosine:.3f}, chosen by you"
+        return (
+            f"threshold {self.cosine:.3f}: at most 1 in {round(1 / self.far):,} pairs of different people is wrongly "
+            f"called the same, {100 * self.tar:.1f} % of the pairs of one person are found (measured on "
+            f"{self.measured_on}, {self.num_different:,} different pairs)"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two faces compared."""
+
+    cosine: float
+    threshold: Threshold
+
+    @property
+    def is_same(self) -> bool:
+        return self.cosine > self.threshold.cosine
+
+    def __str__(self) -> str:
+        answer = "the same person" if self.is_same else "different people"
+        return f"cosine {self.cosine:.3f}: {answer} ({self.threshold})"
+
+
+USUAL_FAR = 1e-3
+
+
+class FaceModel:
+    """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
+
+    Any number of threads may use one, also in a forked process; given to a spawned process, it is loaded there anew.
+
+    Args:
+        run: the network with its preprocessing.
+        info: of the model.
+        name: what it was loaded from.
+        device: that it was asked to be loaded on.
+    """
+
+    def __init__(self, run: Runner, info: ModelInfo, name: str, device: str = "auto") -> None:
+        self._run, self.info, self.name, self._device = run, info, name, device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (os.path.abspath(self.name) if os.path.exists(self.name) else self.name, self._device)
+
+    def embed(self, images: Image | Iterable[Image], batch_size: int = 32) -> np.ndarray:
+        """Return embeddings (N, D) float32, rows of length 1; of a single image (D,).
+
+        Args:
+            images: one, or several in any iterable: paths, bytes or open files of images, PIL images, uint8 arrays, RGB
+                (112, 112, 3) or grey (112, 112).
+            batch_size: images that are decoded at a time.
+
+        Raises:
+            ValueError: one is no image, or not 112 x 112.
+        """
+        if is_one_image(images):
+            return self.embed([cast(Image, images)], batch_size)[0]
+        given, check = enumerate(cast(Iterable[Image], images)), FaceCheck()
+        rows = [np.zeros((0, self.info.embedding_size), np.float32)]
+        while part := list(islice(given, check_count("batch_size", batch_size))):
+            pixels = [self._read(image, name_of(image, number), check) for number, image in part]
+            rows.append(self.embed_pixels(np.stack(pixels)))
+        check.warn()
+        return np.concatenate(rows)
+
+    def embed_files(
+        self, paths: Sequence[Path], batch_size: int = 32, check: FaceCheck | None = None
+    ) -> tuple[list[Path], np.ndarray, list[str]]:
+        """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot.
+
+        Args:
+            check: that somebody else asks for its warning, after several calls.
+        """
+        good: list[Path] = []
+        bad: list[str] = []
+        own = FaceCheck() if check is None else check
+        check_count("batch_size", batch_size)
+        rows = [np.zeros((0, self.info.embedding_size), np.float32)]
+        starts = range(0, len(paths), batch_size)
+        for start in progress_bar(starts, len(starts), "embedding", "batch", in_log=check is None):
+            images = []
+            for path in paths[start : start + batch_size]:
+                try:
+                    images.append(self._read(path, str(path), own))
+                    good.append(path)
+                except ValueError as error:
+                    bad.append(str(error))
+            if images:
+                rows.append(self.embed_pixels(np.stack(images)))
+        if check is None:
+            own.warn()
+        return good, np.concatenate(rows), bad
+
+    def compare(
+        self, first: Image, second: Image, far: float | None = None, threshold: float | None = None
+    ) -> Comparison:
+        """Compare two faces.
+
+        Args:
+            far: the false accept rate whose threshold decides; None: see `threshold`.
+            threshold: a cosine of your own instead.
+
+        Raises:
+            ValueError: as `embed`, or the model has no measured threshold for `far`.
+        """
+        chosen = self.threshold(far, threshold)
+        left, right = self.embed([first, second])
+        return Comparison(float(left @ right), chosen)
+
+    def threshold(self, far: float | None = None, cosine: float | None = None) -> Threshold:
+        """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
+
+        Args:
+            far: None: 1e-3, or where no evaluated set has the pairs to tell that, the next larger one measured.
+            cosine: a threshold of your own, which is returned as it is.
+
+        Raises:
+            ValueError: the model was not evaluated, or no set has enough pairs to tell.
+        """
+        if cosine is not None:
+            return Threshold(cosine)
+        if far is not None and (isinstance(far, str) or not 0 < far < 1):
+            raise ValueError(f"far: expected a false accept rate between 0 and 1, such as 1e-3, found {far!r}.")
+        if far is None:
+            measured = {float(key) for by_far in self.info.thresholds.values() for key in by_far}
+            far = min((rate for rate in measured if rate >= USUAL_FAR), default=USUAL_FAR)
+        key = f"{far:.0e}".replace("e-0", "e-")
+        points = {name: by_far[key] for name, by_far in self.info.thresholds.items() if key in by_far}
+        if not points:
+            known = sorted({k for by_far in self.info.thresholds.values() for k in by_far}, key=float)
+            told = (
+                f"known are {', '.join(known)}" if known else "it was not evaluated; run tools/eval.py on its weights"
+            )
+            raise ValueError(f"{self.name} has no measured threshold for a FAR of {key}: {told}. Or give a cosine.")
+        return Threshold(
+            cosine=max(p["cosine"] for p in points.values()),
+            far=far,
+            tar=min(p["tar"] for p in points.values()),
+            measured_on=", ".join(points),
+            num_different=int(min(p["num_different"] for p in points.values())),
+        )
+
+    def embed_pixels(self, images: np.ndarray) -> np.ndarray:
+        """Embeddings (N, D) of uint8 RGB pixels (N, 112, 112, 3), whatever they show."""
+        embeddings = self._run(images)
+        if self.info.flip_test:
+            flipped = self._run(np.ascontiguousarray(images[:, :, ::-1]))
+        else:
+            flipped = np.zeros_like(embeddings)
+        found = sum_flip(embeddings, flipped, self.info.feature_normalize).astype(np.float32)
+        if not (np.isfinite(found).all() and found.any(axis=1).all()):
+            raise ValueError(
+                f"{self.name} gives embeddings that are not finite, or all zero: its weights overflow or are damaged. "
+                "Nothing can be compared with them."
+            )
+        return found
+
+    def _read(self, image: Image, name: str, check: FaceCheck) -> np.ndarray:
+        pixels = read_image(image, name, self.info.image_size)
+        check.add(pixels, name)
+        return pixels
+
+
+def load(name: str | Path, device: Any = "auto") -> FaceModel:
+    """Load a model: weights (a file, a name of the zoo, an https URL), an exported folder, or one of our ONNX files.
+
+    Args:
+        name: such as "output/X/best_model", "inference/" or "inference/inference.onnx".
+        device: for weights: "auto", "cpu" or "gpu" (one of several is chosen by CUDA_VISIBLE_DEVICES). Exported models
+            run on the CPU here.
+
+    Raises:
+        ValueError: it is missing, damaged, or nothing tells how its images are prepared.
+    """
+    if device not in ("auto", "cpu", "gpu"):
+        raise ValueError(
+            f"device: expected auto, cpu or gpu, found {device!r}; CUDA_VISIBLE_DEVICES chooses among several."
+        )
+    path = Path(name)
+    description = find_description(path)
+    if description:
+        return _exported(description)
+    if path.suffix == ".onnx":
+        return _onnx(path)
+    return _weights(str(name), device)
+
+
+def _weights(name: str, device: Any) -> FaceModel:
+    from ppfacerec.core.device.inference import PADDLE_LOCK, InferenceRunner
+    from ppfacerec.core.device.runtime import choose_device
+    from ppfacerec.inference.loading import load_backbone
+
+    with PADDLE_LOCK:
+        choose_device(device)
+        backbone, info = load_backbone(name)
+        return FaceModel(_prepared(InferenceRunner(backbone), info, False), info, name, device)
+
+
+def _exported(description: Path) -> FaceModel:
+    from ppfacerec.inference.runners import run_onnx, run_paddle
+
+    exported = read_description(description)
+    run = run_onnx(exported.onnx) if exported.onnx else run_paddle(description.parent, onednn=True)
+    return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(description))
+
+
+def _onnx(path: Path) -> FaceModel:
+    from ppfacerec.inference.runners import onnx_metadata, run_onnx
+
+    metadata, is_uint8 = onnx_metadata(path)
+    if "ppfacerec" not in metadata:
+        raise ValueError(
+            f"{path} does not say how its images are prepared (it was not exported by ppfacerec). Convert the weights "
+            "that it was made from, or run it with onnxruntime yourself."
+        )
+    info = read_metadata(path, metadata["ppfacerec"])
+    return FaceModel(_prepared(run_onnx(path), info, is_uint8), info, str(path))
+
+
+def _prepared(run: Runner, info: ModelInfo, takes_pixels: bool) -> Runner:
+    """Give an exported network what its input is: pixels, or numbers prepared here."""
+    if takes_pixels:
+        return run
+    mean, std = np.asarray(info.mean, np.float32), np.asarray(info.std, np.float32)
+
+    def prepared(images: np.ndarray) -> np.ndarray:
+        values = (_channels(images, info).astype(np.float32) * np.float32(info.scale) - mean) / std
+        return run(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
+
+    return prepared
+
+
+def _channels(images: np.ndarray, info: ModelInfo) -> np.ndarray:
+    return np.ascontiguousarray(images[..., ::-1]) if info.colors == "BGR" else images

@@ -1,0 +1,239 @@
+"""People by their embeddings: enrolled from images, searched exactly, kept in one .npz without pickles."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from ppfacerec.core.io.npz_file import read_npz
+from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.inference.face_model import FaceModel
+from ppfacerec.inference.image_facts import similar_pairs
+from ppfacerec.inference.values import check_count, check_unit_rows
+from ppfacerec.inference.verify_weights import spread_images
+from ppfacerec.metrics import normalize
+
+UNKNOWN = "unknown"
+_SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format
+_KEYS = ("embeddings", "names", "files", "probe", "nearest_others", "model")
+_CALIBRATION_IMAGES = 2000
+_ALIKE = 0.5  # cosine to their person's centre from which images tell what one person's are like
+_SAME_IMAGE = 0.95  # least cosine of the centres of one person under two names where they do not
+_MOST_PEOPLE_COMPARED = 50_000
+_BLOCK = 64  # images compared with all at a time
+
+
+@dataclass(frozen=True)
+class Match:
+    """A person that was found: the cosine of the nearest of their images."""
+
+    name: str
+    cosine: float
+    file: str
+
+
+class PeopleIndex:
+    """Embeddings of named people.
+
+    Args:
+        embeddings: (N, D) float32, rows of length 1.
+        names: whose each is.
+        files: the image of each.
+        probe: (D,) the model's embedding of a fixed picture, by which the model is known again.
+        model: its name, for messages.
+        nearest_others: of up to 2,000 images, the cosine of the nearest image of another person; computed unless given.
+
+    Raises:
+        ValueError: lengths that disagree, or nobody.
+    """
+
+    def __init__(
+        self,
+        embeddings: np.ndarray,
+        names: Sequence[str],
+        files: Sequence[str],
+        probe: np.ndarray,
+        model: str,
+        nearest_others: np.ndarray | None = None,
+    ) -> None:
+        embeddings = check_unit_rows("embeddings", embeddings)
+        if not len(names) == len(files) == len(embeddings) or not len(names):
+            raise ValueError(f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files, or nobody.")
+        order = np.argsort(np.asarray(names), kind="stable")
+        self.embeddings = np.ascontiguousarray(embeddings[order])
+        self.names, self.files = np.asarray(names)[order], np.asarray(files)[order]
+        self.probe, self.model = probe, model
+        first = np.r_[True, self.names[1:] != self.names[:-1]]
+        self._starts = np.flatnonzero(first)  # of each person, in the order of the rows
+        self.same_people: list[tuple[str, str]] = []  # two names that are probably one person, when made from images
+        self.nearest_others = nearest_others if nearest_others is not None else self._nearest_others()
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @property
+    def num_people(self) -> int:
+        return len(self._starts)
+
+    def threshold(self, stranger_rate: float = 1e-2) -> float | None:
+        """Return the cosine that at most this share of strangers reaches, or None where there are too few images.
+
+        A stranger is compared with every image, so that a threshold for pairs is too low here: at a FAR of 1e-3 and
+        1,000 images most strangers would be taken for someone. The enrolled people themselves tell: each image is
+        a stranger to the other people.
+
+        Args:
+            stranger_rate: the false positive identification rate, such as 1e-2.
+        """
+        count = len(self.nearest_others)
+        if not 0 < stranger_rate < 1:
+            raise ValueError(f"stranger_rate: expected a number between 0 and 1, found {stranger_rate!r}.")
+        if count * stranger_rate < 1:
+            return None
+        return float(np.sort(self.nearest_others)[count - 1 - int(count * stranger_rate)])
+
+    def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
+        """Return the nearest people, nearest first, each by the nearest of their images; exact.
+
+        Args:
+            embedding: (D,), of length 1.
+            top: how many people.
+
+        Raises:
+            ValueError: the embedding has another size than the index's, or not the length 1.
+        """
+        cosines = self.embeddings @ self.check_probe(embedding)
+        by_person = np.maximum.reduceat(cosines, self._starts)
+        top = min(check_count("top", top), len(by_person))
+        best = np.argpartition(-by_person, top - 1)[:top]
+        best = best[np.argsort(-by_person[best], kind="stable")]
+        return [self._match(int(person), cosines) for person in best]
+
+    def search_among(self, rows: np.ndarray, embedding: np.ndarray, top: int = 5) -> list[Match]:
+        """Return the nearest people by the images `rows` alone; else as `search`."""
+        rows = np.sort(rows)
+        cosines = self.embeddings[rows] @ self.check_probe(embedding)
+        nearest: dict[str, Match] = {}
+        for at in np.argsort(-cosines, kind="stable"):
+            name = str(self.names[rows[at]])
+            nearest.setdefault(name, Match(name, float(cosines[at]), str(self.files[rows[at]])))
+        return list(nearest.values())[:top]
+
+    def check_probe(self, embedding: np.ndarray) -> np.ndarray:
+        """Return an embedding (D,) as float32; refuse one of another size than the index's, or not of length 1."""
+        if np.shape(embedding) != self.embeddings.shape[1:]:
+            raise ValueError(
+                f"The embedding has {np.size(embedding)} numbers, the index's have {self.embeddings.shape[1]}."
+            )
+        return check_unit_rows("The embedding", embedding)
+
+    def _nearest_others(self) -> np.ndarray:
+        """(M,) float32; empty where there is only one person."""
+        groups = self._find_same_people()
+        if len(np.unique(groups)) < 2:
+            return np.zeros(0, np.float32)
+        of_row = np.repeat(groups, np.diff(np.r_[self._starts, len(self)]))
+        rows = np.arange(len(self))
+        if len(rows) > _CALIBRATION_IMAGES:
+            rows = np.random.default_rng(0).choice(rows, _CALIBRATION_IMAGES, replace=False)
+        nearest = []
+        for part in np.array_split(rows, -(-len(rows) // _BLOCK)):
+            cosines = self.embeddings @ self.embeddings[part].T  # (N, block)
+            for row, column in zip(part, cosines.T):
+                nearest.append(column[of_row != of_row[row]].max())
+        return np.asarray(nearest, np.float32)
+
+    def _find_same_people(self) -> np.ndarray:
+        """Number of the group of each person: alone, or together with those who are probably the same person.
+
+        A folder that was copied under another name would make every image as near to "someone else" as to itself, and
+        the threshold 1. Two people count as one where their centres are nearer than three of four images are to the
+        centre of their own person's other images.
+        """
+        counts = np.diff(np.r_[self._starts, len(self)])
+        sums = np.add.reduceat(self.embeddings, self._starts)
+        groups = np.arange(self.num_people)
+        if self.num_people > _MOST_PEOPLE_COMPARED:
+            return groups
+        without = np.repeat(sums, counts, axis=0) - self.embeddings
+        own = np.sum(normalize(without) * self.embeddings, axis=1)[np.repeat(counts > 1, counts)]
+        usual = float(np.quantile(own, 0.75)) if len(own) else 0.0
+        least = usual if usual > _ALIKE else _SAME_IMAGE
+        for first, second in similar_pairs(centres := normalize(sums).astype(np.float32), centres, least, same=True):
+            self.same_people.append((str(self.names[self._starts[first]]), str(self.names[self._starts[second]])))
+            groups[groups == groups[second]] = groups[first]
+        return groups
+
+    def _rows_of(self, person: int) -> tuple[int, int]:
+        end = self._starts[person + 1] if person + 1 < len(self._starts) else len(self)
+        return int(self._starts[person]), int(end)
+
+    def _match(self, person: int, cosines: np.ndarray) -> Match:
+        start, end = self._rows_of(person)
+        row = start + int(np.argmax(cosines[start:end]))
+        return Match(str(self.names[row]), float(cosines[row]), str(self.files[row]))
+
+    def check_model(self, model: FaceModel) -> None:
+        """Refuse another model than the one that the index was made with; another format of the same one will do.
+
+        Raises:
+            ValueError: its embedding of the probe is another one.
+        """
+        probe = probe_of(model)
+        if probe.shape != self.probe.shape or float(probe @ self.probe) < _SAME_MODEL:
+            raise ValueError(
+                f"The index was made with another model ({self.model}) than {model.name}; their embeddings cannot be "
+                "compared. Enroll again, or give that model."
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write it as .npz; the file appears whole or not at all."""
+        with written_whole(path, private=True) as file:
+            np.savez(
+                file, embeddings=self.embeddings, names=self.names, files=self.files, probe=self.probe,
+                nearest_others=self.nearest_others,
+                model=np.array(json.dumps({"name": self.model})),
+            )  # fmt: skip
+
+
+def probe_of(model: FaceModel) -> np.ndarray:
+    """The model's embedding (D,) of a fixed picture."""
+    picture = np.rint((spread_images(2)[1] + 1) * 127.5).astype(np.uint8)
+    return model.embed_pixels(np.ascontiguousarray(picture.transpose(1, 2, 0)[None]))[0]
+
+
+def read_index(path: str | Path) -> PeopleIndex:
+    """Read an index; nothing in it is unpickled.
+
+    Raises:
+        ValueError: it is missing, damaged, or no index.
+    """
+    try:
+        arrays, _ = read_npz(path, _KEYS)
+        missing = [key for key in _KEYS if key not in arrays]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        embeddings, names, files, probe, nearest_others = (arrays[key] for key in _KEYS[:5])
+        model = str(json.loads(str(arrays["model"]))["name"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        _fail(path, str(error))
+    if embeddings.ndim != 2 or any(array.dtype.kind != "f" for array in (embeddings, probe, nearest_others)):
+        _fail(path, "its embeddings are no matrix of numbers")
+    if any(array.dtype.kind != "U" or array.shape != embeddings.shape[:1] for array in (names, files)):
+        _fail(path, f"it has not a name and a file for each of {len(embeddings)} embeddings")
+    if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not embeddings.size:
+        _fail(path, "its probe does not fit, or it has nobody")
+    try:
+        probe = check_unit_rows("probe", probe)
+        if not (np.abs(nearest_others) <= 1.001).all():
+            raise ValueError("nearest_others are no cosines")
+        return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others)
+    except ValueError as error:
+        _fail(path, str(error).rstrip("."))
+
+
+def _fail(path: str | Path, what: str) -> NoReturn:
+    raise ValueError(f"{path} is no index of people ({what}). Make it again with `ppfacerec infer enroll`.")

@@ -1,0 +1,1 @@
+"""What training goes on from: saved, found, compared, resumed."""

@@ -1,0 +1,120 @@
+"""A large head in files of its own, one a process: each writes and reads its part only.
+
+A file has the rows of some classes: of the weight, of its average and of the optimizer's moments. The manifest of the
+checkpoint says which rows are where, so that any number of processes finds its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppfacerec.core.io import safe_pickle
+
+SUFFIX = ".pdhead"
+
+
+class ShardFile(NamedTuple):
+    """Rows `first` to `last` - 1 of the head, of `columns` numbers each."""
+
+    path: Path
+    first: int
+    last: int
+    columns: int
+
+
+def shard_suffix(rank: int, world_size: int) -> str:
+    return f".head_{rank}_of_{world_size}{SUFFIX}"
+
+
+def shard_files(prefix: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list[ShardFile]:
+    """The files of a checkpoint's head in the order of their rows; none where the head is in the other files.
+
+    Raises:
+        ValueError: the manifest does not say which rows they have, or the rows have gaps.
+    """
+    found = [_shard_file(prefix, suffix, entry) for suffix, entry in manifest.items() if suffix.endswith(SUFFIX)]
+    shards = sorted(found, key=lambda shard: shard.first)
+    last = 0
+    for shard in shards:
+        if shard.first != last or shard.columns != shards[0].columns:
+            raise ValueError(
+                f"{shard.path}: by the manifest it has the rows from {shard.first} on with {shard.columns} columns, "
+                f"expected those from {last} on with {shards[0].columns}. The manifest is damaged."
+            )
+        last = shard.last
+    return shards
+
+
+def _shard_file(prefix: Path, suffix: str, entry: Any) -> ShardFile:
+    fields: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
+    rows: Any = fields.get("rows")
+    columns: Any = fields.get("columns")
+    are_rows = isinstance(rows, list) and len(rows) == 2 and all(type(row) is int for row in rows)
+    if not are_rows or not 0 <= rows[0] <= rows[1] < 1 << 48 or type(columns) is not int or not 0 < columns < 1 << 24:
+        raise ValueError(f"The manifest of {prefix} does not say which rows of the head {suffix} has; it is damaged.")
+    return ShardFile(prefix.with_name(prefix.name + suffix), rows[0], rows[1], columns)
+
+
+class ShardReader:
+    """The files of one head; the file read last is kept, as several arrays are asked for in turn."""
+
+    def __init__(self, shards: Sequence[ShardFile]) -> None:
+        self.shards = shards
+        self._last: tuple[Path, dict[str, np.ndarray]] = (Path(), {})
+
+    def read(self, shard: ShardFile) -> dict[str, np.ndarray]:
+        """The arrays of one file by name.
+
+        Raises:
+            ValueError: they are not those of the manifest.
+        """
+        if self._last[0] != shard.path:
+            arrays, shape = safe_pickle.load(shard.path), (shard.last - shard.first, shard.columns)
+            are_right = isinstance(arrays, dict) and all(getattr(a, "shape", None) == shape for a in arrays.values())
+            if not are_right or "weight" not in arrays:
+                raise ValueError(f"{shard.path}: expected arrays {list(shape)} of the head, 'weight' among them.")
+            self._last = shard.path, arrays
+        return self._last[1]
+
+    def arrays(self) -> dict[str, ShardedArray]:
+        """All that the files have, by name."""
+        return {key: ShardedArray(self, key) for key in self.read(self.shards[0])} if self.shards else {}
+
+
+class ShardedArray:
+    """Stands for an array (D, rows) of a checkpoint, which is read as far as it is needed.
+
+    Args:
+        reader: of the files.
+        key: which of their arrays.
+    """
+
+    def __init__(self, reader: ShardReader, key: str) -> None:
+        self._reader, self._key = reader, key
+        self.shape = (reader.shards[0].columns, reader.shards[-1].last)
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Rows `first` to `last` - 1 (last - first, D)."""
+        parts = [
+            self._part(shard)[max(first - shard.first, 0) : last - shard.first]
+            for shard in self._reader.shards
+            if shard.first < last and first < shard.last
+        ]
+        return np.concatenate(parts)
+
+    def _part(self, shard: ShardFile) -> np.ndarray:
+        arrays = self._reader.read(shard)
+        if self._key not in arrays:
+            raise ValueError(f"{shard.path} has no '{self._key}', which the others have.")
+        return arrays[self._key]
+
+
+def whole_arrays(tree: Any) -> Any:
+    """A tree of what files hold with every part of the head read whole, (D, rows)."""
+    if isinstance(tree, Mapping):
+        return {key: whole_arrays(value) for key, value in tree.items()}
+    return tree.rows(0, tree.shape[1]).T if isinstance(tree, ShardedArray) else tree

@@ -1,0 +1,172 @@
+"""One training at a time in an output folder."""
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ppfacerec.core import distributed
+from ppfacerec.core.log import logger
+
+LOCK_FILE = "run.lock"
+# The data workers of a run that was killed hold its lock until they see that it is gone.
+_PATIENCE = 15.0
+_CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+@contextmanager
+def only_run(folder: Path, is_leader: bool = True) -> Iterator[None]:
+    """Be the only training in `folder` inside the block; the ranks of one run are one.
+
+    Args:
+        folder: the run's.
+        is_leader: whether this rank locks it, for all that share its disk.
+
+    The system drops the lock of a process that ends, however it ends, so that a dead run blocks nobody. Between
+    machines it works where the network file system passes locks on (NFS does).
+
+    Raises:
+        ValueError: another run is there, with its process and host; or the folder cannot be written to.
+    """
+    descriptor: int | None = None
+    with distributed.failing_together():
+        if is_leader:
+            try:
+                descriptor = _lock(folder)
+            except OSError as error:
+                raise _cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            (folder / LOCK_FILE).unlink(missing_ok=True)  # while it is locked, see _is_of_path
+            os.close(descriptor)
+
+
+@contextmanager
+def lock_if_free(folder: Path) -> Iterator[bool]:
+    """Lock a folder for the block, unless another run has it or it cannot be written to; say whether it is locked."""
+    try:
+        descriptor = _open_locked(folder / LOCK_FILE)
+    except OSError:
+        yield False
+        return
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def make_output_dir(folder: Path) -> None:
+    """Make `folder`, on every machine, and see that files can be written there.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    probe = folder / f".writable.{distributed.rank()}.{os.getpid()}.tmp"
+    with distributed.failing_together():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"Global.output_dir: {folder} cannot be written to ({error.strerror}). Give another folder, or see to its "
+        "permissions and the disk."
+    )
+
+
+def _lock(folder: Path) -> int:
+    path = folder / LOCK_FILE
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            descriptor = _open_locked(path)
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:
+                raise
+            logger.warning("%s cannot be locked (%s): a second run there would not be noticed.", path, error.strerror)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if descriptor is not None:
+            _sign(descriptor)
+            return descriptor
+        owner = _owner(path)
+        if not _is_gone(owner) or time.monotonic() > until:
+            pid, host = owner or ("?", "?")
+            raise ValueError(
+                f"Global.output_dir: {folder} is in use by another run, process {pid} on {host}. Wait for it, stop it "
+                f"(kill {pid}), or give another output_dir."
+            )
+        time.sleep(0.1)
+
+
+def _sign(descriptor: int) -> None:
+    """Say in the locked file whose it is."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def _open_locked(path: Path) -> int | None:
+    """The descriptor of the locked file, or None where another run has locked it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return os.open(path, os.O_RDWR | os.O_CREAT)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        if _is_of_path(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _is_of_path(descriptor: int, path: Path) -> bool:
+    """Whether the file is still there: the run before may have removed it between our open and our lock."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _owner(path: Path) -> tuple[str, str] | None:
+    try:
+        words = path.read_text(encoding="utf-8").split()
+    except OSError:
+        return None
+    return (words[0], words[1]) if len(words) == 2 else None
+
+
+def _is_gone(owner: tuple[str, str] | None) -> bool:
+    """True where the lock's process has ended on this machine, or has not yet said who it is."""
+    if owner is None:
+        return True
+    pid, host = owner
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False

@@ -1,0 +1,81 @@
+"""An optimizer's state by the names of what it trains, in any number of processes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import paddle
+
+from ppfacerec.optim.state import state_of
+from ppfacerec.recognizer import HEAD_WEIGHT
+from ppfacerec.training.checkpoints.saved_state import from_saved, to_saved
+from ppfacerec.training.state import TrainState
+
+
+def optimizer_state(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
+    """Optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
+
+    Paddle's own keys begin with automatic names (linear_0.w_0), which depend on what was built before.
+    """
+    return {name: saved_slots(state, name, slots) for name, slots in optimizer_tensors(state).items()}
+
+
+def saved_slots(state: TrainState, name: str, slots: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
+    """One parameter's state as files have it."""
+    return {slot: to_saved(state.recognizer, name, tensor) for slot, tensor in slots.items()}
+
+
+def optimizer_tensors(state: TrainState) -> dict[str, dict[str, paddle.Tensor]]:
+    """``optimizer_state`` before it is made ready for a file: this process's tensors."""
+    structured = {tensor.name: name for name, tensor in _trained(state).items()}
+    found: dict[str, dict[str, paddle.Tensor]] = {}
+    for key, value in _flat(state_of(state.optimizer)).items():
+        owner = max((name for name in structured if key.startswith(f"{name}_")), key=len)
+        name, slot = structured[owner], key[len(owner) + 1 :]
+        if state.sparse is not None and name == HEAD_WEIGHT:
+            value = state.sparse.slots.get(slot, value)
+        found.setdefault(name, {})[slot] = value
+    return found
+
+
+def _trained(state: TrainState) -> dict[str, paddle.Tensor]:
+    """What the optimizer may train, by structured names; sampled rows stand for the whole weight."""
+    tensors = state.recognizer.state_dict()
+    return tensors if state.sparse is None else {**tensors, HEAD_WEIGHT: state.sparse.active.parameter}
+
+
+_MASTER = "master_weight"
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
+    """Put the float32 master weights of AMP O2, a dict of their own in Paddle, beside the other tensors."""
+    masters = state.get("master_weights") or {}
+    plain = {k: v for k, v in state.items() if isinstance(v, paddle.Tensor)}
+    return {**plain, **{f"{name}_{_MASTER}": tensor for name, tensor in masters.items()}}
+
+
+def set_optimizer_state(state: TrainState, saved: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Give a fresh optimizer what ``optimizer_state`` returned, in any number of processes.
+
+    Raises:
+        ValueError: the saved state has a parameter that the network has not.
+    """
+    automatic = {name: tensor.name for name, tensor in _trained(state).items()}
+    unknown = [name for name in saved if name not in automatic]
+    if unknown:
+        raise ValueError(f"The checkpoint's optimizer state has {unknown[:3]}, which the network has not.")
+    sparse = state.sparse
+    tensors: dict[str, Any] = {}
+    masters = {}
+    for name, slots in saved.items():
+        for slot, value in slots.items():
+            tensor = paddle.to_tensor(from_saved(state.recognizer, name, value))
+            if slot == _MASTER:
+                masters[automatic[name]] = tensor
+                continue
+            if sparse is not None and name == HEAD_WEIGHT and tensor.shape == sparse.active.weight.shape:
+                sparse.slots[slot], tensor = tensor, paddle.zeros_like(sparse.active.parameter)
+            tensors[f"{automatic[name]}_{slot}"] = tensor
+    if masters:
+        tensors["master_weights"] = masters
+    state.optimizer.set_state_dict(tensors)

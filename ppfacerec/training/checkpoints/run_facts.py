@@ -1,0 +1,167 @@
+"""What a checkpoint remembers of its training, so that another one is not taken for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ppfacerec import __version__
+from ppfacerec.core.log import logger
+from ppfacerec.data.datasets.base import TrainDataset, class_name
+from ppfacerec.data.datasets.class_identity import ClassIdentity
+from ppfacerec.training.state import Progress
+
+# Of a run, not of a training.
+_NOT_SHOWN = ("Global.checkpoints",)
+_ABSENT = "(not set)"
+Saved = TypeVar("Saved")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a training goes through its data.
+
+    Attributes:
+        global_batch_size: samples an iteration, of all processes.
+        update_freq: iterations an optimizer step.
+        iterations: of an epoch.
+    """
+
+    global_batch_size: int
+    update_freq: int
+    iterations: int
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return -(-self.iterations // self.update_freq)
+
+    def translate(self, progress: Progress, old: Pace) -> Progress:
+        """Where a training at another pace stands at this one: at the same samples, and the same place in the schedule.
+
+        A position inside an optimizer step is moved to the step's beginning, so that a few samples may come again.
+        """
+        if self == old:
+            return progress
+        seen = progress.iteration * old.global_batch_size
+        iteration = seen // (self.global_batch_size * self.update_freq) * self.update_freq
+        if progress.iteration == old.iterations:
+            iteration = self.iterations
+        step = (progress.epoch - 1) * self.steps + -(-iteration // self.update_freq)
+        logger.warning(
+            "The total batch is %d x update_freq %d, it was %d x %d: iteration %d of epoch %d is now %d, optimizer "
+            "step %d is %d. The samples go on in the same order (%d of them come a second time in this epoch), but "
+            "the result is not that of the other batch to the bit.",
+            self.global_batch_size, self.update_freq, old.global_batch_size, old.update_freq, progress.iteration,
+            progress.epoch, iteration, progress.global_step, step, max(seen - iteration * self.global_batch_size, 0),
+        )  # fmt: skip
+        return dataclasses.replace(progress, iteration=iteration, global_step=step)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Of a training.
+
+    Attributes:
+        config: the whole config, as nested dicts.
+        identity: what must stay the same in a run that goes on, by dotted key.
+        pace: how it goes through its data.
+        people: who the classes are; None in a checkpoint that is older than this is.
+        run: a name that no other training has.
+    """
+
+    config: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    pace: Pace
+    people: ClassIdentity | None = None
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @classmethod
+    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts | None:
+        """Those of a checkpoint's .pdstates; None where it is older than they are."""
+        if "identity" not in states:
+            return None
+        pace = known_fields(Pace, states["pace"], f"{prefix}.pdstates")
+        people = states.get("people")
+        if people is not None:
+            people = known_fields(ClassIdentity, people, f"{prefix}.pdstates")
+        return cls(states["config"], states["identity"], pace, people, states["run"])
+
+    def to_states(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def of_same_run(self, saved: RunFacts) -> RunFacts:
+        return dataclasses.replace(self, run=saved.run)
+
+
+def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Saved:
+    """A dataclass from what a file holds of it.
+
+    Raises:
+        ValueError: the file is of a version that knows more, or is damaged.
+    """
+    names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise ValueError(
+            f"{file} has {', '.join(unknown)}, which this version of ppfacerec ({__version__}) does not know: a newer "
+            "one wrote it. Go on with that version, or start from the weights with Global.pretrained_model."
+        )
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"{file} is damaged: {error}.") from error
+
+
+def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: TrainDataset) -> None:
+    """Raise a ValueError where going on would be meaningless, with every key and every person that differs."""
+    keys = dict.fromkeys([*saved.identity, *now.identity])
+    changes = [
+        f"{key} was {saved.identity.get(key, _ABSENT)}, is {now.identity.get(key, _ABSENT)}"
+        for key in keys
+        if saved.identity.get(key, _ABSENT) != now.identity.get(key, _ABSENT)
+    ]
+    if saved.people and now.people and not changes:
+        changes = list(filter(None, [saved.people.difference(now.people, lambda label: class_name(dataset, label))]))
+        if not changes and saved.people.samples != now.people.samples:
+            logger.warning(
+                "The training data are the same people, but in another order or with other images than at %s: training "
+                "goes on, not to the very weights of an uninterrupted one.", prefix,
+            )  # fmt: skip
+    if changes:
+        raise ValueError(
+            f"{prefix} is a checkpoint of another training: {'; '.join(changes)}. Change that back to go on; or start "
+            f"a new training from its weights, with -o Global.pretrained_model={prefix} in place of "
+            "Global.checkpoints, in another output_dir."
+        )
+
+
+def say_changes(saved: RunFacts, now: RunFacts) -> None:
+    """Show in the log what the config has changed since the checkpoint, a dotted key a line."""
+    changes = config_changes(saved.config, now.config)
+    if changes:
+        logger.info("Changed in the config since the checkpoint:\n%s", "\n".join(f"  {line}" for line in changes))
+
+
+def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """``"Optimizer.lr.learning_rate: 0.1 -> 0.01"`` for every value that differs."""
+    before, after = dict(flat(old)), dict(flat(new))
+    return [
+        f"{key}: {before.get(key, _ABSENT)} -> {after.get(key, _ABSENT)}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key, _ABSENT) != after.get(key, _ABSENT) and key not in _NOT_SHOWN
+    ]
+
+
+def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted key, numbers for the places in lists."""
+    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, (list, tuple)) else None
+    if items is None or not tree:
+        yield path, tree
+        return
+    for key, value in items:
+        yield from flat(value, f"{path}.{key}" if path else str(key))

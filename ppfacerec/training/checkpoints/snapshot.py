@@ -1,0 +1,113 @@
+"""What a checkpoint holds, copied to host memory between two steps."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import paddle
+
+from ppfacerec.core import distributed
+from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
+from ppfacerec.training.checkpoints.files.head_shards import shard_suffix
+from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors, saved_slots
+from ppfacerec.training.checkpoints.saved_state import saved_arrays
+from ppfacerec.training.state import TrainState
+from ppfacerec.weights.info import ModelInfo
+
+HeadFiles = Literal["whole", "shards", "none"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Copies in host memory of all that a checkpoint holds, of which files can be made while training goes on.
+
+    Attributes:
+        files: by suffix, what this process's files have.
+        rows: of the head in this process's file of it, by its suffix: first, last and columns.
+        is_spread: every process has a file, whose entries must be gathered before the manifest can be written.
+        run, progress: for the manifest.
+        info: how the weights are used, for a file of its own beside them.
+    """
+
+    files: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_spread: bool = False
+    run: str = ""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    info: ModelInfo | None = None
+
+    def num_bytes(self) -> int:
+        return sum(_num_bytes(content) for content in self.files.values())
+
+
+def take_snapshot(
+    state: TrainState, facts: Mapping[str, Any], head: HeadFiles = "whole", info: ModelInfo | None = None
+) -> Snapshot:
+    """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
+
+    Args:
+        state: the training.
+        facts: plain values and arrays for .pdstates; "run" is for the manifest too.
+        head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
+            file of its own; "none": left out.
+        info: how the weights are used.
+    """
+    recognizer = state.recognizer
+    weights: dict[str, Any] = dict(recognizer.state_dict())
+    optimizers: dict[str, Any] = optimizer_tensors(state)
+    averages: dict[str, Any] = dict(state.ema.tensors()) if state.ema else {}
+    shard: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
+    if head != "whole":
+        taken = _take_head(recognizer, weights, optimizers, averages)
+    if head == "shards":
+        shard, rows = _own_shard(recognizer, taken)
+    weights, averages = saved_arrays(recognizer, weights), saved_arrays(recognizer, averages)
+    optimizers = {name: saved_slots(state, name, slots) for name, slots in optimizers.items()}
+    scaler = state.precision.scaler.state_dict()
+    states = {
+        **facts,
+        "progress": asdict(state.progress),
+        "scaler": {k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in scaler.items()},
+        **({"ema": averages} if state.ema else {}),
+    }
+    # The table makes paddle.load return tensors; its names of the tensors have no meaning.
+    named = {**weights, "StructuredToParameterName@@": {name: name for name in weights}}
+    main = {".pdparams": named, ".pdopt": optimizers, ".pdstates": states} if distributed.rank() == 0 else {}
+    class_rows = state.head.class_rows
+    is_spread = head == "shards" and class_rows is not None and class_rows.shard.world_size > 1
+    return Snapshot({**main, **shard}, rows, is_spread, facts.get("run", ""), states["progress"], info)
+
+
+def _take_head(
+    recognizer: FaceRecognizer, weights: dict[str, Any], optimizers: dict[str, Any], averages: dict[str, Any]
+) -> dict[str, paddle.Tensor]:
+    """Remove all that has a row for each class, and return it."""
+    shape = weights[HEAD_WEIGHT].shape
+    slots = optimizers.get(HEAD_WEIGHT, {})
+    rows = {"weight": weights.pop(HEAD_WEIGHT)}
+    if averages:
+        rows["ema"] = averages.pop(HEAD_WEIGHT)
+    rows |= {f"optimizer.{slot}": slots.pop(slot) for slot in list(slots) if slots[slot].shape == shape}
+    return rows
+
+
+def _own_shard(
+    recognizer: FaceRecognizer, tensors: Mapping[str, paddle.Tensor]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """This process's file of the head by its suffix, and which rows it has."""
+    class_rows = recognizer.traits.class_rows
+    assert class_rows is not None, "only such a head is saved in shards"
+    part = class_rows.shard
+    if part.world_size == 1 and distributed.rank() != 0:
+        return {}, {}
+    suffix = shard_suffix(part.rank, part.world_size)
+    place = {"rows": list(class_rows.range), "columns": class_rows.embedding_size}
+    return {suffix: {name: tensor.numpy() for name, tensor in tensors.items()}}, {suffix: place}
+
+
+def _num_bytes(content: Any) -> int:
+    if isinstance(content, Mapping):
+        return sum(_num_bytes(value) for value in content.values())
+    return content.nbytes if isinstance(content, np.ndarray) else 0

@@ -1,0 +1,67 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import paddle
+
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.callbacks import Callback
+from ppfacerec.training.checkpoints.saved_state import from_saved
+
+if TYPE_CHECKING:
+    from ppfacerec.training.state import TrainState
+
+
+class EMA(Callback):
+    """Keeps w_ema = d w_ema + (1 - d) w of all floating-point tensors of a network, batch-norm statistics included.
+
+    The decay of update t is min(decay, (1 + t) / (10 + t)), so that the random start is forgotten quickly.
+
+    Args:
+        recognizer: whose tensors.
+        decay: d.
+    """
+
+    def __init__(self, recognizer: FaceRecognizer, decay: float) -> None:
+        self._recognizer, self._decay = recognizer, decay
+        # float32 also for the half-precision weights of AMP O2: (1 - d) times a weight would be rounded away in them.
+        tensors = recognizer.state_dict().items()
+        self._average = {name: tensor.detach().astype("float32").clone() for name, tensor in tensors}
+
+    def on_step(self, state: TrainState) -> None:
+        self.update(state.progress.global_step)
+
+    @paddle.no_grad()
+    def update(self, step: int) -> None:
+        """Take the network's present tensors in, after `step` optimizer steps."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for name, tensor in self._recognizer.state_dict().items():
+            average = self._average[name]
+            paddle.assign(average * decay + tensor.detach().astype("float32") * (1 - decay), average)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the network have the averaged tensors inside the block."""
+        own = {name: tensor.detach().clone() for name, tensor in self._recognizer.state_dict().items()}
+        self._set(self._average)
+        try:
+            yield
+        finally:
+            self._set(own)
+
+    def _set(self, tensors: Mapping[str, paddle.Tensor]) -> None:
+        for name, tensor in self._recognizer.state_dict().items():
+            tensor.set_value(tensors[name].astype(tensor.dtype))
+
+    def tensors(self) -> Mapping[str, paddle.Tensor]:
+        """The averages by the names of what they are averages of."""
+        return self._average
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over the averages of a checkpoint."""
+        for name, tensor in self._average.items():
+            tensor.set_value(from_saved(self._recognizer, name, state[name]))

@@ -1,0 +1,253 @@
+"""How a training is doing: measured while it runs, compared with the conditions, told once and recorded."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import paddle
+
+from ppfacerec.core import distributed
+from ppfacerec.core.log import CsvLog, logger
+from ppfacerec.data.loading.loader import Batch
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.callbacks import Callback
+from ppfacerec.training.monitoring.conditions import (
+    Alarm,
+    Collapsed,
+    Growing,
+    LossStuck,
+    saturated,
+    too_many_skipped,
+    zero_rate,
+)
+from ppfacerec.training.state import TrainState
+
+_SAMPLED_WEIGHTS = 16  # of the backbone, whose norms are followed
+_SAMPLED_STEPS = 1000  # of a schedule, where a learning rate of 0 is looked for
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is.
+
+    Args:
+        epochs: of the whole training.
+        batches: in an epoch.
+        update_freq: batches in an optimizer step; the last one of an epoch may have fewer.
+    """
+
+    epochs: int
+    batches: int
+    update_freq: int = 1
+
+    @property
+    def num_batches(self) -> int:
+        return self.epochs * self.batches
+
+    @property
+    def num_steps(self) -> int:
+        return self.epochs * -(-self.batches // self.update_freq)
+
+
+class Health(Callback):
+    """Watches one run. A healthy one leaves no ``health.csv``.
+
+    What costs time (embeddings, gradients' norm) is measured only where the trainer logs. Of every step
+     the sum of the gradients is looked at: no finite number comes out of a sum with one that is not.
+
+    Args:
+        state: what is trained.
+        length: of the training.
+        where: index of a sample -> its file, for messages.
+        folder: for ``health.csv``; each other process has a ``health_rank<n>.csv``.
+        max_bad_steps: skipped steps in a row that end the run; None: as many as there are.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        length: Length,
+        where: Callable[[int], str],
+        folder: Path,
+        max_bad_steps: int | None = None,
+    ) -> None:
+        self._recognizer, self._precision, self._length, self._where = state.recognizer, state.precision, length, where
+        self._schedule = state.schedule or (lambda step: float(state.optimizer.get_lr()))
+        self._folder, rank = folder, distributed.rank()
+        self._csv = CsvLog(folder / (f"health_rank{rank}.csv" if rank else "health.csv"))
+        self._tells = rank == 0
+        self._max_bad_steps, self._skipped = max_bad_steps, 0
+        self._stuck, self._collapsed = LossStuck(length.num_batches, state.head.guessing_loss()), Collapsed()
+        self._trained = state.trained()
+        matrices = [p for name, p in self._trained if p.ndim > 1 and name.startswith("backbone.")]
+        self._sampled = matrices[:: max(1, len(matrices) // _SAMPLED_WEIGHTS)]
+        self._growing = Growing()
+        self._alarms: dict[str, Alarm] = defaultdict(Alarm)
+        self._highest_rate = max(map(self._schedule, _spread(length.num_steps)), default=0.0)
+        self._step, self._batches, self._rate = 0, 0, 0.0
+        self._loss_sum, self._loss_count = 0.0, 0
+        self._embedding: paddle.Tensor | None = None
+        self._gradient_norm: float | None = None
+        self._wants_norm = True
+
+    def on_train_begin(self, state: TrainState) -> None:
+        """Look ahead from the present optimizer step."""
+        self._step = step = state.progress.global_step
+        self._growing(step, _norms(self._sampled), 0.0)  # what the steps start from
+        for at in _spread(self._length.num_steps, step):
+            if self._schedule(at) == 0 and at > 0:
+                first = at
+                while first - 1 >= step and self._schedule(first - 1) == 0:
+                    first -= 1
+                until = at + 1
+                while until < self._length.num_steps and self._schedule(until) == 0:
+                    until += 1
+                self._tell("learning_rate_zero", zero_rate(0.0, first, until, self._length.num_steps))
+                return
+
+    def on_forward(
+        self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
+    ) -> None:
+        """Raises:
+        ValueError: the loss is not finite.
+        """
+        if not math.isfinite(losses["loss"]):
+            self._loss_not_finite(state, batch, embedding, losses)
+        rate = float(state.optimizer.get_lr())
+        self._batches, self._rate, self._embedding = self._batches + 1, rate, embedding.detach()
+        loss = losses.get("CELoss", math.nan)  # of another loss nobody knows what guessing gives
+        self._loss_sum, self._loss_count = self._loss_sum + loss, self._loss_count + 1
+        self._stuck.add(loss, rate / self._highest_rate if self._highest_rate > 0 else 0.0)
+
+    def _loss_not_finite(
+        self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
+    ) -> NoReturn:
+        """End the run, and say all that helps to find out why; the batch's files go to a list of their own."""
+        files, progress = [self._where(int(index)) for index in batch.indices], state.progress
+        path = self._folder / f"not_finite_rank{distributed.rank()}.txt"
+        path.write_text("\n".join(files) + "\n", encoding="utf-8")
+        self._rate = self._schedule(self._step)
+        self._end("loss_not_finite", (
+            f"The loss is not finite in epoch {progress.epoch}, iteration {progress.iteration} (optimizer step "
+            f"{self._step}): {losses}. "
+            f"Learning rate {self._rate:.3g}, {norms_of(self._recognizer, embedding)}, loss scale "
+            f"{self._precision.loss_scale}. The {len(files)} files of the batch are listed in {path}, first: "
+            f"{files[0]}. "
+            "Usual causes: a learning rate too high (try a tenth, or a longer warm-up), Optimizer.clip_norm not set, a "
+            "damaged image."
+        ))  # fmt: skip
+
+    @paddle.no_grad()
+    def on_gradients(self, state: TrainState) -> None:
+        """Raises:
+        ValueError: one is not finite, and no loss scaler skips the step.
+        """
+        gradients = {name: p.grad for name, p in self._trained if p.grad is not None}
+        if self._precision.level is not None or not gradients:
+            return
+        total = paddle.stack([paddle.sum(g).astype("float32").reshape([]) for g in gradients.values()]).sum()
+        if not math.isfinite(total.item()):
+            bad = [name for name, g in gradients.items() if not paddle.isfinite(g).all().item()]
+            if bad:  # a sum of finite numbers may overflow
+                self._end("gradient_not_finite", self._bad_gradients(bad, len(gradients)))
+        if self._wants_norm:
+            backbone = [g for name, g in gradients.items() if name.startswith("backbone.")]
+            self._gradient_norm = math.sqrt(sum(x**2 for x in _norms(backbone))) if backbone else None
+            self._wants_norm = False
+
+    def on_step(self, state: TrainState) -> None:
+        """Raises:
+        ValueError: the loss scaler has skipped too many steps in a row.
+        """
+        self._step += 1
+        self._skipped = self._skipped + 1 if self._precision.skipped_step else 0
+        message = too_many_skipped(self._skipped, self._max_bad_steps, self._precision.loss_scale)
+        if message:
+            self._end("steps_skipped", message)
+
+    def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
+        """Compare what was seen since the last row with the conditions."""
+        if not self._tells or self._embedding is None:
+            return
+        embeddings = self._embedding.astype("float32").numpy().astype(np.float64)
+        cosine, norm = mean_cosine(embeddings), float(np.linalg.norm(embeddings, axis=1).mean())
+        dimensions = effective_dimensions(embeddings)
+        if len(embeddings) > 2:
+            self._tell("embeddings_collapsed", self._collapsed(self._batches, cosine, dimensions, norm))
+        self._tell("logits_saturated", saturated(self._loss_sum / self._loss_count, self._gradient_norm))
+        self._tell("loss_stuck", self._stuck(self._rate))
+        self._tell("weights_explode", self._growing(self._step, _norms(self._sampled), self._rate))
+        self._loss_sum, self._loss_count, self._wants_norm = 0.0, 0, True
+
+    def record(self, condition: str, message: str) -> None:
+        """Write a row of health.csv."""
+        self._csv.write({
+            "global_step": self._step, "batch": self._batches, "lr": self._rate, "condition": condition,
+            "message": message,
+        })  # fmt: skip
+
+    def _tell(self, condition: str, message: str | None) -> None:
+        if self._alarms[condition](message, self._step) and message is not None:
+            logger.warning("Health, %s: %s", condition, message)
+            self.record(condition, message)
+
+    def _end(self, condition: str, message: str) -> NoReturn:
+        self.record(condition, message)
+        raise ValueError(message)
+
+    def _bad_gradients(self, names: list[str], total: int) -> str:
+        assert self._embedding is not None
+        return (
+            f"The gradient of {names[0]} is not finite in optimizer step {self._step} ({len(names)} of {total} "
+            f"parameters), though the loss is. The step was not taken. Learning rate {self._rate:.3g}, "
+            f"{norms_of(self._recognizer, self._embedding)}. Usual causes: a learning rate too high (try a tenth, or a "
+            "longer warm-up), Optimizer.clip_norm not set, a layer or loss of a plugin whose slope is infinite (sqrt "
+            "or norm of 0)."
+        )
+
+
+def _norms(tensors: Sequence[paddle.Tensor]) -> list[float]:
+    """L2 norm of each."""
+    squares = [paddle.sum(t.detach().astype("float32") ** 2).reshape([]) for t in tensors]
+    return paddle.sqrt(paddle.stack(squares)).tolist() if squares else []
+
+
+def _spread(stop: int, start: int = 0) -> range:
+    """Numbers from start to stop, a thousand of them or all."""
+    return range(start, stop, max(1, (stop - start) // _SAMPLED_STEPS))
+
+
+def mean_cosine(embeddings: np.ndarray) -> float:
+    """Mean cosine of the pairs of embeddings (N, D); a zero row has cosine 0 to all."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.where(lengths > 0, lengths, 1)
+    count = len(unit)
+    return float((np.sum(unit.sum(0) ** 2) - np.sum(unit**2)) / max(1, count * (count - 1)))
+
+
+def effective_dimensions(embeddings: np.ndarray) -> float:
+    """(sum of l)^2 / sum of l^2 of the eigenvalues l of the embeddings' (N, D) covariance.
+
+    D where all are equal, 1 on a line, 0 where there is no variance.
+    """
+    centred = embeddings - embeddings.mean(0)
+    gram = centred @ centred.T  # (N, N), the same eigenvalues
+    if np.trace(gram) <= 1e-12 * np.sum(embeddings**2):
+        return 0.0
+    return float(np.trace(gram) ** 2 / np.sum(gram**2))
+
+
+def norms_of(recognizer: FaceRecognizer, embedding: paddle.Tensor) -> str:
+    """In words: the range of the embeddings' norms, the largest trained weight, and the parameters not finite."""
+    norms = np.linalg.norm(embedding.detach().astype("float32").numpy(), axis=1)
+    trained = [p.detach() for p in recognizer.parameters() if not p.stop_gradient]
+    largest = max(float(p.abs().max().item()) for p in trained)
+    bad = [name for name, p in recognizer.named_parameters() if not paddle.isfinite(p).all().item()]
+    return (
+        f"embedding norms {norms.min():.3g} to {norms.max():.3g}, largest weight {largest:.3g}, "
+        f"{len(bad)} parameters not finite{' (' + bad[0] + ', ...)' if bad else ''}"
+    )

@@ -1,0 +1,169 @@
+"""Records for VisualDL. Nothing that goes wrong with them ends a training: it is said once."""
+
+import io
+import math
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppfacerec.core.log import logger
+
+_NAME = "vdlrecords.{:010d}.log"  # VisualDL shows the last file of a folder, by name
+_FEWEST_BINS, _MOST_BINS = 10, 50  # of a histogram
+_HEADER = struct.Struct("<Q")  # a record: its length, and that many bytes of protobuf
+# Kinds of records whose `id` is the step.
+_STEPPED = ("value", "image", "histogram")
+
+
+class VisualDLLog:
+    """Writes what ``visualdl --logdir`` shows; VisualDL writes in a thread of its own.
+
+    Args:
+        folder: where the records go; None records nothing, and so does a VisualDL that cannot be imported.
+        is_done: (tag, step) -> whether the training that is resumed has done it. The records up to there are gone on
+            with; later ones are cut off, as the training repeats them. None starts a new file.
+    """
+
+    def __init__(self, folder: Path | None, is_done: Callable[[str, int], bool] | None = None) -> None:
+        self.tags: frozenset[str] = frozenset()
+        self._writer: Any = None
+        self._has_failed = False
+        if folder is None:
+            return
+        try:
+            from visualdl import LogWriter
+        except ImportError as error:
+            self._go_without(f"cannot be imported ({error}). To install it: pip install visualdl")
+            return
+        except Exception as error:  # it is there, but not made for the protobuf or NumPy that is
+            self._go_without(
+                f"is installed but fails when it is imported ({type(error).__name__}: {_first_line(error)}). "
+                "Perhaps a newer one does not: pip install --upgrade visualdl"
+            )
+            return
+        with self.said_once():
+            path, self.tags = _log_file(folder, is_done)
+            with redirect_stdout(io.StringIO()):  # "`...` is exists", which is what is wanted
+                self._writer = LogWriter(logdir=str(folder), file_name=path.name)
+
+    def __bool__(self) -> bool:
+        return self._writer is not None
+
+    @contextmanager
+    def said_once(self) -> Iterator[None]:
+        """Let no exception out: the first is a warning. For what draws and writes, never for what trains."""
+        try:
+            yield
+        except Exception as error:
+            if not self._has_failed:
+                logger.warning(
+                    "VisualDL: a record could not be written (%s: %s); training goes on, further failures are not "
+                    "said.", type(error).__name__, _first_line(error),
+                )  # fmt: skip
+            self._has_failed = True
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._add("scalar", tag=_tag(name), value=value, step=step)
+
+    def image(self, name: str, picture: np.ndarray, step: int) -> None:
+        """Add a picture (H, W, 3), uint8 RGB."""
+        self._add("image", tag=_tag(name), img=picture, step=step)
+
+    def histogram(self, name: str, values: np.ndarray, step: int) -> None:
+        """Add the distribution of the finite numbers among `values`."""
+        values = values[np.isfinite(values)]
+        if values.size:
+            bins = min(max(_FEWEST_BINS, round(2 * math.sqrt(values.size))), _MOST_BINS)
+            self._add("histogram", tag=_tag(name), values=values, step=step, buckets=bins)
+
+    def embeddings(self, name: str, vectors: np.ndarray, columns: Mapping[str, Sequence[str]]) -> None:
+        """Add points of the projector; VisualDL shows the first record of a name only.
+
+        Args:
+            vectors: (N, D).
+            columns: what is known of each point: title -> N words.
+        """
+        self._add(
+            "embeddings", tag=_tag(name), mat=vectors, metadata=[list(column) for column in columns.values()],
+            metadata_header=list(columns),
+        )  # fmt: skip
+
+    def hyper_parameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
+        """Say with what the run began; `metrics` are names of scalars, of which the last value is shown."""
+        if "hparam" not in self.tags:
+            self._add("hparams", hparams_dict=dict(values), metrics_list=[_tag(name) for name in metrics])
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        if self._writer is not None:
+            with self.said_once():
+                self._writer.close()
+            self._writer = None
+
+    def _add(self, kind: str, **record: Any) -> None:
+        if self._writer is not None:
+            with self.said_once():
+                getattr(self._writer, f"add_{kind}")(**record)
+
+    def _go_without(self, reason: str) -> None:
+        logger.warning("Global.use_visualdl is on, but VisualDL %s. Training goes on without it.", reason)
+
+
+def _tag(name: str) -> str:
+    return name.replace("%", "_")  # VisualDL's own sign for "/"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _log_file(folder: Path, is_done: Callable[[str, int], bool] | None) -> tuple[Path, frozenset[str]]:
+    """The file to go on in and the tags that are in it, or a new one that comes after all others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = sorted(folder.glob(_NAME.format(0).replace("0" * 10, "*")))
+    if is_done and files:
+        return files[-1], _cut(files[-1], is_done)
+    numbers = [int(path.name.split(".")[1]) for path in files if path.name.split(".")[1].isdigit()]
+    path = folder / _NAME.format(max([int(time.time()), *(number + 1 for number in numbers)]))
+    path.touch()  # fails here if at all: VisualDL's thread would only print it
+    return path, frozenset()
+
+
+def _records(path: Path) -> Iterator[tuple[Any, int]]:
+    """The whole records of a file and where each ends, in bytes; a kill may have left a torn one after them."""
+    from visualdl.proto.record_pb2 import Record
+
+    size, end = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while header := file.read(_HEADER.size):
+            if len(header) < _HEADER.size or end + _HEADER.size + _HEADER.unpack(header)[0] > size:
+                return
+            data = file.read(_HEADER.unpack(header)[0])
+            end += _HEADER.size + len(data)
+            yield Record.FromString(data).values[0], end
+
+
+def _cut(path: Path, is_done: Callable[[str, int], bool]) -> frozenset[str]:
+    """Cut a file off behind its last record of a step that is done; return the tags that stay.
+
+    Records stand in the order of training, and an evaluation's points of the projector, which have no step, before
+    others of it.
+    """
+    end = 0
+    kept: set[str] = set()
+    waiting: set[str] = set()  # tags of records that stay if one of a step that is done follows
+    for value, value_end in _records(path):
+        waiting.add(value.tag)
+        if value.WhichOneof("one_value") in _STEPPED:
+            if not is_done(value.tag, value.id):
+                break
+            end, kept, waiting = value_end, kept | waiting, set()
+    os.truncate(path, end)
+    return frozenset(kept)

@@ -1,0 +1,184 @@
+"""Ends a run in which nothing happens any more, and says where every thread and data worker stands.
+
+Two guards, because a hung process may not be able to run Python. A thread watches the time since the last finished
+batch and writes the report. Where that thread cannot run, since the main thread holds the interpreter's lock in C code,
+the timer of ``faulthandler``, a thread of the operating system that needs no lock, prints the stacks and ends it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from ppfacerec.core import distributed
+from ppfacerec.core.io.whole_file import text_written_whole
+from ppfacerec.core.log import logger
+from ppfacerec.training.callbacks import Activity, Callback
+from ppfacerec.training.state import TrainState
+
+# Exit status of a run that was ended for standing still; timeout(1) has the same.
+STALLED = 124
+# Makes a process write its stacks. Not SIGUSR1, by which batch systems announce the end of a job.
+STACKS = signal.SIGUSR2
+
+_STDERR = 2  # the file itself, whatever sys.stderr may be
+_POLL = 5.0  # seconds between two looks
+_FOR_OTHERS = 5.0  # seconds that the other processes get for their own report before a launcher ends them
+
+_DISK = "Likely: the disk of Global.output_dir does not answer."
+# What is likely, and what to try.
+_LIKELY = {
+    Activity.READING: "Likely: a disk or network file system that does not answer (dmesg, `ls` of the image folder), "
+    "or a data set or transform that never ends. The data workers' stacks below say which; "
+    "DataLoader.Train.loader.num_workers: 0 reads in this process.",
+    Activity.COMPUTING: "Likely: a GPU or its driver that hangs (nvidia-smi, dmesg), a process that is swapped out, or "
+    "a first step that takes longer than the limit.",
+    Activity.EXCHANGING: "Their own reports say where they stand.",
+    Activity.LOGGING: _DISK,
+    Activity.SAVING: _DISK,
+    Activity.EVALUATING: "Likely: a disk or network file system that does not answer, or a GPU that hangs.",
+}
+
+
+class Watchdog(Callback):
+    """During a training a batch must be done at least every so many minutes.
+
+    Data workers that are forked in between write their stacks on the signal too, as they inherit its handler.
+
+    Args:
+        minutes: longest time between two beats; None: there is no watchdog.
+        folder: where the report goes, ``stalled_rank<n>.txt``.
+        on_stall: gets the word "stalled" and the first line of the report, for other records.
+    """
+
+    def __init__(self, minutes: float | None, folder: Path, on_stall: Callable[[str, str], None]) -> None:
+        self._limit = None if minutes is None else 60 * minutes
+        self._folder, self._on_stall = folder, on_stall
+        self._last, self._beats = time.monotonic(), 0
+        self._activity = Activity.COMPUTING
+        self._done = threading.Event()
+        self._stacks: IO[bytes] | None = None
+
+    def on_activity(self, activity: Activity) -> None:
+        self._activity = activity
+
+    def on_batch(self, state: TrainState) -> None:
+        self.beat()
+
+    def beat(self) -> None:
+        """Something was finished: there is no stall."""
+        self._last = time.monotonic()
+        self._beats += 1
+
+    def __enter__(self) -> Watchdog:
+        if self._limit is not None:
+            self._stacks = tempfile.TemporaryFile(buffering=0)  # has no name, so that nothing is left over
+            faulthandler.register(STACKS, self._stacks, all_threads=True)
+            self._last = time.monotonic()
+            self._arm(self._limit)
+            self._thread = threading.Thread(target=self._watch, args=(self._limit,), name="watchdog", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._stacks is not None:
+            self._done.set()
+            self._thread.join()
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.unregister(STACKS)
+            self._stacks.close()
+
+    def _watch(self, limit: float) -> None:
+        interval = min(_POLL, limit / 4)
+        looked = time.monotonic()
+        while not self._done.wait(interval):
+            now = time.monotonic()
+            # What this thread's own look is late by, it could not run: the process was stopped, or the machine slept.
+            self._last = min(now, self._last + now - looked - interval)
+            looked = now
+            self._arm(limit)
+            if now - self._last > limit:
+                self._end(now - self._last)
+
+    def _arm(self, limit: float) -> None:
+        """Set the timer that needs no Python; it goes off where nobody sets it anew."""
+        faulthandler.dump_traceback_later(limit + min(60.0, limit), exit=True, file=_STDERR)
+
+    def _end(self, seconds: float) -> None:
+        """Write the report, each way within a time, as any of them may hang for the run's own reason; then exit."""
+        children = multiprocessing.active_children()
+        first = self._first_line(seconds)
+        report = "\n\n".join([first, *map(self._worker, children), f"Threads of this process:\n{self._own()}"])
+        path = self._folder / f"stalled_rank{distributed.rank()}.txt"
+        for action in (
+            lambda: _write(path, report), lambda: logger.error("%s", report), lambda: self._on_stall("stalled", first),
+        ):  # fmt: skip
+            thread = threading.Thread(target=action, daemon=True)
+            thread.start()
+            thread.join(10)
+        if distributed.world_size() > 1:
+            time.sleep(_FOR_OTHERS)
+        for child in children:
+            child.kill()
+            child.join(1)
+        os._exit(STALLED)
+
+    def _first_line(self, seconds: float) -> str:
+        return (
+            f"No batch was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats} of "
+            f"training and evaluation: the run ends with status {STALLED}. {self._likely()} Go on from the last "
+            "checkpoint once the cause is gone."
+        )
+
+    def _likely(self) -> str:
+        many = distributed.world_size() > 1 and self._activity is not Activity.EXCHANGING
+        others = ", or waiting for another process, whose own report says where it stands" if many else ""
+        return f"It is {self._activity.value}{others}. {_LIKELY[self._activity]}"
+
+    def _worker(self, process: Any) -> str:
+        """A data worker's state and stack."""
+        text = self._dumped(lambda: os.kill(process.pid, STACKS))
+        return f"Process {process.pid} ({process.name}, {_state(process.pid)}):\n{text or 'It does not answer.'}"
+
+    def _own(self) -> str:
+        stacks = self._stacks
+        assert stacks is not None
+        return self._dumped(lambda: faulthandler.dump_traceback(stacks, all_threads=True))
+
+    def _dumped(self, dump: Callable[[], None]) -> str:
+        """What is written to the file of stacks after `dump`: all there is once it does not grow any more."""
+        assert self._stacks is not None
+        descriptor = self._stacks.fileno()
+        start = size = os.fstat(descriptor).st_size
+        try:
+            dump()
+        except ProcessLookupError:
+            return "It is gone."
+        for _ in range(20):  # 2 seconds
+            time.sleep(0.1)
+            before, size = size, os.fstat(descriptor).st_size
+            if start < before == size:
+                break
+        return os.pread(descriptor, size - start, start).decode(errors="replace").strip()
+
+
+def _write(path: Path, text: str) -> None:
+    with text_written_whole(path) as file:
+        file.write(text + "\n")
+
+
+def _state(pid: int) -> str:
+    """The system's word for what a process does, such as "D (disk sleep)"."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return "state unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("State:")), "state unknown")

@@ -1,0 +1,129 @@
+"""The copies of a network on the ranks: one gradient, one set of batch-norm statistics, proof that they are equal."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import paddle
+from paddle import nn
+
+from ppfacerec.core import distributed
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.callbacks import Callback
+from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors
+from ppfacerec.training.state import TrainState
+
+
+class Replicas:
+    """Keeps the ranks' copies equal while they train on other samples.
+
+    Args:
+        recognizer: this rank's copy.
+    """
+
+    def __init__(self, recognizer: FaceRecognizer) -> None:
+        self._backbone = recognizer.backbone
+        self._statistics = _statistics(recognizer.backbone)
+        self._parallel: paddle.DataParallel | None = None
+        if distributed.world_size() > 1 and any(not p.stop_gradient for p in recognizer.backbone.parameters()):
+            # Averages the backbone's gradients while the backward still runs.
+            self._parallel = paddle.DataParallel(recognizer.backbone)
+        backbones = {id(p) for p in recognizer.backbone.parameters()}
+        # The head's are averaged here: DataParallel wraps a forward, and a sharded or sampled head has parameters that
+        # must not be averaged, or that hold other classes at each step.
+        self._others = [p for p in recognizer.parameters() if id(p) not in backbones and not p.is_distributed]
+
+    def embed(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Embeddings (N, D) of this rank's images (N, 3, 112, 112)."""
+        return (self._parallel or self._backbone)(images)
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Forward and backward inside add to this rank's gradients only, for the ranks to meet in a later backward."""
+        return self._parallel.no_sync() if self._parallel is not None else nullcontext()
+
+    def average(self, bn_sync: Literal["average", "broadcast"]) -> None:
+        """Make gradients and batch-norm statistics equal, after the last backward of an optimizer step.
+
+        Statistics after every step, so that it makes no difference to the training when it is saved or evaluated.
+        """
+        distributed.average_tensors(p.grad for p in self._others if p.grad is not None)
+        if bn_sync == "average":
+            distributed.average_tensors(self._statistics)
+        else:
+            distributed.broadcast_tensors(self._statistics)
+
+
+def _statistics(backbone: nn.Layer) -> list[paddle.Tensor]:
+    """What training changes without a gradient: batch-norm statistics, parameters in Paddle, and other buffers."""
+    buffers = {id(buffer) for buffer in backbone.buffers()}
+    return [
+        tensor
+        for name, tensor in backbone.state_dict().items()
+        if "float" in str(tensor.dtype) and (id(tensor) in buffers or name.endswith(("_mean", "_variance")))
+    ]
+
+
+def check_replicas(state: TrainState) -> None:
+    """Compare what the ranks would train on with: weights, optimizer, averages and progress. All ranks call it.
+
+    Raises:
+        ValueError: they differ; on every rank, with what differs and the hosts.
+    """
+    if distributed.world_size() == 1:
+        return
+    digests = {name: _digest(tensors) for name, tensors in _replicated(state)}
+    digests["progress"] = str(state.progress)
+    found = [json.loads(text) for text in distributed.gather_texts(json.dumps(digests))]
+    different = [
+        name for name in dict.fromkeys(key for one in found for key in one)
+        if len({one.get(name) for one in found}) > 1
+    ]  # fmt: skip
+    if different:
+        others = [rank for rank, one in enumerate(found) if one != found[0]]
+        shown = ", ".join(different[:5]) + (", ..." if len(different) > 5 else "")
+        raise ValueError(
+            f"The processes do not train the same network: {len(different)} of {len(digests)} tensors and values "
+            f"differ from rank 0's on rank {', '.join(map(str, others))} ({shown}; {distributed.describe_ranks()}). "
+            "Do all have the same files at Global.checkpoints and Global.pretrained_model?"
+        )
+
+
+def _replicated(state: TrainState) -> Iterable[tuple[str, Iterable[paddle.Tensor]]]:
+    """All tensors that every rank has a copy of, by name."""
+    weights = state.recognizer.state_dict()
+    own = {name for name, tensor in weights.items() if getattr(tensor, "is_distributed", False)}
+    averages = state.ema.tensors() if state.ema else {}
+    for name, tensor in weights.items():
+        if name not in own:
+            yield name, [tensor, *([averages[name]] if name in averages else [])]
+    for name, slots in optimizer_tensors(state).items():
+        if name not in own:
+            yield f"optimizer.{name}", [slots[slot] for slot in sorted(slots)]
+
+
+def _digest(tensors: Iterable[paddle.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        array = tensor.detach().astype("float32").numpy() if "float" in str(tensor.dtype) else tensor.numpy()
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class ReplicaCheck(Callback):
+    """Compares the replicas before the first step, and every so many steps where asked.
+
+    Args:
+        steps: optimizer steps between two comparisons; 0: only at the start.
+    """
+
+    def __init__(self, steps: int = 0) -> None:
+        self._steps = steps
+
+    def on_train_begin(self, state: TrainState) -> None:
+        check_replicas(state)
+
+    def on_step(self, state: TrainState) -> None:
+        if self._steps and state.progress.global_step % self._steps == 0:
+            check_replicas(state)

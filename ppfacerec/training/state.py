@@ -1,0 +1,79 @@
+"""All that a training changes, in one object: what is saved, resumed, compared and trained."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import paddle
+
+from ppfacerec.core.device.runtime import MixedPrecision
+from ppfacerec.heads import HeadTraits
+from ppfacerec.optim.sparse_update import SparseUpdate
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.ema import EMA
+
+
+@dataclass
+class Progress:
+    """Where training is.
+
+    Attributes:
+        epoch: the epoch being trained, from 1.
+        iteration: its finished batches.
+        global_step: finished optimizer steps of all epochs.
+        best_accuracy: highest average accuracy so far, or None.
+        best_epoch: the epoch that gave it.
+    """
+
+    epoch: int = 1
+    iteration: int = 0
+    global_step: int = 0
+    best_accuracy: float | None = None
+    best_epoch: int = 0
+
+
+@dataclass
+class TrainState:
+    """Network, optimizer, precision, average and progress of one training.
+
+    Args:
+        recognizer: backbone and head; the head is prepared (``HeadTraits.prepare``) before the optimizer is made.
+        optimizer: over the trained parameters.
+        schedule: finished optimizer steps -> learning rate; None leaves the optimizer's.
+        precision: AMP or float32.
+        ema: average of the weights, for evaluation and best_model, or None.
+        progress: where training is.
+    """
+
+    recognizer: FaceRecognizer
+    optimizer: paddle.optimizer.Optimizer
+    schedule: Callable[[int], float] | None = None
+    precision: MixedPrecision = field(default_factory=MixedPrecision)
+    ema: EMA | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        active = self.head.active
+        self.sparse = SparseUpdate(active, self.optimizer) if active is not None else None
+
+    @property
+    def head(self) -> HeadTraits:
+        """What the head can do besides scores; the defaults for a plain layer."""
+        return self.recognizer.traits
+
+    def trained(self) -> list[tuple[str, paddle.Tensor]]:
+        """The parameters that the optimizer moves, with their names."""
+        return [(name, p) for name, p in self.recognizer.named_parameters() if not p.stop_gradient]
+
+    def set_learning_rate(self) -> float:
+        """Give the optimizer the schedule's rate for the coming step, and return it."""
+        if self.schedule is not None:
+            self.optimizer.set_lr(self.schedule(self.progress.global_step))
+        return float(self.optimizer.get_lr())
+
+    def apply_gradients(self) -> None:
+        """One optimizer step with the gradients that are there, which stay."""
+        with self.sparse.rows_of_step() if self.sparse else nullcontext():
+            self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
+        self.progress.global_step += 1

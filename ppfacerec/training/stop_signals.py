@@ -1,0 +1,64 @@
+"""SIGTERM and SIGINT: the first asks training to stop after its step, a second one ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+
+from ppfacerec.core.log import logger
+from ppfacerec.training.callbacks import Callback
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A launcher passes on a signal that its processes got with it: two within so many seconds are one.
+SAME_SIGNAL_SECONDS = 1.0
+_DONE = b"\0"  # no signal has this number
+
+
+class StopSignals(Callback):
+    """During a training, signals are counted instead of ending the process.
+
+    Python runs its handlers between two bytecodes of the main thread, which may be in a collective that never returns,
+    as when another process is gone. So a thread of its own reads the signals' numbers from a pipe into which the
+    interpreter writes them at once, and the second one ends the process whatever the main thread is doing.
+
+    """
+
+    def __enter__(self) -> StopSignals:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._handlers = {number: signal.signal(number, self._request) for number in SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._write)
+        self._watcher = threading.Thread(target=self._watch, name="stop signals", daemon=True)
+        self._watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.write(self._write, _DONE)
+        self._watcher.join()
+        os.close(self._read)
+        os.close(self._write)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.wants_stop = True
+
+    def _watch(self) -> None:
+        """Runs in the thread, and says what comes of each signal."""
+        first: float | None = None
+        while (byte := os.read(self._read, 1)) != _DONE:
+            number = byte[0]
+            if number not in SIGNALS:
+                continue
+            if first is None:
+                self.wants_stop, first = True, time.monotonic()
+                logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
+            elif time.monotonic() - first > SAME_SIGNAL_SECONDS:
+                logger.error("%s again: stopped at once.", signal.Signals(number).name)
+                os._exit(128 + number)

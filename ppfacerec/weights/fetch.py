@@ -1,0 +1,154 @@
+"""Where weights come from: a file, a model of the zoo, or an https address, downloaded once and kept."""
+
+import hashlib
+import os
+import re
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.core.log import logger
+from ppfacerec.core.printable import without_secrets
+from ppfacerec.core.registry import near_match
+from ppfacerec.weights.download import download, is_secure
+from ppfacerec.weights.zoo import ZOO
+
+SUFFIXES = (".pdparams", ".pth", ".pt", ".ckpt", ".safetensors", ".tar")
+CACHE_VARIABLE = "PPFACEREC_CACHE"
+_BLOCK = 1 << 20
+_CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")
+
+
+def weights_file(name: str) -> str:
+    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights.
+
+    PaddleClas leaves a folder of that name beside the file: the file is meant. Other files of weights, URLs, models of
+    the zoo and folders are returned as they are.
+    """
+    if name in ZOO or "://" in name or Path(name).suffix in SUFFIXES:
+        return name
+    file = f"{name}.pdparams"
+    return file if Path(file).is_file() or not Path(name).exists() else name
+
+
+def problem_of(name: str) -> str | None:
+    """Return what is wrong with a file, a zoo name or a URL without downloading anything, or None."""
+    if "://" in name:
+        shown = without_secrets(name)
+        if not is_secure(name):
+            return f"expected an https URL, found {shown}; download it by hand and give the file."
+        if "@" in urllib.parse.urlsplit(name).netloc:
+            return f"{shown}: a user and password in an address are not sent; download it by hand and give the file."
+        fragment = name.partition("#")[2]
+        if fragment and not _CHECKSUM.fullmatch(fragment):
+            return f"{shown}: expected #sha256= and 64 hexadecimal digits after the address."
+        return None
+    if name in ZOO:
+        model = ZOO[name]
+        if model.url:
+            return None
+        return (
+            f"'{name}' has no direct address; download it by hand from {model.page} and give the file, which is "
+            "converted on the fly."
+        )
+    if Path(name).exists():
+        return None
+    stem = name.removesuffix(".pdparams")
+    hint = near_match(stem, ZOO) if os.sep not in name else "."
+    return f"{name} does not exist{hint}"
+
+
+def fetch(name: str) -> Path:
+    """Return the file for a path, a zoo name or a URL; the latter two are downloaded unless they are in the cache.
+
+    Raises:
+        ValueError: it does not exist, the download fails, or its checksum is another one.
+    """
+    problem = problem_of(name)
+    if problem:
+        raise ValueError(problem)
+    if name in ZOO:
+        return _cached(str(ZOO[name].url), ZOO[name].sha256)
+    return _cached(*_with_checksum(name)) if "://" in name else Path(name)
+
+
+def cache_folder() -> Path:
+    """``$PPFACEREC_CACHE``, or ~/.cache/ppfacerec."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "ppfacerec")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's contents, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _cached(url: str, sha256: str | None) -> Path:
+    """The cache's file for a URL; complete or not there. Its name begins with a hash of the URL.
+
+    Its SHA-256 is recorded beside it when it arrives, and compared whenever it is used.
+    """
+    name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rpartition("/")[2])[-80:] or "weights"
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    record = path.with_name(path.name + ".sha256")
+    with _only_process(path):
+        if path.is_file():
+            recorded = record.read_text(encoding="utf-8").strip() if record.is_file() else None
+            _check_cached(url, path, sha256 or recorded)
+        else:
+            part = path.with_name(path.name + ".part")
+            download(url, part)
+            found = _check_sum(url, part, sha256)
+            with written_whole(record) as file:
+                file.write(f"{found}\n".encode())
+            os.replace(part, path)
+    return path
+
+
+def _check_cached(url: str, path: Path, expected: str | None) -> None:
+    if expected is not None and sha256_of(path) != expected:
+        raise ValueError(
+            f"{path}, downloaded from {without_secrets(url)} earlier, is not what it was: its SHA-256 is another one "
+            f"than {expected}. Remove it to have it downloaded again."
+        )
+    logger.info("%s: using %s", url, path)
+
+
+def _check_sum(url: str, part: Path, expected: str | None) -> str:
+    found = sha256_of(part)
+    if expected is not None and found != expected:
+        part.unlink()
+        raise ValueError(
+            f"{without_secrets(url)}: the file has the SHA-256 {found}, expected {expected}. It was changed, or not "
+            "fully received, and has been removed. Try again, or get the file elsewhere and give its path."
+        )
+    compared = "" if expected else f" (none to compare with; add #sha256={found} to the address to ask for this file)"
+    logger.info("Downloaded %s, SHA-256 %s%s", url, found, compared)
+    return found
+
+
+def _with_checksum(url: str) -> tuple[str, str | None]:
+    """Split ``https://x.org/a.pdparams#sha256=...``, as pip writes it, into the address and the checksum."""
+    address, _, fragment = url.partition("#")
+    match = _CHECKSUM.fullmatch(fragment)
+    return address, match[1].lower() if match else None
+
+
+@contextmanager
+def _only_process(path: Path) -> Iterator[None]:
+    """Let one process at a time work on the cache's file: the ranks of a training ask for it together."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with open(path.with_name(path.name + ".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""Files of weights of other programs, read without running anything."""

@@ -1,0 +1,186 @@
+"""PyTorch's files (.pth, .pt, .ckpt) without PyTorch, and without running what is in them.
+
+Two formats: since PyTorch 1.6 a zip archive with a pickle (data.pkl) and a member for each storage; before, pickles in
+a row and the storages behind them. A TorchScript archive is such a zip too: its modules' tensors are read, its code is
+not.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import struct
+import zipfile
+from types import TracebackType
+from typing import Any, BinaryIO, NoReturn
+
+from ppfacerec.core.io.safe_pickle.machine import Machine
+from ppfacerec.core.io.safe_pickle.reader import Source, run
+from ppfacerec.core.io.user_files import open_regular
+from ppfacerec.weights.formats.torch_machine import TorchMachine
+from ppfacerec.weights.formats.torch_tensors import Storage, itemsize
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+_SPACE_FACTOR = 4  # tensors of a file together: tied ones and bfloat16 unfold, but not endlessly
+# What zipfile raises for archives that are none; the last is for features that it has not.
+_ZIP_ERRORS = (zipfile.BadZipFile, struct.error, EOFError, OSError, ValueError, NotImplementedError)
+_ENCODING = "utf-8"  # of strings that Python 2 wrote
+
+
+class TorchFile:
+    """An open PyTorch file. Tensors in `tree` are ``TensorView``; their ``numpy()`` works until the file is closed.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        tree: what was saved, of plain data, TensorView and Unread.
+
+    Raises:
+        UnsafePickleError: it names something that no checkpoint needs; nothing has been run.
+        ValueError: damaged, or none of the two formats.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = str(path)
+        self._file: BinaryIO = open_regular(path)
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._left = self._size  # bytes of storages that may still be read
+        try:
+            self.tree = self._read_zip() if zipfile.is_zipfile(self._file) else self._read_legacy()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> TorchFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def max_bytes(self) -> int:
+        """How large its tensors together may be."""
+        return _SPACE_FACTOR * self._size
+
+    def _fail(self, what: str) -> NoReturn:
+        raise ValueError(f"{self.path} is damaged or no file of PyTorch: {what}. Copy, download or write it again.")
+
+    def _take(self, count: int) -> None:
+        """Account for `count` bytes: storages that overlap must not unfold to more than the file holds."""
+        self._left -= count
+        if self._left < 0:
+            self._fail("its storages overlap")
+
+    # The zip format -------------------------------------------------------------------------------------------------
+
+    def _read_zip(self) -> Any:
+        self._file.seek(0)
+        try:
+            self._archive = zipfile.ZipFile(self._file)
+        except _ZIP_ERRORS as error:
+            self._fail(str(error))
+        pickles = [name for name in self._archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
+        if len(pickles) != 1:
+            self._fail(f"a zip archive with {len(pickles)} files */data.pkl, expected one")
+        self._root = pickles[0][: -len("data.pkl")]
+        if f"{self._root}byteorder" in self._archive.namelist() and self._member("byteorder") != b"little":
+            self._fail("a big-endian machine wrote it, which is not read")
+        data = self._member("data.pkl")
+        machine = functools.partial(TorchMachine, functools.cache(self._zip_storage))
+        return run(Source(io.BytesIO(data), len(data)), f"{self.path} (data.pkl)", _ENCODING, machine)
+
+    def _zip_storage(self, dtype: str, key: str, numel: int) -> Storage:
+        info = self._info(f"data/{key}")
+        size = numel * itemsize(dtype)
+        if info.file_size < size:
+            raise ValueError(f"storage {key} has {info.file_size} bytes for {numel} numbers of {dtype}")
+
+        @functools.cache
+        def read() -> Any:
+            return memoryview(self._member(f"data/{key}"))[:size]
+
+        return Storage(dtype, key, numel, read)
+
+    def _info(self, name: str) -> zipfile.ZipInfo:
+        try:
+            info = self._archive.getinfo(self._root + name)
+        except KeyError:
+            self._fail(f"{self._root}{name} is missing in the archive")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or info.flag_bits & 1:
+            self._fail(f"{info.filename} is compressed or encrypted, which PyTorch never does")
+        return info
+
+    def _member(self, name: str) -> bytes:
+        info = self._info(name)
+        self._take(info.file_size)
+        try:
+            return self._archive.read(info)  # its checksum is checked
+        except _ZIP_ERRORS as error:
+            self._fail(f"{info.filename}: {error or 'it ends too early'}")
+
+    # The legacy format ----------------------------------------------------------------------------------------------
+
+    def _read_legacy(self) -> Any:
+        self._file.seek(0)
+        source = Source(self._file, self._size)
+        if source.head.startswith(b"PK"):
+            self._fail("a zip archive without its end, so it was cut off")
+        if not source.head.startswith(b"\x80"):
+            self._fail(f"it begins with {source.head!r}; expected a zip archive or a pickle")
+        magic = run(source, self.path, _ENCODING)
+        if magic != LEGACY_MAGIC:
+            raise ValueError(
+                f"{self.path} is a pickle, but none that PyTorch wrote (it has no magic number). If it is a .pdparams "
+                "of Paddle, give it that suffix."
+            )
+        if run(source, self.path, _ENCODING) != _LEGACY_PROTOCOL:
+            self._fail("its protocol is not 1001")
+        system = run(source, self.path, _ENCODING)
+        if isinstance(system, dict) and system.get("little_endian") is False:
+            self._fail("a big-endian machine wrote it, which is not read")
+        storages: dict[str, Storage] = {}
+        positions: dict[str, int] = {}
+        machine = functools.partial(
+            TorchMachine, lambda dtype, key, numel: self._legacy_storage(storages, positions, dtype, key, numel)
+        )
+        tree = run(source, self.path, _ENCODING, machine)
+        keys = run(source, self.path, _ENCODING, Machine)
+        self._locate(keys, storages, positions)
+        return tree
+
+    def _legacy_storage(
+        self, storages: dict[str, Storage], positions: dict[str, int], dtype: str, key: str, numel: int
+    ) -> Storage:
+        if key in storages:
+            return storages[key]
+        size = numel * itemsize(dtype)
+        if size > self._size:
+            raise ValueError(f"storage {key} should have {numel} numbers, more than the file holds")
+
+        @functools.cache
+        def read() -> Any:
+            self._take(size)
+            self._file.seek(positions[key])
+            return self._file.read(size)
+
+        storages[key] = Storage(dtype, key, numel, read)
+        return storages[key]
+
+    def _locate(self, keys: Any, storages: dict[str, Storage], positions: dict[str, int]) -> None:
+        """Find each storage behind the pickles: its length in numbers (int64), then its bytes."""
+        if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys) or sorted(keys) != sorted(storages):
+            self._fail("its list of storages is not that of its tensors")
+        position = self._file.tell()
+        for key in keys:
+            self._file.seek(position)
+            head = self._file.read(8)
+            numel = struct.unpack("<q", head)[0] if len(head) == 8 else -1
+            end = position + 8 + numel * itemsize(storages[key].dtype)
+            if numel != storages[key].numel or end > self._size:
+                self._fail(f"storage {key} has {numel} numbers for {storages[key].numel}, or is cut off")
+            positions[key], position = position + 8, end

@@ -1,0 +1,261 @@
+"""What a model must know of itself to be used rightly: its network, how images are prepared, measured thresholds.
+
+It lies as ``<weights>.info.json`` beside weights, and in ``inference.yml`` beside an exported model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ppfacerec.core.io.digest import sha256
+from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.core.log import logger
+from ppfacerec.core.registry import Spec, near_match, thaw
+from ppfacerec.metrics import VerificationResult
+from ppfacerec.weights.read import Weights
+from ppfacerec.weights.zoo import ZooModel
+
+SUFFIX = ".info.json"
+# insightface's five points (eyes, nose, corners of the mouth) for 112 x 112, by which faces of all sources are aligned
+ALIGNMENT = "arcface_112x112"
+_TEXTS = ("training_data", "source", "licence", "classes", "weights_sha256")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Network and preprocessing of a model. Images are uint8 RGB until here; the rest happens as these fields say.
+
+    Attributes:
+        backbone: name and arguments, as under ``Arch.Backbone``.
+        embedding_size: numbers of an embedding.
+        colors: order of the channels that the network takes.
+        image_size: height and width, pixels.
+        scale, mean, std: (x * scale - mean) / std.
+        flip_test: add the embedding of the mirrored image.
+        feature_normalize: normalise both before they are added.
+        alignment: the template that faces are aligned to.
+        training_data, source, licence: texts, where known.
+        thresholds: by set of pairs, by FAR ("1e-3"): the cosine above which two faces count as the same, the TAR
+            there, and the number of pairs of different people that it was measured on.
+        classes: digest of who the classes of a head are that was trained with these weights (``ClassIdentity``).
+        weights_sha256: of the file of weights that all this is of; None where nobody has said so.
+        config: the YAML of the training, resolved.
+    """
+
+    backbone: Mapping[str, Any]
+    embedding_size: int
+    colors: Literal["RGB", "BGR"] = "RGB"
+    image_size: tuple[int, int] = (112, 112)
+    scale: float = 1.0 / 255.0
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    flip_test: bool = True
+    feature_normalize: bool = False
+    alignment: str = ALIGNMENT
+    training_data: str | None = None
+    source: str | None = None
+    licence: str | None = None
+    thresholds: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    classes: str | None = None
+    weights_sha256: str | None = None
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """The backbone for the registry."""
+        return Spec(self.backbone["name"], {k: v for k, v in self.backbone.items() if k != "name"})
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values, as JSON and YAML write them."""
+        return {f.name: thaw(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def to_json(self) -> bytes:
+        return (json.dumps(self.to_tree(), indent=2) + "\n").encode()
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON; the file appears whole or not at all."""
+        with written_whole(path) as file:
+            file.write(self.to_json())
+
+    def save_beside(self, weights: str | Path) -> Path:
+        """Write it beside a file of weights, of which it then says that it is; return where."""
+        path = info_path(weights)
+        dataclasses.replace(self, weights_sha256=sha256(weights)).save(path)
+        return path
+
+    def mismatches(self, other: ModelInfo) -> list[str]:
+        """Say where `other`, of a config, would prepare images in another way than this one, of the weights."""
+        names = ["colors", "image_size", "scale", "mean", "std"]
+        if self.thresholds:  # they were measured with or without the mirrored image
+            names += ["flip_test", "feature_normalize"]
+        lines = []
+        for name in names:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if not (np.allclose(mine, theirs) if not isinstance(mine, str) else mine == theirs):
+                lines.append(f"{name} is {thaw(mine)} by the weights and {thaw(theirs)} by the config")
+        return lines
+
+
+def from_tree(tree: Any, where: str) -> ModelInfo:
+    """Build it from plain values.
+
+    Raises:
+        ValueError: a value is missing, unknown or of the wrong kind.
+    """
+    fields = {f.name: f for f in dataclasses.fields(ModelInfo)}
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"{where}: expected an object with {', '.join(fields)}, found {type(tree).__name__}.")
+    for name in tree:
+        if name not in fields:
+            raise ValueError(f"{where}: unknown key '{name}'{near_match(str(name), fields)}")
+    values = dict(tree)
+    _expect(
+        where,
+        "backbone",
+        values.get("backbone"),
+        _is_backbone,
+        "a mapping with the network's name and sizes below 65,536",
+    )
+    _expect(where, "embedding_size", values.get("embedding_size"), lambda v: _is_size(v), "a positive int")
+    _expect(where, "colors", values.get("colors", "RGB"), lambda v: v in ("RGB", "BGR"), "RGB or BGR")
+    for name, length in (("mean", 3), ("std", 3), ("image_size", 2)):
+        if name in values:
+            _expect(where, name, values[name], lambda v, n=length: _are_numbers(v, n), f"{length} numbers")
+            values[name] = tuple(values[name])
+    _expect(where, "std", values.get("std", (1.0,)), all, "numbers other than 0")
+    _expect(where, "image_size", values.get("image_size", ()), lambda v: all(map(_is_size, v)), "height and width")
+    _expect(where, "scale", values.get("scale", 1.0), lambda v: _are_numbers([v], 1), "a number")
+    for name in ("flip_test", "feature_normalize"):
+        _expect(where, name, values.get(name, True), lambda v: isinstance(v, bool), "true or false")
+    for name in _TEXTS:
+        _expect(where, name, values.get(name), lambda v: v is None or isinstance(v, str), "a text or null")
+    _expect(where, "thresholds", values.get("thresholds", {}), _are_thresholds, "{set: {FAR: {cosine, tar, ...}}}")
+    return ModelInfo(**values)
+
+
+def read_info(path: str | Path) -> ModelInfo:
+    """Read a ``.info.json``.
+
+    Raises:
+        ValueError: it is no JSON, or not what `ModelInfo` has.
+    """
+    try:
+        tree = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON ({error}). Remove it, or write it again.") from error
+    return from_tree(tree, str(path))
+
+
+def info_beside(weights: str | Path) -> ModelInfo | None:
+    """The info beside a file of weights, where there is one and it is of these weights.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = info_path(weights)
+    if not path.is_file():
+        return None
+    info = read_info(path)
+    if info.weights_sha256 is not None and Path(weights).is_file() and info.weights_sha256 != sha256(weights):
+        logger.warning(
+            "%s is of other weights than %s: its thresholds and preprocessing are not used. An evaluation of these "
+            "weights writes it anew.", path, weights,
+        )  # fmt: skip
+        return None
+    return info
+
+
+def info_path(weights: str | Path) -> Path:
+    """``output/X/best_model.pdparams`` -> ``output/X/best_model.info.json``."""
+    path = Path(weights)
+    return path.with_name(path.name[: -len(path.suffix)] + SUFFIX if path.suffix else path.name + SUFFIX)
+
+
+def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None = None) -> ModelInfo:
+    """What is known of weights without a file that says it: the conventions of whose they are.
+
+    All of them take (x / 255 - 0.5) / 0.5; AdaFace's take BGR, the others RGB.
+    """
+    assert weights.arch is not None, "asked for weights of unknown names"
+    return ModelInfo(
+        backbone={"name": weights.arch.name, **thaw(weights.arch.kwargs)},
+        embedding_size=embedding_size,
+        colors="BGR" if weights.source == "adaface" else "RGB",
+        training_data=zoo.training_data if zoo else None,
+        source=zoo.publisher if zoo else Path(weights.path).name,
+        licence=zoo.licence if zoo else None,
+    )
+
+
+def known_info(weights: Weights, zoo: ZooModel | None = None) -> ModelInfo | None:
+    """What is certain about weights: the info beside them, or the convention of insightface's, AdaFace's and the zoo's.
+
+    Raises:
+        ValueError: the info beside them is damaged.
+    """
+    beside = info_beside(weights.path)
+    if beside is not None:
+        return beside
+    if weights.arch is None or not (zoo or weights.source in ("insightface", "adaface")):
+        return None
+    arguments = weights.arch.kwargs
+    return info_of_weights(weights, int(arguments.get("num_features", arguments.get("class_num"))), zoo)
+
+
+def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[str, dict[str, float]]]:
+    """The cosine at each false accept rate that a set of pairs can tell, for ``ModelInfo.thresholds``.
+
+    Normalised embeddings at a squared distance d have the cosine 1 - d / 2.
+    """
+    thresholds: dict[str, dict[str, dict[str, float]]] = {}
+    for name, result in results.items():
+        if result.roc is None:
+            continue
+        points = {far: result.roc.at_far(far) for far in result.tar_at_far}
+        thresholds[name] = {
+            f"{far:.0e}".replace("e-0", "e-"): {
+                "cosine": max(1.0 - point.threshold / 2.0, -1.0),
+                "tar": point.tar,
+                "num_different": float(result.roc.num_different),
+            }
+            for far, point in points.items()
+            if point is not None
+        }
+    return thresholds
+
+
+def _expect(where: str, name: str, value: Any, is_right: Any, expected: str) -> None:
+    if not is_right(value):
+        raise ValueError(f"{where}: {name}: expected {expected}, found {str(value)[:80]!r}.")
+
+
+def _is_backbone(value: Any) -> bool:
+    """A name and arguments; a number of channels in the millions would take all memory before weights are compared."""
+    is_named = isinstance(value, Mapping) and isinstance(value.get("name"), str)
+    return is_named and all(_is_size(abs(v)) for v in value.values() if type(v) is int and v)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value < 1 << 16
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    is_list = isinstance(values, (list, tuple)) and len(values) == count
+    return is_list and all(type(v) in (int, float) and -1e15 < v < 1e15 for v in values)  # NaN is not between them
+
+
+def _are_thresholds(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    points = [p for by_far in value.values() if isinstance(by_far, Mapping) for p in by_far.values()]
+    keys = ("cosine", "tar", "num_different")
+    return all(isinstance(by_far, Mapping) for by_far in value.values()) and all(
+        isinstance(p, Mapping) and _are_numbers([p.get(k) for k in keys], 3) for p in points
+    )
