@@ -19,7 +19,7 @@ NOTEBOOKS = ("own_data.py", "judge_embeddings.py", "new_margin.py")
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_notebook_runs(name, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(HEADS, "_classes", dict(HEADS._classes))  # SquaredMargin is registered in this test alone
+    monkeypatch.setattr(HEADS, "_table", dict(HEADS._table))  # SquaredMargin is registered in this test alone
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     said, written = capfd.readouterr().out, {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
