@@ -78,7 +78,7 @@ class GlobalSection:
     image_shape: tuple[int, ...] = key((3, 112, 112), "the only one that the backbones take")
     save_inference_dir: str = key("./inference", "where `ppfacerec export` writes (docs/deployment.md)")
     plugins: tuple[str, ...] = key((), "modules to import first, which may register components")
-    callbacks: Specs = component("engine.callbacks.CALLBACKS", "of `plugins`, that hear of the training", default=())
+    callbacks: Specs = component("training.callbacks.CALLBACKS", "of `plugins`, that hear of the training", default=())
     demo_data: Optional[Mapping[str, Any]] = key(None, "make synthetic faces: `root` and arguments of `demo-data`")
 
 
