@@ -128,6 +128,23 @@ def test_pretrained_weights_that_one_machine_has_are_loaded_by_all(trained):
 
 
 @pytest.mark.slow
+def test_all_ranks_leave_out_a_head_of_other_people_though_one_alone_can_tell(trained, tiny_data):
+    """Only B has what lies beside the weights; the classes are spread, so that no broadcast would hide a difference."""
+    for suffix in (".pdparams", ".info.json", ".pdstates"):
+        shutil.copy(trained.output(0) / f"epoch_2{suffix}", trained.folders[1] / f"start{suffix}")
+    lines = [line.split("\t") for line in (tiny_data / "label.txt").read_text().splitlines()]
+    rotated = "".join(f"{path}\t{(int(label) + 1) % 5}\n" for path, label in lines)
+    for folder in trained.folders:
+        (folder / "rotated.txt").write_text(rotated)
+    said, _ = trained.run(
+        *COMMON, *ONE_EPOCH, "Global.pretrained_model=start.pdparams", "Arch.Head.class_parallel=True",
+        "DataLoader.Train.dataset.cls_label_path=rotated.txt",
+    )  # fmt: skip
+    assert "the head is not loaded and starts anew; its classes are other people: 5 of 5 classes" in said
+    assert "Loaded 15 tensors from start.pdparams" in said
+
+
+@pytest.mark.slow
 def test_a_large_head_is_gathered_to_rank_0_where_disks_are_not_shared(machines):
     machines.run(*COMMON, *ONE_EPOCH, "Global.save_head=shards", "Arch.Head.class_parallel=True")
     assert read_weights(machines.output(0) / "latest")["head.weight"].shape == (16, 5)

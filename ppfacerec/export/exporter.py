@@ -12,11 +12,12 @@ import yaml
 from paddle import nn
 
 from ppfacerec import __version__
+from ppfacerec.core.io.digest import sha256
 from ppfacerec.core.log import logger
 from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
 from ppfacerec.export.onnx_format import save_onnx
 from ppfacerec.export.paddle_format import save_paddle
-from ppfacerec.inference.exported import DESCRIPTIONS, file_digest
+from ppfacerec.inference.exported import DESCRIPTIONS
 from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
 from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images
 from ppfacerec.weights.info import ModelInfo
@@ -116,7 +117,7 @@ def _description(info: ModelInfo, folder: Path, kind: str, names: list[str], uin
     tree = {
         "ppfacerec": __version__,
         "files": {kind: names},
-        "sha256": {name: file_digest(folder / name) for name in names},
+        "sha256": {name: sha256(folder / name) for name in names},
         "input": {"name": INPUT, **layout},
         "output": {"name": OUTPUT, "shape": [None, info.embedding_size], "values": "not normalised"},
         "model": info.to_tree(),

@@ -1,13 +1,12 @@
 """What an exported model says of itself, in the description beside it or in an ONNX file's metadata."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ppfacerec.config.yaml_file import parse_plain_yaml
-from ppfacerec.core.io.user_files import read_regular
+from ppfacerec.core.io.digest import sha256
 from ppfacerec.weights.info import ModelInfo, from_tree
 
 DESCRIPTIONS = {"paddle": "inference.yml", "onnx": "inference.onnx.yml"}  # in the order in which they are looked for
@@ -33,11 +32,6 @@ def find_description(path: Path) -> Path | None:
     return next((path / name for name in DESCRIPTIONS.values() if (path / name).is_file()), None)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, as descriptions have it."""
-    return hashlib.sha256(read_regular(path)).hexdigest()
-
-
 def read_description(path: Path) -> Exported:
     """Read the description of an exported model.
 
@@ -56,7 +50,7 @@ def read_description(path: Path) -> Exported:
     digests = tree.get("sha256", {})
     for name, digest in digests.items() if isinstance(digests, Mapping) else ():
         name = Path(str(name)).name
-        if not (folder / name).is_file() or file_digest(folder / name) != digest:
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise ValueError(f"{path} describes another {name[:80]} than the one beside it. Export the model again.")
     return Exported(from_tree(model, f"{path}: model"), folder / onnx if onnx is not None else None, dtype == "uint8")
 

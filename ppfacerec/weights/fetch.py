@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ppfacerec.core.io.digest import sha256 as file_digest
 from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.printable import without_secrets
@@ -79,15 +80,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "ppfacerec")
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's contents, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(_BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _cached(url: str, sha256: str | None) -> Path:
     """The cache's file for a URL; complete or not there. Its name begins with a hash of the URL.
 
@@ -113,7 +105,7 @@ def _cached(url: str, sha256: str | None) -> Path:
 
 
 def _check_cached(url: str, path: Path, expected: str | None) -> None:
-    if expected is not None and sha256_of(path) != expected:
+    if expected is not None and file_digest(path) != expected:
         raise ValueError(
             f"{path}, downloaded from {without_secrets(url)} earlier, is not what it was: its SHA-256 is another one "
             f"than {expected}. Remove it to have it downloaded again."
@@ -122,7 +114,7 @@ def _check_cached(url: str, path: Path, expected: str | None) -> None:
 
 
 def _check_sum(url: str, part: Path, expected: str | None) -> str:
-    found = sha256_of(part)
+    found = file_digest(part)
     if expected is not None and found != expected:
         part.unlink()
         raise ValueError(

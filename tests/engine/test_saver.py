@@ -127,15 +127,15 @@ def test_training_goes_on_while_a_checkpoint_is_written(tiny_net_config, tmp_pat
 
 
 @pytest.mark.parametrize("background", [True, False])
-@pytest.mark.parametrize("file", [".pdparams", ".pdopt", ".pdstates", ".manifest.json"])
+@pytest.mark.parametrize("file", [".pdparams", ".pdopt", ".pdstates", ".info.json", ".manifest.json"])
 def test_a_disk_that_becomes_full_ends_the_run_and_keeps_the_checkpoint_before(
     tiny_net_config, tmp_path, monkeypatch, file, background
 ):
     output, written = tmp_path / "output", []
 
-    def full(original):
+    def full(original, own_suffix):
         def write(prefix, *rest):
-            suffix = rest[0] if isinstance(rest[0], str) else ".manifest.json"
+            suffix = own_suffix or rest[0]
             written.append(prefix.name)
             (prefix.parent / f"{prefix.name}{suffix}.new").write_bytes(b"half")
             if prefix.name == "step_4" and suffix == file:
@@ -144,8 +144,12 @@ def test_a_disk_that_becomes_full_ends_the_run_and_keeps_the_checkpoint_before(
 
         return write
 
-    for name in ("write_new", "write_new_manifest"):
-        monkeypatch.setattr(checkpoint, name, full(getattr(checkpoint, name)))
+    for name, own_suffix in (
+        ("write_new", ""),
+        ("write_new_info", ".info.json"),
+        ("write_new_manifest", ".manifest.json"),
+    ):
+        monkeypatch.setattr(checkpoint, name, full(getattr(checkpoint, name), own_suffix))
     with pytest.raises(ValueError, match="step_4 cannot be saved") as caught:
         train(tiny_net_config(), *PLAIN, "Global.save_interval_steps=2", f"Global.save_in_background={background}")
     assert (

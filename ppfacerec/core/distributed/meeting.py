@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from ppfacerec.core.distributed import collectives
 from ppfacerec.core.distributed.ranks import rank, refuse_lone_slurm_tasks, world_size
+from ppfacerec.core.log import logger
 
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 120.0  # after which a rank that gives none is gone; Python code may keep its lock for long
@@ -91,6 +92,12 @@ class Meeting:
 
     def leave(self, message: str) -> None:
         """Tell the others why this rank ends, and give them time to hear it."""
+        try:
+            self._tell(message)
+        except ValueError as error:  # Paddle's for a store that is gone, and rank 0 with it
+            logger.warning("The other processes cannot be told: %s", str(error).strip().splitlines()[0])
+
+    def _tell(self, message: str) -> None:
         number = self._store.add("failures", 1)
         self._store.set(f"failure/{number}", f"{self.name_of(rank()).capitalize()} failed first: {message}")
         self._store.add("failures told", 1)

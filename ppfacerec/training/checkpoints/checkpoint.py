@@ -44,14 +44,16 @@ def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:
         check_finite(prefix, content)
     check_room(prefix, snapshot.num_bytes())
     try:
-        entries = {suffix: write_new(prefix, suffix, content) for suffix, content in snapshot.files.items()}
+        entries = {
+            suffix: {**write_new(prefix, suffix, content), **snapshot.rows.get(suffix, {})}
+            for suffix, content in snapshot.files.items()
+        }
+        if snapshot.info is not None and ".pdparams" in entries:
+            info = dataclasses.replace(snapshot.info, weights_sha256=entries[".pdparams"]["sha256"])
+            entries[INFO] = write_new_info(prefix, info)
     except OSError as error:
         discard_new(prefix, snapshot.files)
         raise write_error(prefix, snapshot.num_bytes(), error) from error
-    entries = {suffix: {**entry, **snapshot.rows.get(suffix, {})} for suffix, entry in entries.items()}
-    if snapshot.info is not None and ".pdparams" in entries:
-        info = dataclasses.replace(snapshot.info, weights_sha256=entries[".pdparams"]["sha256"])
-        entries[INFO] = write_new_info(prefix, info)
     return entries
 
 

@@ -71,7 +71,7 @@ def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
         with distributed.failing_together():  # one a machine downloads
             if hosts.index(hosts[distributed.rank()]) == distributed.rank():
                 fetch(file)
-    digests = distributed.gather_texts(_digest(Path(file)))
+    digests = distributed.gather_texts(_digest(Path(file))) if distributed.world_size() > 1 else [""]
     if len(set(digests)) == 1:
         weights = read_any(fetch(file))
         return weights, {**weights.state_dict(), **_sharded_head(Path(weights.path))}
@@ -136,7 +136,12 @@ def load_pretrained(
     """
     weights, state = _read_together(name)
     path = weights.path
-    others = _other_people(path, people) if people and recognizer.head is not None and load_head is not False else ""
+    others = ""
+    if people and recognizer.head is not None and load_head is not False:
+        # Only a rank that has the files beside the weights can tell, and all must do the same.
+        with distributed.failing_together():
+            own = _other_people(path, people)
+        others = next(filter(None, distributed.gather_texts(own)), "")
     if others and load_head is True:
         raise ValueError(f"{path}: the classes of its head are other people: {others}. With Global.load_head: auto the "
                          "head would start anew.")  # fmt: skip
