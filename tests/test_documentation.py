@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import ppfacerec
-from ppfacerec.cli.main import _COMMANDS, main
+from ppfacerec.cli.arguments import COMMANDS
+from ppfacerec.cli.main import main
 from ppfacerec.config import ConfigError, load_config
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.evaluation.report.hardest import HardPair
@@ -98,7 +99,7 @@ def test_commands_name_tools_and_configs_that_exist(name):
             if word.startswith(("tools/", "configs/", "benchmarks/")):
                 assert (ROOT / word).exists(), word
         if words[0] == "ppfacerec":
-            assert words[1] in _COMMANDS
+            assert words[1] in COMMANDS
 
 
 @pytest.mark.parametrize("name", READMES)

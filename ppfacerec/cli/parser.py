@@ -7,6 +7,8 @@ from typing import NoReturn
 
 from ppfacerec.core.registry import near_match
 
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was asked to stop and has saved; start it again to go on
+
 # Options of other trainers, and the keys that they are here.
 _KEYS = {
     "batch_size": "DataLoader.Train.sampler.batch_size",

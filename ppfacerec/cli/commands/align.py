@@ -1,0 +1,56 @@
+"""``ppfacerec align``."""
+
+import argparse
+import os
+from functools import partial
+from pathlib import Path
+
+from ppfacerec.core.io.user_files import printed_names, walk_images
+from ppfacerec.core.io.whole_file import check_target, text_written_whole
+from ppfacerec.core.log import logger, progress_bar
+from ppfacerec.core.printable import printable
+from ppfacerec.data.loading.parallel import usable_cores
+from ppfacerec.datatools.align import align_folder, read_landmarks
+from ppfacerec.datatools.detectors import MTCNNDetector, YuNetDetector
+
+
+def align(arguments: argparse.Namespace) -> int:
+    listed = check_target(Path(arguments.out) / "not_found.txt")
+    if not Path(arguments.root).is_dir():
+        raise ValueError(f"{arguments.root} is no folder; expected the folder of the photos.")
+    landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
+    detector = None
+    if landmarks is None:
+        detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
+        detector()  # what is missing is told before the processes start
+    walked = walk_images(arguments.root)
+    total = len(walked.images)
+    if walked.left_out():
+        logger.warning("Left out in %s: %s.", arguments.root, walked.left_out())
+    found = align_folder(
+        arguments.root, arguments.out, landmarks, detector, arguments.processes or usable_cores(),
+        ".png" if arguments.png else ".jpg", arguments.faces,
+    )  # fmt: skip
+    photos = list(progress_bar(found, total, "Photos", "photo"))
+    without = [photo for photo in photos if photo.problem]
+    doubtful = [photo for photo in photos if photo.doubt]
+    with text_written_whole(listed) as file:
+        lines = [(photo.name, photo.problem or photo.doubt) for photo in [*without, *doubtful]]
+        file.writelines(f"{printable(name)}\t{printable(what)}\n" for name, what in lines)
+    logger.info("%d of %d photos aligned in %s.", total - len(without), total, arguments.out)
+    if without:
+        logger.warning("%d photos without a face are listed in %s, first: %s (%s).",
+                       len(without), listed, without[0].name, without[0].problem)  # fmt: skip
+    people, kept = (
+        {os.path.dirname(photo.name) for photo in some}
+        for some in (photos, [photo for photo in photos if not photo.problem])
+    )
+    if people - kept:
+        logger.warning("Folders that lose all their photos: %s.", printed_names(sorted(people - kept)))
+    if doubtful:
+        logger.warning("%d of the faces do not look like one (photos sideways or upside down?), listed there too: %s.",
+                       len(doubtful), printed_names([photo.name for photo in doubtful]))  # fmt: skip
+    if more := sum(photo.left_out for photo in photos):
+        logger.warning("%d more faces in %d photos were left out; --faces all takes them.",
+                       more, sum(photo.left_out > 0 for photo in photos))  # fmt: skip
+    return 0

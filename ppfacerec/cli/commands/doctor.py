@@ -1,0 +1,30 @@
+"""``ppfacerec doctor``."""
+
+import argparse
+
+from ppfacerec.config import load_config
+from ppfacerec.core import distributed
+from ppfacerec.core.log import logger
+from ppfacerec.data.loading.parallel import usable_cores
+from ppfacerec.datatools.doctor import as_json, as_table, examine_config, examine_folder, read_tests
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    if bool(arguments.folder) == bool(arguments.config):
+        raise ValueError("Give a folder, or a config with -c: ppfacerec doctor -c configs/quickstart.yaml")
+    for name in ("max_images", "gpus"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, found {getattr(arguments, name)}.")
+    if arguments.json:
+        logger.setLevel("ERROR")  # nothing but JSON on the terminal
+    processes, tests = arguments.processes or usable_cores(), read_tests(arguments.test)
+    with distributed.first_failure_first():
+        distributed.init()  # the ranks of a launcher share the images to embed
+        if arguments.config:
+            config, _ = load_config(arguments.config, arguments.override, "train")
+            found = list(examine_config(config, arguments.max_images, processes, tests, arguments.gpus))
+        else:
+            found = list(examine_folder(arguments.folder, arguments.max_images, processes, tests))
+    if distributed.rank() == 0:
+        print(as_json(found) if arguments.json else as_table(found))
+    return int(any(one.level == "error" for one in found))

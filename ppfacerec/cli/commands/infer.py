@@ -1,0 +1,179 @@
+"""``ppfacerec infer embed | compare | enroll | search | cluster``."""
+
+import argparse
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ppfacerec.core import distributed
+from ppfacerec.core.io.user_files import printed_names
+from ppfacerec.core.io.whole_file import check_target, written_whole
+from ppfacerec.core.log import logger, table
+from ppfacerec.core.printable import printable
+from ppfacerec.inference.approximate import ApproximatePeople
+from ppfacerec.inference.clusters import cluster
+from ppfacerec.inference.embedding_parts import embed_in_parts, remove_parts
+from ppfacerec.inference.face_model import USUAL_FAR, FaceModel, load
+from ppfacerec.inference.image_files import find_images, person_of
+from ppfacerec.inference.people_index import UNKNOWN, PeopleIndex, probe_of, read_index
+from ppfacerec.inference.values import check_count
+
+
+def embed(arguments: argparse.Namespace) -> int:
+    if Path(arguments.out).suffix != ".npz":
+        raise ValueError(
+            f"--out {arguments.out}: embeddings are written as .npz (np.load(...)['embeddings']); name it so."
+        )
+    parts = Path(f"{arguments.out}.parts")
+    with distributed.first_failure_first():
+        with distributed.failing_together():
+            check_target(arguments.out)
+            model, paths = load(arguments.model), find_images(arguments.images, arguments.allow_outside)
+        distributed.init()
+        embedded = embed_in_parts(model, paths, arguments.batch_size, parts)
+        if embedded is not None:
+            _say_left_out(embedded.problems, len(embedded.files))
+            with written_whole(arguments.out, private=True) as file:
+                np.savez(file, embeddings=embedded.embeddings, files=np.array([str(f) for f in embedded.files]))
+            logger.info("Written: %s, %d embeddings of %d numbers", arguments.out, *embedded.embeddings.shape)
+        remove_parts(parts)
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    print(
+        printable(load(arguments.model).compare(arguments.first, arguments.second, arguments.far, arguments.threshold))
+    )
+    return 0
+
+
+def enroll(arguments: argparse.Namespace) -> int:
+    check_target(arguments.index)
+    folder, model = Path(arguments.folder), load(arguments.model)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; expected one with a folder of images for each person.")
+    given = find_images([folder])
+    files, embeddings = _embed_files(model, given, arguments.batch_size)
+    names = [person_of(file, folder) for file in files]
+    _say_people(folder, given, names)
+    index = PeopleIndex(embeddings, names, list(map(str, files)), probe_of(model), arguments.model)
+    if index.same_people:
+        logger.warning(
+            "%d pairs of names are probably one person each (a copied folder?): %s. They do not count as strangers to "
+            "each other.", len(index.same_people), printed_names([" = ".join(pair) for pair in index.same_people]),
+        )  # fmt: skip
+    index.save(arguments.index)
+    logger.info("Written: %s, %d people, %d images", arguments.index, index.num_people, len(index))
+    return 0
+
+
+def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
+    """Name people who lose all their images, and those whose names come from files without a folder."""
+
+    lost = sorted({person_of(file, folder) for file in given} - set(names))
+    if lost:
+        logger.warning("%d people have no image that can be used: %s.", len(lost), printed_names(lost))
+    flat = Counter(person_of(file, folder) for file in given if file.parent == folder)
+    if flat:
+        logger.warning(
+            "%d images lie in %s itself and not in a folder for each person; their names without the number are taken "
+            "for %d people (%s).", sum(flat.values()), folder, len(flat),
+            printed_names([f"{name}: {count}" for name, count in flat.most_common()]),
+        )  # fmt: skip
+
+
+def search(arguments: argparse.Namespace) -> int:
+    check_count("--top", arguments.top)
+    if not 0 < arguments.strangers < 1:
+        raise ValueError(f"--strangers: expected a number between 0 and 1, found {arguments.strangers}.")
+    model, index = load(arguments.model), read_index(arguments.index)
+    index.check_model(model)
+    cosine, words = _search_threshold(arguments, model, index)
+    people = _approximate(index, arguments.top) if arguments.ann else index
+    files, embeddings = _embed_files(model, arguments.images, arguments.batch_size, arguments.allow_outside)
+    rows = []
+    for file, embedding in zip(files, embeddings):
+        matches = people.search(embedding, arguments.top)
+        answer = matches[0].name if matches[0].cosine > cosine else UNKNOWN
+        rows.append([str(file), answer, ", ".join(f"{m.name} {m.cosine:.3f}" for m in matches)])
+    print(table(["image", "person", f"nearest {arguments.top}"], rows))
+    print(f"\n{printable(words)}")
+    return 0
+
+
+def _approximate(index: PeopleIndex, top: int) -> ApproximatePeople:
+    people = ApproximatePeople(index)
+    logger.info(
+        "Approximate search: %.1f %% of the %d nearest people of exact search are found (measured on enrolled images).",
+        100 * people.recall(top), top,
+    )  # fmt: skip
+    return people
+
+
+def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: PeopleIndex) -> tuple[float, str]:
+    """The cosine below which a face is unknown, and what it means."""
+    if arguments.threshold is not None:
+        chosen = model.threshold(cosine=arguments.threshold)
+        return chosen.cosine, f"T{str(chosen)[1:]}."
+    cosine = index.threshold(arguments.strangers)
+    if cosine is not None:
+        return cosine, (
+            f"Threshold {cosine:.3f}: about 1 stranger in {round(1 / arguments.strangers):,} is taken for someone "
+            f"enrolled (measured on {len(index.nearest_others):,} enrolled images, each against the other people)."
+        )
+    pairs = model.threshold()
+    return pairs.cosine, (
+        f"The index has too few images to tell how strangers fare ({len(index)}). T{str(pairs)[1:]}. A stranger is "
+        f"compared with {len(index)} images, so about 1 in {max(round(1 / (len(index) * (pairs.far or 1))), 1):,} may "
+        "be taken for someone."
+    )
+
+
+def _cluster(arguments: argparse.Namespace) -> int:
+    if arguments.out:
+        check_target(arguments.out)
+    model = load(arguments.model)
+    threshold = model.threshold(arguments.far, arguments.threshold)
+    if arguments.far is None and threshold.far and threshold.far > USUAL_FAR:
+        logger.warning("No set that the model was evaluated on can tell a FAR of 1e-3; the next larger one is taken.")
+    files, embeddings = _embed_files(model, arguments.images, arguments.batch_size, arguments.allow_outside)
+    labels = cluster(embeddings, threshold.cosine)
+    if arguments.out:
+        text = io.StringIO()
+        listed = [(_no_formula(str(name)), label) for name, label in zip(files, labels.tolist())]
+        csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *listed])
+        with written_whole(arguments.out) as file:
+            file.write(text.getvalue().encode(errors="surrogateescape"))  # names as the file system has them
+        logger.info("Written: %s", arguments.out)
+    sizes = np.bincount(labels)
+    rows = [[str(k), str(size), str(files[int(np.argmax(labels == k))])] for k, size in enumerate(sizes)]
+    print(table(["cluster", "images", "first"], rows))
+    print(f"\nGroups are joined while their mean cosine is above it: {printable(threshold)}.")
+    return 0
+
+
+def _no_formula(name: str) -> str:
+    """A path that spreadsheets do not run: ``./=1+1.jpg`` is the same file as ``=1+1.jpg``."""
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
+def _embed_files(
+    model: FaceModel, images: Sequence[str | Path], batch_size: int, allow_outside: bool = False
+) -> tuple[list[Path], np.ndarray]:
+
+    files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
+    _say_left_out(bad, len(files))
+    return files, embeddings
+
+
+def _say_left_out(bad: Sequence[str], num_used: int) -> None:
+    for line in bad:
+        logger.warning("Left out: %s", line)
+    if bad:
+        logger.warning("%d of %d images are used, %d left out.", num_used, num_used + len(bad), len(bad))
+    if not num_used:
+        raise ValueError(f"None of the {len(bad)} images can be embedded; the log says why.")

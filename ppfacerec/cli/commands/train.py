@@ -1,0 +1,40 @@
+"""``ppfacerec train`` and ``eval``."""
+
+import argparse
+from pathlib import Path
+
+from ppfacerec.cli.parser import EXIT_STOPPED
+from ppfacerec.config import ConfigError, config_beside, load_config
+from ppfacerec.config.docs import keys_page
+from ppfacerec.core import distributed
+from ppfacerec.core.log import logger
+from ppfacerec.engine import Engine, TrainingStopped
+
+
+def train(arguments: argparse.Namespace) -> int:
+    if arguments.help_keys:
+        print(keys_page(arguments.help_keys))
+        return 0
+    if not arguments.config:
+        raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
+    with distributed.first_failure_first():
+        with distributed.failing_together():
+            config, notes = load_config(arguments.config, arguments.override, "train")
+        try:
+            Engine(config, notes).train()
+        except TrainingStopped:
+            latest = Path(config.Global.output_dir) / "latest"
+            logger.info("Stopped; go on with -o Global.checkpoints=%s (or auto)", latest)
+            return EXIT_STOPPED
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    chosen = (("Global.report=True", arguments.report), ("Global.report_faces=False", arguments.no_faces))
+    overrides = [*arguments.override, *(override for override, is_chosen in chosen if is_chosen)]
+    path = arguments.config or config_beside(overrides)
+    with distributed.first_failure_first():
+        with distributed.failing_together():
+            config, notes = load_config(path, overrides, "eval", is_named=bool(arguments.config))
+        Engine(config, notes).evaluate()
+    return 0
