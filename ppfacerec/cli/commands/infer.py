@@ -28,6 +28,7 @@ def embed(arguments: argparse.Namespace) -> int:
         raise ValueError(
             f"--out {arguments.out}: embeddings are written as .npz (np.load(...)['embeddings']); name it so."
         )
+    check_count("--batch-size", arguments.batch_size)
     parts = Path(f"{arguments.out}.parts")
     with distributed.first_failure_first():
         with distributed.failing_together():
@@ -165,6 +166,7 @@ def _embed_files(
     model: FaceModel, images: Sequence[str | Path], batch_size: int, allow_outside: bool = False
 ) -> tuple[list[Path], np.ndarray]:
 
+    check_count("--batch-size", batch_size)
     files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
     _say_left_out(bad, len(files))
     return files, embeddings
