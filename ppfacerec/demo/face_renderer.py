@@ -1,297 +1,254 @@
-"""Drawings of faces that do not exist: a small parametric renderer (NumPy and OpenCV).
-
-An identity is a set of parameters (`draw_identity`), an image adds the conditions it was "taken" under
-(`draw_conditions`), and `render` draws both as a 112x112 RGB image: polygons on a `Head`, filled from back to front.
-"""
+"""Drawings of faces that do not exist: polygons on a turned head, painted from back to front (NumPy and OpenCV)."""
 
 import numpy as np
 
-from ppfacerec.demo.face_canvas import SIZE, ZOOM, Canvas, ellipse, round_off
-from ppfacerec.demo.face_head import Head
-from ppfacerec.demo.face_parameters import Conditions, Identity
-from ppfacerec.demo.face_photo import developed, lit
+from ppfacerec.core.opencv import import_cv2
 
-GREY = np.array([205, 205, 208], np.float32)
-BLACK = np.zeros(3, np.float32)
+SIZE, ZOOM = 112, 2  # pixels of a side; drawn larger, then shrunk
+TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])  # ArcFace's landmarks
+# Half width and depth of an average head at heights from the crown to the chin
+HEIGHTS = np.array([-68, -64, -52, -34, -14, 4, 24, 42, 54, 61, 65], np.float64)
+WIDTHS = np.array([4, 16, 31, 40, 43, 42.5, 40, 33, 24, 14, 4])
+DEPTHS = np.array([0, 8, 24, 36, 38, 36, 38, 40, 40, 37, 32])
+SKIN = [[250, 220, 200], [238, 196, 165], [214, 165, 125], [170, 118, 82], [120, 78, 54], [84, 54, 40]]
+HAIR = [[28, 22, 22], [62, 40, 28], [112, 72, 42], [160, 120, 70], [214, 180, 120], [150, 64, 32]]
+IRIS = [[58, 36, 22], [98, 64, 34], [92, 110, 62], [72, 118, 160], [110, 124, 132]]
+# fmt: off
+SHAPES = (
+    "face_width", "jaw", "chin", "eye_distance", "eye_width", "eye_height", "eye_tilt", "brow_thickness", "brow_height",
+    "brow_angle", "nose_length", "nose_width", "nose_depth", "mouth_height", "mouth_width", "lips", "hairline",
+    "hair_volume", "fringe", "parting",
+)
+# fmt: on
 
 
-def render(identity: Identity, conditions: Conditions) -> np.ndarray:
-    """Draw one face.
+class Identity:
+    """A person who does not exist: shapes in -1 .. 1, colours RGB in 0 .. 255."""
 
-    Returns:
-        uint8 array [112, 112, 3], RGB.
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.shape = {name: rng.uniform(-1, 1) for name in SHAPES}
+        self.skin, self.hair, self.iris = (rng.choice(i) + rng.uniform(-6, 6, 3) for i in (SKIN, HAIR, IRIS))
+        self.lips = self.skin * 0.72 + np.array([62, 8, 14]) * rng.uniform(0.4, 1.4)
+        self.bald, self.beard = rng.random(2) < [0.1, 0.25]
+        self.glasses = rng.choice([0, 4, 20], p=[0.7, 0.15, 0.15])  # corners of a rim
+        self.moles = rng.uniform([-26, -26, 1], [26, 52, 1.9], (rng.integers(0, 4), 3))  # x, y, radius
+
+
+class Conditions:
+    """How a picture was taken, which must not change who is in it.
+
+    Args:
+        yaw, age: ranges of the head's turn in degrees (the side is drawn too), and of the age, within 0 .. 1.
+        d: difficulty, the factor of all else, 0 .. 1.
     """
-    return Painter(identity, conditions).picture()
+
+    def __init__(self, rng: np.random.Generator, yaw: tuple[float, float], age: tuple[float, float], d: float) -> None:
+        self.yaw = np.radians(rng.uniform(*yaw)) * rng.choice([-1, 1])
+        self.pitch, self.age = np.radians(rng.normal(0, 9 * d)).clip(-0.4, 0.4), rng.uniform(*age)
+        self.smile, self.mouth_open = rng.uniform(-0.6, 1) * d, max(0.0, rng.normal(-0.2, 0.5)) * d
+        self.eye_open = 1 - max(0.0, rng.normal(0, 0.3)) * d
+        self.light = np.array([rng.normal(0, 1.1 * d), rng.normal(-0.35, 0.5 * d), 1])
+        self.ambient = rng.uniform(0.75 - 0.5 * d, 0.8)  # share of the light without direction
+        self.tint = np.exp(rng.normal(0, 0.11 * d, 3) + rng.uniform(-0.55, 0.4) * d)
+        self.contrast, self.grey = np.exp(rng.normal(0, 0.18 * d)), rng.random() < 0.08 * d
+        self.colours = rng.uniform(0, 255, (8, 3))  # of what is not the person
+        self.spots = rng.integers(0, SIZE * ZOOM, (rng.integers(0, 5), 2))
+        self.occlusion = rng.choice(["cap", "scarf"]) if rng.random() < 0.15 * d else ""
+        self.blur, self.noise = rng.uniform(0, 1.3 * d), rng.uniform(0, 10 * d)  # sigmas: pixels, grey levels
+        self.misalignment = rng.normal(0, 1.1 * d, (5, 2)) + rng.normal(0, 1.2 * d, 2)  # of landmarks, pixels
+        self.jpeg_quality = int(rng.uniform(95 - 45 * d, 95))
+        self.grain = rng.standard_normal((SIZE, SIZE, 3), np.float32)  # the noise
 
 
-class Painter(Canvas):
-    """Draws one identity under one set of conditions."""
+class Face:
+    """Where the parts of a face are, in space and in the picture, and how they look.
 
-    def __init__(self, identity: Identity, conditions: Conditions) -> None:
-        super().__init__()
-        self.face, self.now, self.s = identity, conditions, identity.shape
-        self.head = Head(identity, conditions)
-        self.rng = np.random.default_rng(conditions.texture_seed)
-        self.strands: np.ndarray | float = 0.0  # where hair is
-        grey = max(0.0, conditions.age - 0.4) * 1.4
-        self.hair = identity.hair + (GREY - identity.hair) * np.float32(min(grey, 0.9))
+    The origin is between the eyes, x goes to the viewer's right, y down, z towards the viewer; the unit is a pixel of a
+    frontal crop. Points are turned, seen in weak perspective and fitted to ArcFace's five landmarks by a similarity, so
+    a profile comes out stretched, as in real crops.
+    """
 
-    def picture(self) -> np.ndarray:
-        self._background()
-        self._head()
-        self._skin_details()
-        self._nose()
+    def __init__(self, who: Identity, now: Conditions) -> None:
+        self.who, self.now, s = who, now, who.shape
+        grey = min(max(0.0, now.age - 0.4) * 1.4, 0.9)
+        self.hair = who.hair * (1 - grey) + 205 * grey
+        (cy, cp), (sy, sp) = (f([now.yaw, now.pitch]) for f in (np.cos, np.sin))
+        self.rotation = np.array([[cy, 0, sy], [-sp * sy, cp, sp * cy], [-cp * sy, -sp, cp * cy]])
+        jaw = np.interp(HEIGHTS, [0, 42], [0, 0.25 * s["jaw"] + 0.05 * now.age])
+        self.widths = WIDTHS * (1 + 0.11 * s["face_width"]) * (1 + jaw)
+        self.heights = HEIGHTS * np.where(HEIGHTS > 0, 1 + 0.1 * s["chin"], 1)
+        self.hairline, self.eye_x = -36 + 10 * s["hairline"] - 8 * now.age, 17.6 * (1 + 0.19 * s["eye_distance"])
+        self.nose_y, self.mouth_y = 20.5 + 4.5 * s["nose_length"], 39.5 + 3 * s["mouth_height"]
+        self.mouth_w = 14 * (1 + 0.27 * s["mouth_width"] + 0.12 * now.smile)
+        x, y = self.mouth_w, self.mouth_y - 2.5 * now.smile
+        marks = self.surface([[-self.eye_x, 0], [self.eye_x, 0], [0, self.nose_y], [-x, y], [x, y]])
+        marks[2, 2] += 13 * (1 + 0.3 * s["nose_depth"])
+        self.nose_tip, self.spin, self.shift = marks[2], 1 + 0j, 0j
+        source, target = self.project(marks) @ [1, 1j], (TEMPLATE + now.misalignment) @ [1, 1j]
+        centred = source - source.mean()
+        self.spin = (centred.conj() @ target) / (centred.conj() @ centred)  # least squares
+        self.shift = target.mean() - self.spin * source.mean()
+
+    def surface(self, xy: object, out: float = 0.0) -> np.ndarray:
+        """Points (N, 2) of the front lifted onto the face, `out` units above it: (N, 3)."""
+        x, y = np.asarray(xy, np.float64).T
+        width, depth = (np.interp(y, self.heights, values) for values in (self.widths, DEPTHS))
+        return np.column_stack([x, y, depth * np.sqrt(np.maximum(0.02, 1 - (x / width) ** 2)) + out])
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Points (N, 3) of the head to pixels (N, 2) of the crop."""
+        x, y, z = self.rotation @ points.T
+        return (self.spin * (x + 1j * y) * (420 / (420 - z)) + self.shift).view(np.float64).reshape(-1, 2)
+
+    def cloud(self, grow: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Points (N, 3) all over the head, `grow` units outside it, and their angle from the front (N,)."""
+        angle, y = np.meshgrid(np.linspace(-np.pi, np.pi, 32), np.linspace(self.heights[0], self.heights[-1], 28))
+        width, depth = (np.interp(y, self.heights, values) + grow for values in (self.widths, DEPTHS))
+        depth *= np.where(np.abs(angle) > np.pi / 2, 1.5 - 0.6 * (y > 30), 1)
+        y = y - grow * (y < -20) * (-y - 20) / 48
+        return np.stack([width * np.sin(angle), y, depth * np.cos(angle)], -1).reshape(-1, 3), np.abs(angle.ravel())
+
+    def render(self) -> np.ndarray:
+        """The picture: uint8 (112, 112, 3), RGB."""
+        cv2, now = import_cv2(), self.now
+        ramp = np.linspace(0, 1, SIZE * ZOOM)[:, None, None] * (now.colours[1] - now.colours[0]) + now.colours[0]
+        self.image = np.repeat(ramp, SIZE * ZOOM, axis=1).astype(np.uint8)
+        for colour, (x, y) in zip(now.colours[3:], now.spots):
+            cv2.circle(self.image, (x, y), 40, colour.tolist(), -1)
+        outline, inside = self._head(), np.zeros(self.image.shape[:2], np.uint8)
+        cv2.fillPoly(inside, [np.round(outline * ZOOM).astype(np.int32)], 1)
+        behind = self.image.copy()
+        self._skin()
         for side in (-1, 1):
             self._eye(side)
         self._mouth()
-        self._beard()
-        self.clip = None
-        self._fringe()
-        self._glasses()
-        self.image = lit(self.image, self.now, self.box, self.person, self.strands, self.rng)
-        self._occlusion()
-        return developed(self.image, self.now, self.face.skin, self.rng)
+        cv2.copyTo(behind, 1 - inside, self.image)  # no part of a face hangs in the air
+        self._nose()
+        self._worn()
+        image = cv2.resize(self.image, (SIZE, SIZE), interpolation=cv2.INTER_AREA) * self._shade(outline)
+        if now.blur > 0.25:
+            image = cv2.GaussianBlur(image, (0, 0), now.blur)
+        exposure = (150 / self.who.skin.mean()) ** 0.45  # cameras expose for the face
+        image = ((image - 120) * now.contrast + 120) * now.tint * exposure
+        if now.grey:
+            image[:] = image.mean(axis=2, keepdims=True)
+        return (image + now.grain * now.noise).clip(0, 255).astype(np.uint8)
 
-    def _background(self) -> None:
-        ramp = np.linspace(0, 1, SIZE * ZOOM, dtype=np.float32)
-        ramp = ramp[:, None] if self.rng.random() < 0.5 else ramp[None, :]
-        one, two = self.now.background
-        self.image[:] = one + (two - one) * ramp[..., None]
-        for _ in range(self.rng.integers(0, 6)):
-            (x, y), (a, b) = self.rng.uniform(0, SIZE, 2), self.rng.uniform(8, 40, 2)
-            self.paint(ellipse(x, y, a, b), self.rng.uniform(0, 255, 3).astype(np.float32), 0.8, soft=2)
+    def _paint(self, points: object, colour: np.ndarray, out: float = 0.0, line: float = 0.0) -> np.ndarray:
+        """Fill a polygon (N, 2) `out` units above the face, or the hull of points in space (N, 3), or draw a line.
 
-    def _head(self) -> None:
-        s, skin = self.s, self.face.skin
-        cloud, angle = self.head.cloud()
-        jaw = np.interp(30, self.head.heights, self.head.widths)
-        volume = 0 if self.face.bald else 4 + 3.5 * s["hair_volume"] + 2 * s["curl"]
-        head = round_off(self.head.hull(cloud))
-        layers: list[tuple[np.ndarray, np.ndarray]] = []  # polygon and colour
-        if not self.face.bald and s["hair_length"] > -0.2:  # long hair falls behind the neck
-            drop = np.array([[x, y, z] for x in (-1, 1) for y in (-20, 25 + 70 * s["hair_length"]) for z in (-4, -34)])
-            drop[:, 0] *= self.head.widths.max() + volume + 2 + 4 * s["hair_volume"]
-            layers.append((round_off(self.head.hull(drop)), self.hair * 0.8))
-        neck = np.array([[-0.68 * jaw, 30, 5], [0.68 * jaw, 30, 5], [0.8 * jaw, 120, -5], [-0.8 * jaw, 120, -5]])
-        layers.append((self.head.project(neck), skin * 0.82))
-        layers += [(self._ear(side), skin * 0.92) for side in (-1, 1)]
-        layers.append((head, skin))
-        if not self.face.bald:
-            shell, _ = self.head.cloud(volume)
-            rim = np.interp(angle, [0, 0.9, 1.3, 1.6, 2.6], [self.head.hairline, self.head.hairline + 4, 0, 6, 36])
-            cap = round_off(self.head.hull(shell[cloud[:, 1] < rim]))
-            cap = cap + self._frizz(cap)
-            front = round_off(self.head.hull(cloud[(angle < 1.25) & (cloud[:, 1] > rim - 2)]))
-            layers += [(cap, self.hair), (front, skin)]
-            self.strands = self.mask(cap) * (1 - self.mask(front))
-            if abs(self.now.yaw) > 0.25:  # the near ear is in front of the hair
-                layers.append((self._ear(-1 if self.now.yaw > 0 else 1), skin * 0.95))
-        for polygon, colour in layers:
-            self.paint(polygon, colour)
-        self.person = self.mask(*(polygon for polygon, _ in layers))
-        self.clip, self.box = self.mask(head), head
+        Returns:
+            The corners in the picture, in pixels (N, 2).
+        """
+        cv2, points, rgb = import_cv2(), np.asarray(points, np.float64), np.clip(colour, 0, 255).tolist()
+        seen = self.project(points if points.shape[1] == 3 else self.surface(points, out))
+        if points.shape[1] == 3 and not line:
+            seen = cv2.convexHull(seen.astype(np.float32))[:, 0]
+        corners = [np.round(seen * (ZOOM * 16)).astype(np.int32)]
+        if line:
+            cv2.polylines(self.image, corners, False, rgb, round(line * ZOOM), cv2.LINE_AA, 4)
+        else:
+            cv2.fillPoly(self.image, corners, rgb, cv2.LINE_AA, 4)
+        return seen
 
-    def _ear(self, side: int) -> np.ndarray:
-        width = np.interp(8, self.head.heights, self.head.widths)
-        size = 1 + 0.3 * self.s["ears"]
-        flat = ellipse(0, 8, 5 * size, 11 * size)
-        points = np.column_stack(
-            [np.full(20, side * (width + 1)) + side * flat[:, 0] * 0.5, flat[:, 1], -6 - 0.8 * flat[:, 0]]
-        )
-        return self.head.project(points)
+    def _shade(self, outline: np.ndarray) -> np.ndarray:
+        """Lambert's law on an ellipsoid where the head is: factors (SIZE, SIZE, 1)."""
+        middle, radius = (outline.max(0) + outline.min(0)) / 2, np.ptp(outline, axis=0) * 0.56
+        x, y = np.meshgrid(*((np.arange(SIZE) - m) / r for m, r in zip(middle, radius)))
+        normal = np.stack([x, y, np.sqrt(np.maximum(0.04, 1 - x**2 - y**2))], -1)
+        cosine = normal @ self.now.light / np.linalg.norm(normal, axis=-1) / np.linalg.norm(self.now.light)
+        return (self.now.ambient + (1.12 - self.now.ambient) * np.maximum(0, cosine))[..., None].astype(np.float32)
 
-    def _frizz(self, polygon: np.ndarray) -> np.ndarray:
-        """Curls: waves along the outline of the hair."""
-        curl = max(0.0, self.s["curl"])
-        centre = polygon - polygon.mean(0)
-        turn = np.arctan2(centre[:, 1], centre[:, 0])
-        return centre / np.linalg.norm(centre, axis=1, keepdims=True) * (curl * 2.2 * np.sin(17 * turn))[:, None]
+    def _head(self) -> np.ndarray:
+        """Neck, head and hair; returns the head's outline in pixels (N, 2)."""
+        s, skin, (cloud, angle) = self.who.shape, self.who.skin, self.cloud()
+        jaw = 0.7 * np.interp(30, self.heights, self.widths)
+        self._paint([[-jaw, 30, 5], [jaw, 30, 5], [jaw, 120, -5], [-jaw, 120, -5]], skin * 0.82)
+        outline = self._paint(cloud, skin)
+        if self.who.bald:
+            return outline
+        rim = np.interp(angle, [0, 0.9, 1.3, 1.6, 2.6], [self.hairline, self.hairline + 4, 0, 6, 36])
+        self._paint(self.cloud(4 + 3.5 * s["hair_volume"])[0][cloud[:, 1] < rim], self.hair)
+        self._paint(cloud[(angle < 1.25) & (cloud[:, 1] > rim - 2)], skin)
+        x = np.linspace(-1, 1, 21)
+        drop = (8 + 10 * s["fringe"]) * (0.35 + 0.65 * np.abs(x - 0.7 * s["parting"])) * (s["fringe"] > -0.3)
+        width = 0.93 * np.interp(self.hairline, self.heights, self.widths)
+        self._paint(_band(width * x, self.hairline - 6, self.hairline + drop), self.hair * 0.93, out=2)
+        return outline
 
-    def _skin_details(self) -> None:
-        skin, age = self.face.skin, self.now.age
-        dark, red = skin * 0.62, (skin * 0.85 + np.array([50, 0, 5], np.float32)).clip(0, 255)
-        for side in (-1, 1):
-            self.paint(self.head.on_face(ellipse(side * 23, 24, 8, 6)), red, 0.22, soft=3)
-            self.paint(
-                self.head.on_face(ellipse(side * self.head.eye_x, 0, self.head.eye_w * 1.3, 7)), dark, 0.25, soft=2.5
-            )
-        self.paint(self.head.on_face(ellipse(0, self.head.mouth_y + 10, 9, 2.2)), dark, 0.3, soft=1.5)
-        for x, y, radius in self.face.marks:
-            self.paint(self.head.on_face(ellipse(x, y, radius, radius)), skin * 0.42, 0.85)
-        if age > 0.45:
-            depth = (age - 0.45) * 1.1
-            x = np.linspace(-1, 1, 9)
-            lines = [np.column_stack([22 * x, y + 1.5 * x**2]) for y in (-30, -25, -20) if y > self.head.hairline + 4]
+    def _skin(self) -> None:
+        """Moles, the lines of age, a beard."""
+        t, wrinkled = np.linspace(-1, 1, 15), 1 - 0.7 * max(0.0, self.now.age - 0.45)
+        for x, y, radius in self.who.moles:
+            self._paint(_ellipse(x, y, radius, radius), self.who.skin * 0.5)
+        for y in (-30, -25, -20) if wrinkled < 1 else ():
+            self._paint(np.column_stack([22 * t, y + 1.5 * t**2]), self.who.skin * wrinkled, line=0.8)
+        if self.who.beard:
+            y = np.linspace(8, self.heights[-1], 15)
+            edge = np.interp(y, self.heights, self.widths)
+            inner = edge * np.interp(y, [8, 22, self.mouth_y + 5, self.mouth_y + 8], [0.93, 0.86, 0.5, 0])
             for side in (-1, 1):
-                lines.append(
-                    np.array(
-                        [
-                            [side * (self.head.nose_w + 2), self.head.nose_y],
-                            [side * (self.head.mouth_w + 3), self.head.mouth_y - 3],
-                        ]
-                    )
-                )
-                lines.append(np.column_stack([side * self.head.eye_x + 0.8 * self.head.eye_w * x, 8 - 2 * x**2]))
-                lines += [
-                    np.array([[side * (self.head.eye_x + 10), y / 3], [side * (self.head.eye_x + 16), y]])
-                    for y in (-3, 1, 5)
-                ]
-            for line in lines:
-                self.paint(self.head.on_face(line), dark, depth, soft=0.4, line=0.8)
-
-    def _nose(self) -> None:
-        skin, y, w, tip = self.face.skin, self.head.nose_y, self.head.nose_w, self.head.nose_tip
-        bridge = 3.2 + 0.25 * w
-        corners = np.array(
-            [[-bridge, -3], [bridge, -3], [w, y + 1], [0.6 * w, y + 4.5], [-0.6 * w, y + 4.5], [-w, y + 1]]
-        )
-        base = self.head.surface(corners) + np.array([[0, 0, z] for z in (1, 1, 3, 3, 3, 3)])
-        top = self.head.surface(np.array([[0.0, -3], [0, y - 8], [0, y], [0, y + 3]])) + np.array(
-            [[0, 0, z * tip] for z in (0.2, 0.75, 1, 0.8)]
-        )
-        outline = round_off(self.head.hull(np.concatenate([base, top])), 1)
-        assert self.clip is not None
-        self.clip = np.maximum(self.clip, self.mask(outline))
-        self.person = np.maximum(self.person, self.clip)
-        self.paint(outline, skin, 0.75, soft=0.8)
-        for side in (-1, 1):  # the flank away from the light is dark
-            flank = np.concatenate([top, base[[3, 2, 1]] if side > 0 else base[[4, 5, 0]]])
-            lit = side * self.now.light[0]
-            self.paint(
-                self.head.project(flank),
-                np.minimum(skin * (0.6 if lit < 0.2 else 1.1), 255),
-                0.2 + 0.25 * min(1, abs(lit)),
-                soft=1,
-            )
-            wing = self.head.surface(
-                np.array([[side * w * 0.95, y - 2.5], [side * w * 1.05, y + 1.5], [side * w * 0.75, y + 4]]), 3
-            )
-            self.paint(self.head.project(wing), skin * 0.5, 0.6, soft=0.4, line=0.9)
-            hole = self.head.surface(ellipse(side * 0.45 * w, y + 3.2, 0.22 * w, 1.2), 6)
-            self.paint(self.head.project(hole), skin * 0.28, 0.85, soft=0.3)
-        self.paint(self.head.project(top[1:3]), (skin * 1.25).clip(0, 255), 0.4, soft=1, line=2)
+                self._paint(_band(y, side * edge, side * inner)[:, ::-1], self.hair * 0.85)
+            curve = self.mouth_y - 5 * (1 - t**2)
+            self._paint(_band((self.mouth_w + 3) * t, curve - 5, curve - 1), self.hair * 0.85)
 
     def _eye(self, side: int) -> None:
-        s, now, skin = self.s, self.now, self.face.skin
-        t = np.linspace(-1, 1, 11)
-        tilt = -2.4 * s["eye_tilt"] * t
-        upper = -self.head.eye_h * now.eye_open * (1 - np.abs(t) ** 2.2) + tilt
-        lower = 0.55 * self.head.eye_h * (1 - t**2) + tilt
-        x = side * (self.head.eye_x + self.head.eye_w * t)
-        almond = np.concatenate([np.column_stack([x, upper]), np.column_stack([x, lower])[::-1]])
-        outside, seen = self.clip, self.head.on_face(almond)
-        assert outside is not None
-        self.paint(seen, np.array([240, 238, 234], np.float32))
-        self.clip = outside * self.mask(seen)
-        iris_x = side * self.head.eye_x + now.gaze[0]
-        iris_y = -0.3 * self.head.eye_h * now.eye_open + now.gaze[1]
-        for radius, colour in ((4.3, self.face.iris * 0.5), (3.7, self.face.iris), (1.8, BLACK + 10)):
-            self.paint(self.head.on_face(ellipse(iris_x, iris_y, radius, radius)), colour)
-        self.paint(self.head.on_face(ellipse(iris_x - 1.3, iris_y - 1.4, 0.9, 0.9)), BLACK + 255)
-        self.clip = outside
-        self.paint(self.head.on_face(np.column_stack([x, upper])), np.minimum(self.hair, skin) * 0.35, 0.9, line=1.2)
-        self.paint(self.head.on_face(np.column_stack([x, lower])), skin * 0.5, 0.5, line=0.6)
-        self.paint(self.head.on_face(np.column_stack([x, upper - 2.6])), skin * 0.55, 0.5, soft=0.4, line=0.7)
-        arch = -(1.2 + 2 * (1 + s["brow_arch"])) * (1 - t**2) - 4 * s["brow_angle"] * t
-        brow_y = -10 - 3 * s["brow_height"] - 1.8 * now.brow_raise + arch
+        s, skin, t = self.who.shape, self.who.skin, np.linspace(-1, 1, 11)
+        height, tilt = 3.7 * (1 + 0.42 * s["eye_height"]), -2.4 * s["eye_tilt"] * t
+        x = side * (self.eye_x + 8.2 * (1 + 0.26 * s["eye_width"]) * t)
+        lids = tilt - height * self.now.eye_open * (1 - np.abs(t) ** 2.2), tilt + 0.55 * height * (1 - t**2)
+        self._paint(_ellipse(side * self.eye_x, -1, 12, 8), skin * 0.9)
+        self._paint(_band(x, *lids), np.array([240, 238, 234]))
+        for radius, colour in ((4.0, self.who.iris), (1.7, self.who.iris * 0.2)):
+            disc = _ellipse(side * self.eye_x, -0.3 * height * self.now.eye_open, radius, radius)
+            disc[:, 1] = disc[:, 1].clip(*(np.interp(disc[:, 0] * side, x * side, lid) for lid in lids))
+            self._paint(disc, colour)
+        self._paint(np.column_stack([x, lids[0]]), np.minimum(self.hair, skin) * 0.35, line=1.2)
+        y = -12.5 - 3 * s["brow_height"] + 2 * t**2 - 4 * s["brow_angle"] * t
         thick = (1.5 + 1.2 * s["brow_thickness"]) * (1 - 0.35 * t)
-        bx = side * (self.head.eye_x + 1 + 1.25 * self.head.eye_w * t)
-        brow = np.concatenate([np.column_stack([bx, brow_y - thick]), np.column_stack([bx, brow_y + thick])[::-1]])
-        self.paint(self.head.on_face(brow), self.hair * 0.75, 0.8 + 0.2 * s["brow_darkness"], soft=0.4)
+        self._paint(_band(side * (self.eye_x + 1 + 10 * t), y - thick, y + thick), self.hair * 0.75)
 
     def _mouth(self) -> None:
-        s, now, lips = self.s, self.now, self.face.lips
-        t = np.linspace(-1, 1, 15)
-        x, corner = self.head.mouth_w * t, self.head.mouth_y - 4 * now.smile * t**2
-        gap = 8 * now.mouth_open * (1 - t**2)
+        lips, t = self.who.shape["lips"], np.linspace(-1, 1, 15)
+        x, corner = self.mouth_w * t, self.mouth_y - 4 * self.now.smile * t**2
+        gap = corner + 8 * self.now.mouth_open * (1 - t**2)
         bow = (1 - np.abs(t) ** 1.6) * (1 - 0.3 * np.exp(-((t / 0.18) ** 2)))
-        upper = corner - 0.3 * gap - (3.0 + 1.9 * s["upper_lip"]) * bow
-        lower = corner + gap + (4.0 + 2.4 * s["lower_lip"]) * (1 - t**2)
-        ring = [np.column_stack([x, y]) for y in (upper, corner - 0.3 * gap, corner + gap, lower)]
-        self.paint(self.head.on_face(np.concatenate([ring[0], ring[1][::-1]])), lips * 0.88)
-        self.paint(self.head.on_face(np.concatenate([ring[2], ring[3][::-1]])), lips)
-        self.paint(self.head.on_face(ring[3] - [0, 1.5])[5:10], (lips * 1.2).clip(0, 255), 0.4, soft=0.7, line=1.2)
-        if now.mouth_open > 0.08:
-            self.paint(self.head.on_face(np.concatenate([ring[1], ring[2][::-1]])), np.array([60, 18, 22], np.float32))
-            teeth = np.concatenate([ring[1][2:-2], (ring[1] + [0, 1] * np.minimum(gap, 3.2)[:, None])[2:-2][::-1]])
-            self.paint(self.head.on_face(teeth), np.array([242, 238, 228], np.float32))
-        else:
-            self.paint(self.head.on_face(ring[1]), lips * 0.4, 0.9, line=1.0)
+        self._paint(_band(x, corner - (3 + 1.9 * lips) * bow, gap + (4 + 2.4 * lips) * (1 - t**2)), self.who.lips)
+        self._paint(_band(x, corner, gap), np.array([60, 18, 22]))
+        self._paint(np.column_stack([x, corner]), self.who.lips * 0.5, line=1.0)
 
-    def _beard(self) -> None:
-        kind, y = self.face.beard, self.head.mouth_y
-        if not kind:
-            return
-        t = np.linspace(-1, 1, 15)
-        moustache = np.concatenate([
-            np.column_stack([(self.head.mouth_w + 2) * t, y - 4.5 - 4.5 * (1 - t**2)]),
-            np.column_stack([(self.head.mouth_w + 3) * t, y - 1 - 2.5 * (1 - t**2)])[::-1],
-        ])  # fmt: skip
-        parts = [] if kind == "stubble" else [moustache]
-        if kind == "goatee":
-            parts.append(ellipse(0, y + 17, 9.5, 9))
-        if kind in ("full", "stubble"):
-            heights = np.linspace(8, self.head.heights[-1], 15)
-            edge = np.interp(heights, self.head.heights, self.head.widths)
-            inner = np.interp(heights, [8, 22, y - 6, y + 5, y + 8, 200], [0.93, 0.86, 0.55, 0.5, 0, 0])
-            for side in (-1, 1):
-                parts.append(
-                    np.concatenate(
-                        [np.column_stack([side * edge, heights]), np.column_stack([side * edge * inner, heights])[::-1]]
-                    )
-                )
-        for part in parts:
-            self.paint(self.head.on_face(part), self.hair * 0.85, 0.35 if kind == "stubble" else 0.92, soft=0.8)
+    def _nose(self) -> None:
+        skin, y, width = self.who.skin, self.nose_y, 7.5 * (1 + 0.38 * self.who.shape["nose_width"])
+        for side in (-1, 1):  # the flank away from the light is dark
+            wing = self.surface([[side * 0.6 * width, y + 5], [side * width, y + 2]], 3)
+            bridge = self.surface([[side * 4, -3], [0, -3]], 1)
+            flank = np.concatenate([bridge, [self.nose_tip, [0, y + 5, 45]], wing])
+            self._paint(flank, skin * (0.94 + 0.08 * np.clip(side * self.now.light[0], -1.5, 1)))
+            self._paint(wing, skin * 0.6, line=0.9)
+            self._paint(_ellipse(side * 0.45 * width, y + 3.2, 0.22 * width, 1.2), skin * 0.35, out=6)
 
-    def _fringe(self) -> None:
-        if self.face.bald or self.s["fringe"] < -0.3:
-            return
-        x = np.linspace(-1, 1, 21)
-        reach = (8 + 10 * self.s["fringe"]) * (0.35 + 0.65 * np.abs(x - 0.7 * self.s["parting"]) ** 0.7)
-        width = 0.93 * np.interp(self.head.hairline, self.head.heights, self.head.widths)
-        top = np.column_stack([width * x, np.full(21, self.head.hairline - 6.0)])
-        bottom = np.column_stack([width * x, self.head.hairline + reach * (1 - 0.4 * x**6)])
-        self.paint(self.head.on_face(np.concatenate([top, bottom[::-1]]), 2), self.hair * 0.93, soft=0.4)
-
-    def _glasses(self) -> None:
-        if not self.face.glasses:
-            return
-        frame = self.face.hair * 0.4
-        for side in (-1, 1):
-            if self.face.glasses == "round":
-                rim = ellipse(side * self.head.eye_x, 1, 12, 10.5)
-            else:
-                rim = np.array([[-13, -7.5], [13, -8], [11.5, 9], [-11, 9]]) * [side, 1] + [side * self.head.eye_x, 0]
-                rim = round_off(rim, 1)
-            seen = self.head.on_face(np.concatenate([rim, rim[:1]]), 5)
-            self.paint(seen, np.array([225, 235, 240], np.float32), 0.12)
-            self.paint(seen, frame, 0.95, line=1.6)
-            temple = np.array([[side * (self.head.eye_x + 12), -3], [side * self.head.widths.max() * 0.99, 0]])
-            self.paint(self.head.on_face(temple, 2), frame, 0.95, line=1.6)
-        self.paint(
-            self.head.on_face(np.array([[-self.head.eye_x + 12, -1], [0, -3], [self.head.eye_x - 12, -1]]), 6),
-            frame,
-            0.95,
-            line=1.4,
-        )
-
-    def _occlusion(self) -> None:
-        colour = self.rng.uniform(20, 235, 3).astype(np.float32)
+    def _worn(self) -> None:
+        """Glasses, and what hides a part of the face."""
+        for side in (-1, 1) if self.who.glasses else ():
+            rim = _ellipse(side * self.eye_x, 1, 13, 10, self.who.glasses)
+            bars = [[0, -2], [side * (self.eye_x - 13), 0]], [[side * (self.eye_x + 13), 0], [side * 42, 0]]
+            for line in (np.concatenate([rim, rim[:1]]), *bars):
+                self._paint(line, self.who.hair * 0.4, out=4, line=1.6)
         if self.now.occlusion == "cap":
-            cloud, angle = self.head.cloud(7)
-            self.paint(round_off(self.head.hull(cloud[cloud[:, 1] < np.interp(angle, [0, 2], [-26, -12])])), colour)
-            x = np.linspace(-1, 1, 11)
-            peak = np.column_stack([38 * x, -22 - 6 * x**2, 30 + 22 * (1 - x**2)])
-            band = np.column_stack([38 * x, -30 - 2 * x**2, 30 + 8 * (1 - x**2)])
-            self.paint(self.head.project(np.concatenate([band, peak[::-1]])), colour * 0.7)
+            cloud, angle = self.cloud(7)
+            self._paint(cloud[cloud[:, 1] < np.interp(angle, [0, 2], [-22, -12])], self.now.colours[2])
         elif self.now.occlusion == "scarf":
-            x = np.linspace(-70, 70, 9)
-            edge = self.head.mouth_y + self.rng.uniform(-14, 12) + self.rng.normal(0, 1.5, 9)
-            sheet = np.concatenate([np.column_stack([x, edge, np.full(9, 30)]), [[70, 150, 30], [-70, 150, 30]]])
-            self.paint(self.head.project(sheet), colour)
-        elif self.now.occlusion == "hand":
-            knuckle, turn = self.rng.uniform([15, 45], [97, 100]), self.rng.uniform(0, np.pi)
-            along, across = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-            for finger in range(4):
-                middle = knuckle + finger * 5.5 * across
-                self.paint(np.stack([middle - 12 * along, middle + 12 * along]), self.face.skin * 0.85, line=5)
+            corners = np.array([[-70, 0, 30], [0, 5, 40], [70, 0, 30], [70, 150, 30], [-70, 150, 30]])
+            self._paint(corners + np.array([0, self.mouth_y, 0]), self.now.colours[2])
+
+
+def _ellipse(x: float, y: float, a: float, b: float, corners: int = 20) -> np.ndarray:
+    """Polygon (corners, 2) with half axes a and b; of 4 corners, a rectangle."""
+    t = np.linspace(0, 2 * np.pi, corners, endpoint=False) + np.pi / corners
+    return np.column_stack([x + a * np.cos(t), y + b * np.sin(t)])
+
+
+def _band(x: np.ndarray, upper: np.ndarray | float, lower: np.ndarray | float) -> np.ndarray:
+    """Polygon between two curves over the same x."""
+    edges = [np.column_stack([x, np.broadcast_to(y, x.shape)]) for y in (upper, lower)]
+    return np.concatenate([edges[0], edges[1][::-1]])

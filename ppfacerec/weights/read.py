@@ -83,11 +83,6 @@ def read_any(path: str | Path) -> Weights:
     return weights
 
 
-def raw_state(path: str | Path) -> dict[str, np.ndarray]:
-    """The state dict as it is in the file, under the source's names."""
-    return _read(str(path), _format_of(str(path)))[0]
-
-
 def _read(path: str, file_format: Format) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     if file_format == "torch":
         return _torch_state(path)

@@ -14,9 +14,7 @@ from ppfacerec.data.pairs.pair_bin import read_bin
 from ppfacerec.data.transforms.images import decode_rgb
 from ppfacerec.demo import demo_faces
 from ppfacerec.demo.demo_faces import PAIR_VIEWS, draw_jpeg, list_shots, make_demo_data, pair_order
-from ppfacerec.demo.face_head import TEMPLATE, Head
-from ppfacerec.demo.face_parameters import draw_conditions, draw_identity
-from ppfacerec.demo.face_renderer import render
+from ppfacerec.demo.face_renderer import TEMPLATE, Conditions, Face, Identity
 
 SMALL = {"num_identities": 3, "images_per_identity": 2, "num_pairs": 40, "seed": 7}
 
@@ -80,18 +78,18 @@ def test_pairs_are_same_exactly_when_they_say_so(num_pairs: int) -> None:
 def test_identities_of_the_bins_are_unseen() -> None:
     people: dict[tuple[float, ...], set[int]] = {}
     for shot in list_shots(4, 2, 40, seed=0):
-        identity = draw_identity(np.random.default_rng([shot.seed, shot.group, shot.identity]))
+        identity = Identity(np.random.default_rng([shot.seed, shot.group, shot.identity]))
         people.setdefault(tuple(identity.shape.values()), set()).add(shot.group)
     assert len(people) == 4 + 5 * 20
     assert all(len(groups) == 1 for groups in people.values())
 
 
 def test_images_of_an_identity_differ_and_are_nearer_than_those_of_others_without_nuisance() -> None:
-    identities = [draw_identity(np.random.default_rng(i)) for i in range(3)]
-    hard = [render(identities[0], draw_conditions(np.random.default_rng(i))) for i in range(4)]
+    identities = [Identity(np.random.default_rng(i)) for i in range(3)]
+    hard = [Face(identities[0], Conditions(np.random.default_rng(i), (0, 60), (0, 1), 1.0)).render() for i in range(4)]
     assert len({image.tobytes() for image in hard}) == 4
     easy = [
-        render(identity, draw_conditions(np.random.default_rng(i), yaw=(0, 1), age=(0.2, 0.2), difficulty=0))
+        Face(identity, Conditions(np.random.default_rng(i), (0, 1), (0.2, 0.2), 0.0)).render()
         for identity in identities
         for i in range(2)
     ]
@@ -103,9 +101,8 @@ def test_images_of_an_identity_differ_and_are_nearer_than_those_of_others_withou
 
 @pytest.mark.parametrize("yaw", [0, 30, 60])
 def test_eyes_are_where_aligned_crops_have_them(yaw: float) -> None:
-    conditions = draw_conditions(np.random.default_rng(0), yaw=(yaw, yaw), difficulty=0)
-    head = Head(draw_identity(np.random.default_rng(0)), conditions)
-    eyes = head.on_face(np.array([[-head.eye_x, 0], [head.eye_x, 0]]))
+    face = Face(Identity(np.random.default_rng(0)), Conditions(np.random.default_rng(0), (yaw, yaw), (0, 1), 0.0))
+    eyes = face.project(face.surface([[-face.eye_x, 0], [face.eye_x, 0]]))
     assert np.abs(eyes - TEMPLATE[:2]).max() < 3 + yaw / 5
 
 
@@ -134,8 +131,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_other_arguments_than_the_folders_are_an_error(demo: Path) -> None:
     message = (
-        f"{demo} holds demo data made with {{'version': 1, 'num_identities': 3, 'images_per_identity': 2, "
-        "'num_pairs': 40, 'seed': 7}, expected {'version': 1, 'num_identities': 4, 'images_per_identity': 2, "
+        f"{demo} holds demo data made with {{'version': 2, 'num_identities': 3, 'images_per_identity': 2, "
+        "'num_pairs': 40, 'seed': 7}, expected {'version': 2, 'num_identities': 4, 'images_per_identity': 2, "
         "'num_pairs': 40, 'seed': 7}. "
         "Remove the folder to have it made again, choose another one, or use the same arguments."
     )

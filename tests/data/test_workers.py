@@ -47,7 +47,7 @@ def test_batches_come_in_order_and_whole(num_workers, prefetch_factor):
             maker.make(task.epoch, task.indices, expected)
             np.testing.assert_array_equal(images, expected)
             np.testing.assert_array_equal(made.indices, task.indices)
-    pids = pool.pids
+    pids = [process.pid for process in pool._processes]
     pool.close()
     assert_gone(pids)
 
@@ -69,7 +69,7 @@ def test_order_is_kept_when_a_worker_is_slow():
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_worker_ends_the_run_with_a_message(victim):
     pool, _ = make_pool(2, Slow(100, 10))
-    pids = pool.pids
+    pids = [process.pid for process in pool._processes]
     run = pool.run(Task(1, np.arange(4)) for _ in range(1000))
     next(run)
     os.kill(pids[victim], signal.SIGKILL)
@@ -83,7 +83,7 @@ def test_a_killed_worker_ends_the_run_with_a_message(victim):
 
 def test_a_run_that_is_left_ends_its_workers():
     pool, _ = make_pool()
-    pids = pool.pids
+    pids = [process.pid for process in pool._processes]
     run = pool.run(TASKS)
     next(run)
     run.close()
@@ -108,7 +108,7 @@ from data.test_workers import TASKS, make_pool
 pool, _ = make_pool()
 run = pool.run(TASKS)
 next(run)
-print(*pool.pids, flush=True)
+print(*(process.pid for process in pool._processes), flush=True)
 {end}
 """
 
@@ -136,7 +136,7 @@ def test_signals_of_the_group_leave_the_workers_alone():
     pool, _ = make_pool()
     run = pool.run(TASKS)
     next(run)
-    for pid in pool.pids:
+    for pid in [process.pid for process in pool._processes]:
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGINT)
     assert len(list(run)) == len(TASKS) - 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 
 import numpy as np
 import psutil
@@ -100,8 +98,8 @@ def test_a_killed_worker_ends_the_run(tiny_net_config, monkeypatch):
     forward_backward = Trainer._forward_backward
 
     def killing(self, *arguments):
-        for pid in self.loader._pool.pids:
-            os.kill(pid, signal.SIGKILL)
+        for process in self.loader._pool._processes:
+            process.kill()
         return forward_backward(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_forward_backward", killing)

@@ -21,7 +21,7 @@ from ppfacerec.inference.loading import load_backbone
 from ppfacerec.inference.verify_weights import relative_difference, spread_images
 from ppfacerec.weights.info import info_path, read_info
 from ppfacerec.weights.names import PYTORCH_WRAPPERS, from_fresresnet, split_head
-from ppfacerec.weights.read import as_floats, raw_state, read_any
+from ppfacerec.weights.read import _format_of, _read, as_floats, read_any
 
 sys.path.append(str(Path(__file__).parents[1] / "backbones"))
 from backbone_reference import FIXTURES, pytorch_state, reference_images, reference_state
@@ -177,7 +177,9 @@ def difference_to_source(path, original, pytorch):
     images = spread_images()
     with paddle.no_grad():
         ours = backbone(paddle.to_tensor(images)).numpy()
-    state = split_head(as_floats(raw_state(original)), PYTORCH_WRAPPERS if pytorch else ("backbone",))[0]
+    state = split_head(
+        as_floats(_read(str(original), _format_of(str(original)))[0]), PYTORCH_WRAPPERS if pytorch else ("backbone",)
+    )[0]
     if pytorch and importlib.util.find_spec("torch"):
         assert relative_difference(ours, torch_embedding(state, images)) < 2e-5
     return relative_difference(ours, numpy_embedding(state, images, pytorch))

@@ -82,10 +82,6 @@ class WorkerPool:
         # Also at the interpreter's end, before multiprocessing waits for its children.
         self.close = util.Finalize(self, _end, (self._processes, self._connections), exitpriority=10)
 
-    @property
-    def pids(self) -> list[int]:
-        return [process.pid for process in self._processes if process.pid is not None]
-
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[np.ndarray, Made]]:
         """Yield images (N, 112, 112, 3) and samples of each task, in order; the images are valid until the next one.
 

@@ -47,8 +47,6 @@ class Manifest:
         try:
             with open(path, "rb") as file:
                 content = json.loads(file.read(_LARGEST).decode("utf-8"))
-            if "files" not in content:  # as it was before it had more than the files
-                return cls(_checked(content), path.stat().st_mtime)
             checksum = content.pop("checksum")
             manifest = cls(**{**content, "files": _checked(content["files"])})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
