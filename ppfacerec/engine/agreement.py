@@ -41,7 +41,7 @@ def _shared(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def check_same_data(dataset: TrainDataset, people: ClassIdentity) -> None:
+def check_same_data(config: Config, dataset: TrainDataset, people: ClassIdentity) -> None:
     """Compare the training data over the ranks.
 
     Raises:
@@ -51,7 +51,10 @@ def check_same_data(dataset: TrainDataset, people: ClassIdentity) -> None:
         "the number of images": len(dataset), "the number of classes": dataset.num_classes,
         "who the classes are (digest)": people.digest[:12], "the samples in their order (digest)": people.samples[:12],
     }  # fmt: skip
-    check_same(facts, "The processes have different training data")
+    assert config.DataLoader.Train is not None, "checked by load_config"
+    kwargs = config.DataLoader.Train.dataset.kwargs
+    read = ", ".join(f"{key}: {kwargs[key]}" for key in _PATHS if key in kwargs)
+    check_same(facts, f"The processes have different training data (here {read})")
 
 
 def check_same(facts: Mapping[str, Any], what: str) -> None:
