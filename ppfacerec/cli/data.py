@@ -148,7 +148,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from ppfacerec.core import distributed
     from ppfacerec.data.loading.parallel import usable_cores
     from ppfacerec.datatools.doctor import as_json, as_table, examine_config, examine_folder, read_tests
-    from ppfacerec.demo.demo_faces import make_demo_data
 
     if bool(arguments.folder) == bool(arguments.config):
         raise ValueError("Give a folder, or a config with -c: ppfacerec doctor -c configs/quickstart.yaml")
@@ -162,9 +161,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
         distributed.init()  # the ranks of a launcher share the images to embed
         if arguments.config:
             config, _ = load_config(arguments.config, arguments.override, "train")
-            with distributed.failing_together():
-                if config.Global.demo_data and distributed.rank() == 0:
-                    make_demo_data(**config.Global.demo_data)
             found = list(examine_config(config, arguments.max_images, processes, tests, arguments.gpus))
         else:
             found = list(examine_folder(arguments.folder, arguments.max_images, processes, tests))

@@ -5,10 +5,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ppfacerec import __version__
 from ppfacerec.cli import data, export, infer, planning, weights
@@ -135,35 +133,18 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 def _eval(arguments: argparse.Namespace) -> int:
     if arguments.embeddings:
         return _eval_embeddings(arguments)
-    from ppfacerec.config import config_beside, load_config
+    from ppfacerec.config import load_config
     from ppfacerec.core import distributed
-    from ppfacerec.engine import Engine
+    from ppfacerec.engine import Engine, find_config_beside
 
     chosen = (("Global.report=True", arguments.report), ("Global.report_faces=False", arguments.no_faces))
     overrides = [*arguments.override, *(override for override, is_chosen in chosen if is_chosen)]
     with distributed.first_failure_first():
         with distributed.failing_together():
-            found = None if arguments.config else _config_of_another(overrides)
-            source = arguments.config or found or config_beside(overrides)
+            source = arguments.config or find_config_beside(overrides)
             config, notes = load_config(source, overrides, "eval", is_named=bool(arguments.config))
         Engine(config, notes).evaluate()
     return 0
-
-
-def _config_of_another(overrides: Sequence[str]) -> Mapping[str, Any] | None:
-    """The config beside the weights on another machine, where there is none here."""
-    from ppfacerec.config import ConfigError, config_beside, parse_yaml
-    from ppfacerec.core import distributed
-
-    own = ""
-    if distributed.world_size() > 1:
-        with suppress(ConfigError):
-            own = config_beside(overrides).read_text(errors="replace")
-        texts = distributed.meeting().gather(own)
-        if not own and any(texts):
-            rank = next(number for number, text in enumerate(texts) if text)
-            return dict(parse_yaml(texts[rank], f"the config beside the weights of rank {rank}")[0])
-    return None
 
 
 def _eval_embeddings(arguments: argparse.Namespace) -> int:
