@@ -110,26 +110,26 @@ def tiny_tree(data: Path, output_dir: Path) -> dict[str, Any]:
     }
 
 
+def write_tree(tree: dict[str, Any], folder: Path, **changes: Any) -> Path:
+    """Write a config with changes, ``**{"Global.epochs": 3}``; a value of None removes the key."""
+    for dotted, value in changes.items():
+        *way, last = dotted.split(".")
+        node = tree
+        for key in way:
+            node = node.setdefault(key, {})
+        if value is None:
+            node.pop(last)
+        else:
+            node[last] = value
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(tree)), sort_keys=False))  # without aliases
+    return path
+
+
 @pytest.fixture
 def tiny_config(tiny_data: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Write the tiny config with changes, ``tiny_config(**{"Global.epochs": 3})``; a value of None removes the key."""
-
-    def write(**changes: Any) -> Path:
-        tree = copy.deepcopy(tiny_tree(tiny_data, tmp_path / "output"))
-        for dotted, value in changes.items():
-            *way, last = dotted.split(".")
-            node = tree
-            for key in way:
-                node = node.setdefault(key, {})
-            if value is None:
-                node.pop(last)
-            else:
-                node[last] = value
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(json.loads(json.dumps(tree)), sort_keys=False))  # without aliases
-        return path
-
-    return write
+    """Write the tiny config with changes."""
+    return lambda **changes: write_tree(tiny_tree(tiny_data, tmp_path / "output"), tmp_path, **changes)
 
 
 TINY_NET = {

@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from ppfacerec.core import environment, opencv
+from ppfacerec.core.distributed.ranks import refuse_lone_slurm_tasks
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,3 +96,19 @@ def test_an_ascii_locale_is_told_before_a_path_in_other_letters_ends_the_run():
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 1
     assert "The locale is ASCII and Python's UTF-8 mode is off" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_refused"),
+    [
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, True),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}, True),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, False),  # a batch script
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "PADDLE_TRAINERS_NUM": "2"}, False),  # a launcher in each task
+    ],
+)
+def test_tasks_of_slurm_that_would_each_train_alone_are_refused(monkeypatch, variables, is_refused):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="SLURM has started 2 tasks") if is_refused else nullcontext():
+        refuse_lone_slurm_tasks()

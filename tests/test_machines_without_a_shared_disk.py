@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_NET, tiny_tree, write_tree
+from namespaces import Hosts, why_not
 from test_two_machines import free_port, start_machine
 from training_state import assert_same_checkpoint
 
@@ -18,7 +20,13 @@ ONE_EPOCH = ["Global.epochs=1", "Optimizer.lr={name: Constant, learning_rate: 0.
 
 
 class Machines:
-    """Two machines, each with a folder of its own; the same relative paths lead to different files."""
+    """Two machines, each with a folder of its own; the same relative paths lead to different files.
+
+    Attributes:
+        hosts: makes of each a machine with its own address, host name and disk; else both are on loopback.
+    """
+
+    hosts: Hosts | None = None
 
     def __init__(self, config: Path, root: Path) -> None:
         self.config, self.folders = config, [root / name for name in ("A", "B")]
@@ -31,7 +39,7 @@ class Machines:
         Args:
             arguments: of the tool, in place of config and overrides.
         """
-        master = f"127.0.0.1:{free_port()}"
+        master = f"{self.hosts.addresses[order[0]] if self.hosts else '127.0.0.1'}:{free_port()}"
         own = {0: only_a, 1: only_b}
         started = {
             place: start_machine(
@@ -44,6 +52,7 @@ class Machines:
                 cwd=self.folders[place],
                 tool=tool,
                 arguments=arguments,
+                prefix=self.hosts.prefix(place) if self.hosts else (),
             )
             for rank, place in enumerate(order)
         }
@@ -65,42 +74,68 @@ def machines(tiny_net_config, tmp_path):
     return Machines(tiny_net_config(), tmp_path)
 
 
-@pytest.fixture
-def trained(machines, tmp_path):
-    """Two epochs of three, on A's disk; `whole` has the uninterrupted training."""
+@pytest.fixture(scope="module")
+def whole(tiny_data, tmp_path_factory):
+    """An uninterrupted training of three epochs."""
+    root = tmp_path_factory.mktemp("whole")
+    machines = Machines(write_tree(tiny_tree(tiny_data, root / "output"), root, **TINY_NET), root)
     machines.run(*COMMON)
-    shutil.copytree(machines.output(0), tmp_path / "whole")
-    for path in [*machines.output(0).glob("latest.*"), *machines.output(0).glob("epoch_3.*")]:
-        path.unlink()
+    return machines.output(0)
+
+
+@pytest.fixture
+def trained(machines, whole):
+    """Two epochs of three, on A's disk."""
+    for place in (0, 1):
+        machines.output(place).mkdir()
+    for path in (*whole.glob("epoch_1.*"), *whole.glob("epoch_2.*")):
+        shutil.copy(path, machines.output(0))
     return machines
 
 
-def assert_as_uninterrupted(folder, tmp_path):
-    assert_same_checkpoint(folder / "latest", tmp_path / "whole" / "latest")
+def assert_as_uninterrupted(folder, whole):
+    assert_same_checkpoint(folder / "latest", whole / "latest")
 
 
 @pytest.mark.slow
-def test_the_newest_checkpoint_of_any_machine_is_what_all_go_on_from(trained, tmp_path):
+def test_the_newest_checkpoint_of_any_machine_is_what_all_go_on_from(trained, whole):
     a, b = trained.output(0), trained.output(1)
-    assert (a / "epoch_2.pdparams").exists()
-    assert not list(b.glob("*.pdparams"))
     # B has an older copy, and is rank 0 now: A's is taken all the same, and the rest goes to B's disk.
     for path in a.glob("epoch_1.*"):
         shutil.copy(path, b)
-    said, _ = trained.run(*COMMON, "Global.checkpoints=auto", order=(1, 0))
-    _, said_b = said, (b / "train.log").read_text()
-    assert "The machines have different checkpoints (rank 0" in said_b
-    assert "output/epoch_1, optimizer step 5; rank 1" in said_b
-    assert "output/epoch_2, optimizer step 10): all go on from rank 1" in said_b
-    assert "Resumed from output/epoch_2: epoch 3, iteration 0, optimizer step 10" in said_b
-    assert_as_uninterrupted(b, tmp_path)
+    trained.run(*COMMON, "Global.checkpoints=auto", order=(1, 0))
+    said = (b / "train.log").read_text()
+    assert "The machines have different checkpoints (rank 0" in said
+    assert "output/epoch_1, optimizer step 5; rank 1" in said
+    assert "output/epoch_2, optimizer step 10): all go on from rank 1" in said
+    assert "Resumed from output/epoch_2: epoch 3, iteration 0, optimizer step 10" in said
+    assert_as_uninterrupted(b, whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_machine_without_checkpoints_gets_the_others(trained, tmp_path, order):
-    trained.run(*COMMON, "Global.checkpoints=auto", order=order)
-    assert_as_uninterrupted(trained.output(order[0]), tmp_path)
+def test_machines_with_addresses_names_and_disks_of_their_own(trained, whole, tmp_path):
+    """As above, but B has nothing; then A lacks weights and config, and both evaluate those of B."""
+    if why_not():
+        pytest.skip(why_not())
+    with Hosts(tmp_path, trained.folders) as trained.hosts:
+        trained.run(*COMMON, "Global.checkpoints=auto", order=(1, 0))
+        said = (trained.output(1) / "train.log").read_text()
+        assert "Processes: rank 0 on beta; rank 1 on alpha; they have disks of their own" in said
+        assert "rank 0 on beta: none; rank 1 on alpha: output/epoch_2, optimizer step 10" in said
+        assert_as_uninterrupted(trained.output(1), whole)
+        evaluate = ["-o", "Global.pretrained_model=output/latest", "Global.plugins=[tiny_plugin]"]
+        for name in ("config.yaml", "latest.pdparams"):
+            (trained.output(0) / name).unlink(missing_ok=True)
+        said, _ = trained.run(tool="eval.py", arguments=evaluate)
+        assert "all take rank 1 on beta's" in said
+        assert "Loaded 15 tensors from output/latest" in said
+        assert (trained.output(0) / "eval.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_machine_without_checkpoints_gets_the_others(trained, whole):
+    trained.run(*COMMON, "Global.checkpoints=auto")
+    assert_as_uninterrupted(trained.output(0), whole)
 
 
 @pytest.mark.slow
@@ -153,31 +188,27 @@ def test_a_large_head_is_gathered_to_rank_0_where_disks_are_not_shared(machines)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("Optimizer.lr.learning_rate=0.05", "Optimizer.lr.learning_rate is 0.002 on rank 0, 0.05 on rank 1"),
-        ("Global.seed=7", "Global.seed is 0 on rank 0, 7 on rank 1"),
-        ("DataLoader.Train.sampler.batch_size=3", "DataLoader.Train.sampler.batch_size is 2 on rank 0, 3 on rank 1"),
-    ],
-)
-def test_different_configs_are_refused_on_both_before_the_first_step(machines, override, message):
-    for said in machines.run(*COMMON, only_b=[override], expect=1):
-        assert f"The processes were started with different configs or programs: {message}" in said
+def test_different_configs_are_refused_on_both_before_the_first_step(machines):
+    only_b = ["Optimizer.lr.learning_rate=0.05", "Global.seed=7", "DataLoader.Train.sampler.batch_size=3"]
+    for said in machines.run(*COMMON, only_b=only_b, expect=1):
+        assert (
+            "The processes were started with different configs or programs: "
+            "DataLoader.Train.sampler.batch_size is 2 on rank 0, 3 on rank 1; Global.seed is 0 on rank 0, 7 on rank 1; "
+            "Optimizer.lr.learning_rate is 0.002 on rank 0, 0.05 on rank 1"
+        ) in said
         assert "[Train]" not in said
 
 
 @pytest.mark.slow
-def test_an_error_of_one_machine_is_told_on_the_other_within_seconds(machines):
-    said, own = machines.run(*COMMON, only_b=["Global.epoch=3"], expect=1)
-    assert "Global.epoch: unknown key" in own
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("Global.epoch=3", "Global.epoch: unknown key"),
+        ("DataLoader.Train.dataset.cls_label_path=here.txt", "the file here.txt does not exist"),
+    ],
+)
+def test_a_config_error_and_missing_data_of_one_machine_are_told_on_the_other(machines, override, problem):
+    said, own = machines.run(*COMMON, only_b=[override], expect=1)
+    assert problem in own
     assert "Rank 1 failed: " in said
-    assert "Global.epoch: unknown key" in said
-
-
-@pytest.mark.slow
-def test_data_that_one_machine_lacks_is_told_on_both(machines):
-    nowhere = f"DataLoader.Train.dataset.cls_label_path={machines.folders[1]}/label.txt"
-    for said in machines.run(*COMMON, only_b=[nowhere], expect=1):
-        assert "B/label.txt" in said
-        assert "does not exist" in said
+    assert problem in said

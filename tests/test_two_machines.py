@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -31,11 +32,12 @@ def start_machine(
     cwd: Optional[Path] = None,
     tool="train.py",
     arguments: Optional[list[str]] = None,
+    prefix: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     cwd = cwd or output.parent
     log = "log" if output.parent == Path() else str(output.parent / f"log_machine{number}")
     command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--master", master, "--nnodes", "2", "--rank", str(number),
+        *prefix, sys.executable, "-m", "paddle.distributed.launch", "--master", master, "--nnodes", "2", "--rank", str(number),
         "--nproc_per_node", "1", "--log_dir", log,
         str(ROOT / "tools" / tool), *(arguments or ["-c", str(config), "-o", f"Global.output_dir={output}", *overrides]),
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The engine: config to parts to run."""
 
+from ppfacerec.engine.agreement import find_config_beside
 from ppfacerec.engine.engine import Engine
 from ppfacerec.training.trainer import TrainingStopped
 
-__all__ = ["Engine", "TrainingStopped"]
+__all__ = ["Engine", "TrainingStopped", "find_config_beside"]

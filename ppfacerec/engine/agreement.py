@@ -1,13 +1,15 @@
-"""What the ranks of a training must agree on before its first step: program, config, data."""
+"""What the ranks must agree on before the first step: program, config, data."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import paddle
 
 from ppfacerec import __version__
-from ppfacerec.config import Config
+from ppfacerec.config import Config, ConfigError, config_beside, parse_yaml
 from ppfacerec.core import distributed
 from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.data.datasets.class_identity import ClassIdentity
@@ -20,6 +22,26 @@ _PATHS = (
 )  # fmt: skip
 _OF_A_MACHINE = ("num_workers", "prefetch_factor", "persistent_workers")
 _ABSENT = "not set"
+
+
+def find_config_beside(overrides: Sequence[str]) -> Path | Mapping[str, Any]:
+    """The config beside the weights of ``Global.pretrained_model``; where this rank has none, the first one's that has.
+
+    All ranks call it, also before the process group is there.
+
+    Raises:
+        ConfigError: no rank has one.
+    """
+    if distributed.world_size() == 1:
+        return config_beside(overrides)
+    own = ""
+    with suppress(ConfigError):
+        own = config_beside(overrides).read_text(errors="replace")
+    found = distributed.meeting().gather(own)
+    if own or not any(found):
+        return config_beside(overrides)
+    tree: dict[str, Any] = parse_yaml(next(filter(None, found)), "the config beside the weights")[0]
+    return tree
 
 
 def check_same_config(config: Config) -> None:
@@ -41,7 +63,7 @@ def _shared(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def check_same_data(dataset: TrainDataset, people: ClassIdentity) -> None:
+def check_same_data(config: Config, dataset: TrainDataset, people: ClassIdentity) -> None:
     """Compare the training data over the ranks.
 
     Raises:
@@ -51,7 +73,10 @@ def check_same_data(dataset: TrainDataset, people: ClassIdentity) -> None:
         "the number of images": len(dataset), "the number of classes": dataset.num_classes,
         "who the classes are (digest)": people.digest[:12], "the samples in their order (digest)": people.samples[:12],
     }  # fmt: skip
-    check_same(facts, "The processes have different training data")
+    assert config.DataLoader.Train is not None, "checked by load_config"
+    kwargs = config.DataLoader.Train.dataset.kwargs
+    read = ", ".join(f"{key}: {kwargs[key]}" for key in _PATHS if key in kwargs)
+    check_same(facts, f"The processes have different training data (here {read})")
 
 
 def check_same(facts: Mapping[str, Any], what: str) -> None:

@@ -88,7 +88,7 @@ class Engine:
         np.random.seed(glob.seed)
         loader = build_train_loader(config, self.output_dir)
         people = class_identity_of(loader.dataset)
-        check_same_data(loader.dataset, people)
+        check_same_data(config, loader.dataset, people)
         state = self._state(loader, people)
         facts = facts_of_run(config, state.recognizer, loader, people)
         if checkpoint:

@@ -156,11 +156,12 @@ def test_too_little_memory_is_a_clear_error():
 def test_persistent_workers_stay_and_others_go(persistent):
     dataset = SyntheticDataset(30, 10)
     loader = TrainLoader(dataset, Pipeline(OPS), DistributedBatchSampler(30, 4), 2, persistent_workers=persistent)
+    others = set(psutil.Process().children())  # of tests before
     children = []
     for epoch in (1, 2):
         batches = loader.epoch(epoch)
         next(batches)
-        children.append({child.pid for child in psutil.Process().children()})
+        children.append({child.pid for child in set(psutil.Process().children()) - others})
         assert len(list(batches)) == len(loader) - 1
     assert (children[0] == children[1]) == persistent
     loader.close()

@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from ppfacerec.cli.parser import EXIT_STOPPED
-from ppfacerec.config import ConfigError, config_beside, load_config
+from ppfacerec.config import ConfigError, load_config
 from ppfacerec.config.docs import keys_page
 from ppfacerec.core import distributed
 from ppfacerec.core.log import logger
-from ppfacerec.engine import Engine, TrainingStopped
+from ppfacerec.engine import Engine, TrainingStopped, find_config_beside
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -32,9 +32,9 @@ def train(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     chosen = (("Global.report=True", arguments.report), ("Global.report_faces=False", arguments.no_faces))
     overrides = [*arguments.override, *(override for override, is_chosen in chosen if is_chosen)]
-    path = arguments.config or config_beside(overrides)
     with distributed.first_failure_first():
         with distributed.failing_together():
-            config, notes = load_config(path, overrides, "eval", is_named=bool(arguments.config))
+            source = arguments.config or find_config_beside(overrides)
+            config, notes = load_config(source, overrides, "eval", is_named=bool(arguments.config))
         Engine(config, notes).evaluate()
     return 0

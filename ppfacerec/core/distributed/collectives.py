@@ -13,11 +13,13 @@ from ppfacerec.core.distributed.ranks import rank, world_size
 
 @paddle.no_grad()
 def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0, bucket_mib: int = 32) -> None:
-    """Give every rank the tensors of one; sent in buckets of one dtype."""
+    """Give every rank the tensors of one; sent in buckets of one dtype, a large head in pieces."""
     for bucket in _buckets(tensors, bucket_mib):
         flat = paddle.concat([t.reshape([-1]) for t in bucket])
-        dist.broadcast(flat, src=source)
-        _split_into(flat, bucket)
+        pieces = [flat[first : first + (bucket_mib << 18)] for first in range(0, flat.size, bucket_mib << 18)]
+        for piece in pieces:
+            dist.broadcast(piece, src=source)
+        _split_into(paddle.concat(pieces), bucket)
 
 
 @paddle.no_grad()

@@ -21,10 +21,12 @@ def shares_of_batches(num_items: int, batch_size: int) -> list[list[range]]:
 
 def refuse_lone_slurm_tasks() -> None:
     """Raise a ValueError where SLURM has started several tasks that do not know of each other."""
-    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    task = os.environ.get("SLURM_PROCID", "0")
+    # A batch script is task 0 and has the job's SLURM_NTASKS; a step's number of tasks is srun's only.
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS" if task == "0" else "SLURM_NTASKS", "1")
     if world_size() == 1 and tasks.isdigit() and int(tasks) > 1:
         raise ValueError(
-            f"SLURM has started {tasks} tasks (task {os.environ.get('SLURM_PROCID', '?')} here), but nothing tells "
+            f"SLURM has started {tasks} tasks (task {task} here), but nothing tells "
             "them of each other: each would train alone. Start one launcher a machine, srun --ntasks-per-node=1 python "
             "-m paddle.distributed.launch --master HOST:PORT --nnodes $SLURM_NNODES --rank $SLURM_NODEID ... "
             "(docs/distributed.md has a whole job script); or one task, srun --ntasks=1."
