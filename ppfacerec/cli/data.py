@@ -92,9 +92,12 @@ def _align(arguments: argparse.Namespace) -> int:
     from ppfacerec.datatools.align import align_folder, read_landmarks
     from ppfacerec.datatools.detectors import MTCNNDetector, YuNetDetector
 
-    listed = check_target(Path(arguments.out) / "not_found.txt")
-    if not Path(arguments.root).is_dir():
-        raise ValueError(f"{arguments.root} is no folder; expected the folder of the photos.")
+    root, out = Path(arguments.root), Path(arguments.out)
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; expected the folder of the photos.")
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{out} lies in {root}: its faces would be taken for photos. Name a folder outside of it.")
+    listed = check_target(out / "not_found.txt")
     landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
     detector = None
     if landmarks is None:
@@ -114,7 +117,9 @@ def _align(arguments: argparse.Namespace) -> int:
     with text_written_whole(listed) as file:
         lines = [(photo.name, photo.problem or photo.doubt) for photo in [*without, *doubtful]]
         file.writelines(f"{printable(name)}\t{printable(what)}\n" for name, what in lines)
-    logger.info("%d of %d photos aligned in %s.", total - len(without), total, arguments.out)
+    there = sum(photo.was_there for photo in photos)
+    logger.info("%d of %d photos aligned in %s%s.", total - len(without), total, out,
+                f" ({there} of them were there already and are left as they are)" if there else "")  # fmt: skip
     if without:
         logger.warning("%d photos without a face are listed in %s, first: %s (%s).",
                        len(without), listed, without[0].name, without[0].problem)  # fmt: skip
