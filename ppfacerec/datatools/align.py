@@ -33,12 +33,14 @@ class Aligned(NamedTuple):
         problem: why there is no face; "" where there is one.
         doubt: why what was cut out may be none; "" where it looks like one.
         left_out: faces that were found and not taken.
+        was_there: its file was there already and is left.
     """
 
     name: str
     problem: str = ""
     doubt: str = ""
     left_out: int = 0
+    was_there: bool = False
 
 
 def read_landmarks(path: str) -> dict[str, np.ndarray]:
@@ -85,10 +87,20 @@ def align_folder(
     if not names:
         raise ValueError(f"{root}: no image in it or in a folder of it {IMAGE_SUFFIXES}.")
     find = partial(_listed, landmarks) if landmarks is not None else _Detecting(detector, faces)
-    stems = Counter(os.path.splitext(name)[0] for name in names)
-    # a.jpg, a.png and a.JPG become a.jpg.jpg, ...: a file for each
-    targets = {name: f"{name if stems[stem := os.path.splitext(name)[0]] > 1 else stem}{suffix}" for name in names}
+    targets = {name: f"{stem}{suffix}" for name, stem in _own_stems(names, faces).items()}
     return in_processes(_Aligner(root, out, find, targets), names, num_processes)
+
+
+def _own_stems(names: list[str], faces: Faces) -> dict[str, str]:
+    """A name for each photo: its own without suffix, or with it where another photo's face would take that.
+
+    a.jpg, a.png and a.JPG become a.jpg, ... (.jpg); so does a.jpg.png beside them, and x.face1.jpg beside x.jpg.
+    """
+    stems = {name: os.path.splitext(name)[0] for name in names}
+    counts = Counter([*stems.values(), *names])
+    if faces == "all":
+        counts.update(stem for stem in stems.values() if re.search(r"\.face\d+$", stem))
+    return {name: name if counts[stem] > 1 else stem for name, stem in stems.items()}
 
 
 def main_face(faces: list[Face], width: int, height: int) -> Face | None:
@@ -138,7 +150,7 @@ class _Aligner:
     def __call__(self, name: str) -> Aligned:
         target, cv2 = self._out / self._targets[name], import_cv2()
         if target.is_file():
-            return Aligned(name)
+            return Aligned(name, doubt=_doubt([decode_rgb(read_regular(target), target)]), was_there=True)
         try:
             image = decode_rgb(read_regular(self._root / name), name)
             points, num_found = self._find(name, image)
@@ -151,6 +163,9 @@ class _Aligner:
             path = target.with_name(f"{target.stem}.face{number}{target.suffix}") if number else target
             encoded = cv2.imencode(target.suffix, face[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
             write_one_of_many(path, encoded.tobytes())
-        doubtful = any(eye_contrast(face) <= 0 for face in faces)
-        doubt = "aligned, but the places of the eyes are not darker than what is around them" if doubtful else ""
-        return Aligned(name, "", doubt, num_found - len(faces))
+        return Aligned(name, "", _doubt(faces), num_found - len(faces))
+
+
+def _doubt(faces: list[np.ndarray]) -> str:
+    doubtful = any(eye_contrast(face) <= 0 for face in faces)
+    return "aligned, but the places of the eyes are not darker than what is around them" if doubtful else ""

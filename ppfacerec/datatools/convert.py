@@ -10,8 +10,8 @@ import numpy as np
 
 from ppfacerec.core.io.user_files import read_regular, walk_images
 from ppfacerec.core.io.whole_file import text_written_whole, write_one_of_many
-from ppfacerec.core.log import logger, progress_bar
-from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset, TrainDataset
+from ppfacerec.core.log import progress_bar
+from ppfacerec.data.datasets.base import ImageNetDataset, TrainDataset, open_folder
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.pairs.pair_bin import read_bin
 from ppfacerec.datatools.record_writer import RecordWriter
@@ -44,9 +44,7 @@ def convert(source: str, target: str, image_root: str = "") -> list[Path]:
         return folder_to_label_file(source, target)
     if kinds in (("folder", ".rec"), (".txt", ".rec")):
         root = image_root or str(Path(source).parent)
-        dataset = FolderDataset(source) if kinds[0] == "folder" else ImageNetDataset(root, source)
-        if isinstance(dataset, FolderDataset) and dataset.left_out:
-            logger.warning("Left out in %s: %s.", source, dataset.left_out)
+        dataset = open_folder(source) if kinds[0] == "folder" else ImageNetDataset(root, source)
         return dataset_to_record(dataset, target)
     raise ValueError(
         f"There is no way from {source} to {target}. There is: x.rec to a folder, x.bin to a folder, a folder of "
@@ -88,7 +86,7 @@ def bin_to_folder(source: str, target: str) -> list[Path]:
 
 def folder_to_label_file(source: str, target: str) -> list[Path]:
     """List a folder of identities in a label file, and the identities beside it, ``class<TAB>folder`` a line."""
-    dataset = FolderDataset(source)
+    dataset = open_folder(source)
     names_file = Path(target).with_name(f"{Path(target).stem}_identities.txt")
     for index in range(len(dataset)):
         if any(character in dataset.name(index) for character in "\t\r\n"):
@@ -99,8 +97,6 @@ def folder_to_label_file(source: str, target: str) -> list[Path]:
         file.writelines(f"{dataset.name(i)}\t{dataset.labels[i]}\n" for i in range(len(dataset)))
     with text_written_whole(names_file) as file:
         file.writelines(f"{label}\t{name}\n" for label, name in enumerate(dataset.identities))
-    if dataset.left_out:
-        logger.warning("Left out in %s: %s.", source, dataset.left_out)
     return [Path(target), names_file]
 
 

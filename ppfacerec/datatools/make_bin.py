@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ppfacerec.core.log import logger, progress_bar
-from ppfacerec.data.datasets.base import FolderDataset
+from ppfacerec.data.datasets.base import open_folder
 from ppfacerec.data.pairs.pair_bin import write_bin
 from ppfacerec.data.pairs.pair_list import is_lfw_list, read_lfw_pairs, read_pair_list
-from ppfacerec.data.transforms.images import decode_rgb
+from ppfacerec.data.transforms.images import decode_rgb, resize_short_side
 
 _MOST_IMAGES, _MOST_PAIRS = 200, 1000  # of one person, drawn from in a fold
 
@@ -47,7 +47,7 @@ def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int =
     """
     if num_folds < 1 or num_pairs < 2 * num_folds or num_pairs % (2 * num_folds):
         raise ValueError(f"--num-pairs: expected a multiple of 2 x {num_folds} folds, found {num_pairs}.")
-    dataset, rng = FolderDataset(root), np.random.default_rng(seed)
+    dataset, rng = open_folder(root), np.random.default_rng(seed)
     people = np.split(np.arange(len(dataset)), np.flatnonzero(np.diff(dataset.labels)) + 1)
     several = rng.permutation([k for k, images in enumerate(people) if len(images) > 1])
     single = rng.permutation([k for k, images in enumerate(people) if len(images) == 1])
@@ -131,8 +131,10 @@ def _different_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Ge
 
 
 def _check_image(image: bytes, where: str) -> None:
-    height, width = decode_rgb(image, where).shape[:2]
+    pixels = decode_rgb(image, where)
+    height, width = pixels.shape[:2]
     if (height, width) != (112, 112):
+        resize_short_side(pixels, where=where)  # what evaluation would refuse is refused here
         logger.warning(
             "%s: %d x %d; evaluation resizes what is not 112 x 112. Align first (`ppfacerec align`)?",
             where,

@@ -175,7 +175,8 @@ class FaceModel:
         if far is None:
             measured = {float(key) for by_far in self.info.thresholds.values() for key in by_far}
             far = min((rate for rate in measured if rate >= USUAL_FAR), default=USUAL_FAR)
-        key = f"{far:.0e}".replace("e-0", "e-")
+        rounded = f"{far:.0e}"  # 1.4e-3 is not 1e-3
+        key = (rounded if float(rounded) == far else f"{far:g}").replace("e-0", "e-")
         points = {name: by_far[key] for name, by_far in self.info.thresholds.items() if key in by_far}
         if not points:
             known = sorted({k for by_far in self.info.thresholds.values() for k in by_far}, key=float)

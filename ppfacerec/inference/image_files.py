@@ -1,5 +1,6 @@
 """Image files from what a person names: files, folders, lists."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from ppfacerec.core.log import logger
 from ppfacerec.data.transforms.images import decode_rgb
 
 LIST_SUFFIX = ".txt"
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of PIL
 Image = Union[str, Path, bytes, BinaryIO, np.ndarray]  # or a PIL image
 
 
@@ -33,7 +35,7 @@ def find_images(paths: Sequence[str | Path], allow_outside: bool = False) -> lis
             images = [path / name for name in walked.images]
             if walked.left_out():
                 logger.warning("Left out in %s: %s.", path, walked.left_out())
-        elif not path.is_file():
+        elif not path.exists():
             raise ValueError(
                 f"{path} does not exist; expected an image, a folder of images, or a .txt that lists them."
             )
@@ -65,7 +67,10 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
     elif hasattr(image, "read"):
         image = image.read()
     elif hasattr(image, "getbands"):  # PIL's
-        image = np.asarray(cast(Any, image).convert("RGB"))
+        file = io.BytesIO()  # as a PNG: transparent and 16-bit pixels as those of a file
+        picture = cast(Any, image)
+        (picture if picture.mode in _PNG_MODES else picture.convert("RGB")).save(file, "PNG", compress_level=1)
+        image = file.getvalue()
     if isinstance(image, (bytes, bytearray, memoryview)):
         image = decode_rgb(bytes(image), where)
     if isinstance(image, np.ndarray) and (image.ndim == 2 or image.shape[2:] == (1,)):  # grey
@@ -91,6 +96,11 @@ def name_of(image: Image, number: int) -> str:
 def is_one_image(images: Any) -> bool:
     """Whether it is one image, not several."""
     if isinstance(images, np.ndarray):
+        if images.shape[:1] == (3,) and images.ndim == 3 and images.shape[2] not in (1, 3, 4):
+            raise ValueError(
+                f"An array of shape {list(images.shape)} has its colours first, or is three grey images. Give "
+                "(H, W, 3), image.transpose(1, 2, 0), or a list of three."
+            )
         return images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
     return (
         isinstance(images, (str, Path, bytes, bytearray, memoryview))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 
 import numpy as np
@@ -17,6 +18,7 @@ from ppfacerec.cli import main
 from ppfacerec.data.transforms.images import decode_rgb
 from ppfacerec.export.convert_weights import write_pdparams
 from ppfacerec.inference.clusters import cluster
+from ppfacerec.inference.image_files import find_images, read_image
 from ppfacerec.inference.people_index import PeopleIndex, read_index
 from ppfacerec.weights.info import ModelInfo, info_path
 
@@ -218,3 +220,29 @@ def test_embeddings_go_to_npz_or_nowhere(tmp_path, weights, capsys, out):
     assert main(arguments) == 1
     assert "embeddings are written as .npz" in capsys.readouterr().out
     assert not (tmp_path / out).exists()
+
+
+def test_pil_images_count_as_their_files_do(model):
+    """Hidden colours do not count, 12-bit data keep their contrast."""
+    from PIL import Image
+
+    hidden = np.dstack([face(0), np.zeros((112, 112), np.uint8)])
+    assert not read_image(Image.fromarray(hidden), "x").any()
+    deep = read_image(Image.fromarray(face(0)[:, :, 1].astype(np.uint16) * 16), "x")
+    np.testing.assert_array_equal(deep[:, :, 0], face(0)[:, :, 1])
+
+
+def test_an_array_with_its_colours_first_is_not_taken_for_three_grey_images(model):
+    with pytest.raises(ValueError, match=r"shape \[3, 112, 112\] has its colours first"):
+        model.embed(np.ascontiguousarray(face(0).transpose(2, 0, 1)))
+
+
+def test_a_false_accept_rate_is_not_rounded_to_a_measured_one(model):
+    with pytest.raises(ValueError, match=r"no measured threshold for a FAR of 0\.014: known are 1e-2"):
+        model.threshold(far=0.014)
+
+
+def test_a_pipe_among_images_is_called_one(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="not a regular file"):
+        read_image(find_images([tmp_path / "a.jpg"])[0], "a.jpg")

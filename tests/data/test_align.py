@@ -11,7 +11,7 @@ import pytest
 from conftest import jpeg, picture
 
 from ppfacerec.cli import main
-from ppfacerec.data.transforms.alignment import TEMPLATE, align, similarity_transform
+from ppfacerec.data.transforms.alignment import TEMPLATE, align, eye_contrast, similarity_transform
 from ppfacerec.datatools.align import main_face, read_landmarks
 from ppfacerec.datatools.detectors import Face
 
@@ -227,3 +227,48 @@ def test_what_does_not_look_like_a_face_is_listed(tmp_path, capsys):
     assert main([*command, "--processes", "1"]) == 0
     assert "1 of the faces do not look like one (photos sideways or upside down?)" in capsys.readouterr().out
     assert (tmp_path / "out" / "not_found.txt").read_text().startswith("1.jpg\taligned, but the places of the eyes")
+
+
+def run_align(tmp_path, names, *options, out="out"):
+    points = " ".join(f"{v:.2f}" for v in TEMPLATE.ravel())
+    (tmp_path / "photos").mkdir(exist_ok=True)
+    for k, name in enumerate(names):
+        (tmp_path / "photos" / name).write_bytes(jpeg(picture(k, 0)))
+    (tmp_path / "l.txt").write_text("".join(f"{name}\t{points}\n" for name in names))
+    command = ["align", str(tmp_path / "photos"), str(tmp_path / out), "--landmarks", str(tmp_path / "l.txt")]
+    return main([*command, "--processes", "1", *options])
+
+
+def test_no_photo_takes_the_name_of_another_ones_face(tmp_path):
+    assert run_align(tmp_path, ["a.jpg", "a.png", "a.jpg.png", "g.jpg", "g.face1.jpg"], "--faces", "all") == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == [
+        "a.jpg.jpg", "a.jpg.png.jpg", "a.png.jpg", "g.face1.jpg.jpg", "g.jpg"]  # fmt: skip
+
+
+@pytest.mark.parametrize("out", ["photos", "photos/out"])
+def test_faces_do_not_go_into_the_folder_of_the_photos(tmp_path, capsys, out):
+    assert run_align(tmp_path, ["a.jpg"], out=out) == 1
+    assert "its faces would be taken for photos. Name a folder outside of it." in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
+
+
+def test_faces_that_were_there_are_counted_and_doubted_again(tmp_path, capsys):
+    for _ in range(2):
+        assert run_align(tmp_path, ["a.jpg"]) == 0
+        capsys.readouterr()
+    (tmp_path / "out" / "a.jpg").write_bytes(jpeg(np.zeros((112, 112, 3), np.uint8)))
+    assert run_align(tmp_path, ["a.jpg"]) == 0
+    text = capsys.readouterr().out
+    assert "(1 of them were there already and are left as they are)" in text
+    assert "1 of the faces do not look like one" in text
+
+
+def test_an_upside_down_face_whose_mouth_is_dark_does_not_look_like_one():
+    face = np.full((112, 112, 3), 150, np.uint8)
+    for x, y in TEMPLATE[:2].round().astype(int):
+        face[y - 5 : y + 6, x - 8 : x + 9] = 60
+    face[85:100, 40:72] = 120
+    assert eye_contrast(face) > 0
+    upside_down = face[::-1, ::-1].copy()
+    upside_down[46:58, 30:82] = 140  # a beard where the eyes are sought
+    assert eye_contrast(upside_down) <= 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 import re
 
+import cv2
 import numpy as np
 import pytest
 from conftest import jpeg, picture
 
+from ppfacerec.cli import main
 from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.pairs.eval_datasets import FaceEvalDataset
@@ -191,3 +193,20 @@ def test_a_pair_that_does_not_decode_or_is_of_another_size_is_told(people, tmp_p
     (people / "person0" / "large.jpg").write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"pairs\.txt, line 1 \(person0/large\.jpg\) does not decode"):
         bin_from_pairs(str(tmp_path / "pairs.txt"), str(people), str(tmp_path / "x.bin"))
+
+
+def test_make_bin_says_what_it_leaves_out_and_refuses_what_evaluation_would(tmp_path, capsys):
+    root = tmp_path / "people"
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/deep/3.jpg", "stray.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(jpeg(picture(len(name), 0)))
+    (root / "empty").mkdir()
+    (root / "b" / "x.tiff").write_bytes(b"")
+    command = ["make-bin", "--root", str(root), "--out", str(tmp_path / "x.bin"), "--num-pairs", "2", "--folds", "1"]
+    assert main(command) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("2 images that do not lie in a person's folder itself (first: b/deep/3.jpg)", "1 .tiff", "(empty)"):
+        assert part in text
+    (root / "a" / "1.jpg").write_bytes(cv2.imencode(".png", np.zeros((1, 200_000), np.uint8))[1].tobytes())
+    assert main(command) == 1
+    assert "200000 x 1 pixels are no face" in capsys.readouterr().out

@@ -115,8 +115,9 @@ class Predictor:
     """An inference model that any number of threads may run, one after the other.
 
     A predictor has one input and one output, which threads would take from each other. Clones were no way out: each
-    reads the model's files again, takes a second to make and the memory of a model, and two threads on two cores embed
-    as much by one predictor under a lock (images one by one: 83 a second, and 82 by clones; batches of 8: 89 and 126).
+    reads the model's files again, takes a second to make and the memory of a model, and two threads on two cores gain
+    little (images a second, ranges of rounds: one by one 54-84 by a lock and 66-82 by clones; batches of 8, 73-89 and
+    81-126).
     """
 
     def __init__(self, predictor: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ppfacerec.core.io.text_file import backslash_hint
 from ppfacerec.core.io.user_files import one_spelling, read_regular, walk_images
+from ppfacerec.core.log import logger
 from ppfacerec.core.printable import printable
 from ppfacerec.data.datasets.class_identity import (
     ClassIdentity,
@@ -115,15 +116,21 @@ class FolderDataset:
 
     def __init__(self, root: str, class_num: Optional[int] = None) -> None:
         self._root = Path(root)
-        found = walk_images(root, levels=1)
+        found = walk_images(root)
         of_person: dict[str, list[bytes]] = {}  # a name that is there in both of Unicode's spellings is one person
+        elsewhere = []  # images beside the folders or below them
         for name in found.images:
-            if folder := os.path.dirname(name):  # images beside the folders are nobody's
-                of_person.setdefault(one_spelling(folder), []).append(os.fsencode(name))
+            if len(parts := name.split(os.sep)) == 2:
+                of_person.setdefault(one_spelling(parts[0]), []).append(os.fsencode(name))
+            else:
+                elsewhere.append(name)
         names = [name for images in of_person.values() for name in images]
         self.identities, counts = list(of_person), [len(images) for images in of_person.values()]
-        self.num_skipped = len(found.images) - len(names) + len(found.others) + len(found.empty)
+        self.num_skipped = len(elsewhere) + len(found.others) + len(found.empty)
         self.left_out = found.left_out()
+        if elsewhere:
+            text = f"{len(elsewhere)} images that do not lie in a person's folder itself (first: {elsewhere[0]})"
+            self.left_out = " and ".join(filter(None, (text, self.left_out)))
         if not names:
             raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
         # One buffer instead of an object a name, so that forked workers share it and do not copy it.
@@ -153,6 +160,14 @@ class FolderDataset:
         """Who the classes are, by the names of their folders."""
         text, starts = np.frombuffer(self._text, np.uint8), np.r_[0, self._ends[:-1]]
         return identity_by_names(self.identities, hash_texts(text, starts, self._ends - starts), self.labels)
+
+
+def open_folder(root: str) -> FolderDataset:
+    """A folder of identities, for a command that says what it leaves out of it."""
+    dataset = FolderDataset(root)
+    if dataset.left_out:
+        logger.warning("Left out in %s: %s.", root, dataset.left_out)
+    return dataset
 
 
 def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

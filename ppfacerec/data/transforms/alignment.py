@@ -11,6 +11,7 @@ TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
 )
 SIZE = 112
+_BETTER_TURNED = 0.2  # of LFW's faces 1.9 % are then below 0 and of those upside down 87 %; at 0.4: 1.0 % and 76 %
 _MOST_RESIDUAL = 21.0  # pixels of 112: a full profile has 20, five random points have mostly more
 
 
@@ -53,11 +54,19 @@ def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 def eye_contrast(image: np.ndarray) -> float:
     """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations.
 
+    An image that has darker ones upside down, by more than LFW's faces do, is below 0 too: a dark mouth or beard is
+    where the eyes of an upside-down face are sought.
+
     Args:
         image: uint8 RGB (H, W, 3), of an aligned face, for which it is above 0.
     """
     cv2 = import_cv2()
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (112, 112), interpolation=cv2.INTER_AREA)
+    contrast = _eye_contrast(grey)
+    return min(contrast, contrast - _eye_contrast(grey[::-1, ::-1]) + _BETTER_TURNED)
+
+
+def _eye_contrast(grey: np.ndarray) -> float:
     (left, y), (right, _) = TEMPLATE[0], TEMPLATE[1]
     eyes = [_patch(grey, left, y), _patch(grey, right, y)]
     around = [_patch(grey, left, y + 20), _patch(grey, right, y + 20), _patch(grey, (left + right) / 2, y)]
