@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 import ppfacerec
 from ppfacerec import cli
+from ppfacerec.cli.arguments import COMMANDS
+from ppfacerec.cli.commands import infer
 from ppfacerec.core import opencv
 
 ROOT = Path(__file__).parents[1]
@@ -146,3 +149,15 @@ def test_quickstart_makes_its_data_trains_and_evaluates(tmp_path, monkeypatch):
     for name in ("lfw", "cfp_fp", "agedb_30", "calfw", "cplfw", "average"):
         assert name in log
     assert "output/quickstart/best_model.pdparams" in log
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.run])
+def test_every_command_names_a_function_of_its_own_module(name):
+    module, _, function = COMMANDS[name].run.partition(":")
+    found = importlib.import_module(f"ppfacerec.cli.commands.{module}")
+    assert getattr(found, function).__module__ == found.__name__
+
+
+@pytest.mark.parametrize("task", ["embed", "compare", "enroll", "search", "cluster"])
+def test_every_task_of_infer_is_a_function_of_its_module(task):
+    assert getattr(infer, task).__module__ == infer.__name__

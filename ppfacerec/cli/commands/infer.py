@@ -14,8 +14,8 @@ from ppfacerec.core.io.user_files import printed_names
 from ppfacerec.core.io.whole_file import check_target, written_whole
 from ppfacerec.core.log import logger, table
 from ppfacerec.core.printable import printable
+from ppfacerec.inference import clusters
 from ppfacerec.inference.approximate import ApproximatePeople
-from ppfacerec.inference.clusters import cluster
 from ppfacerec.inference.embedding_parts import embed_in_parts, remove_parts
 from ppfacerec.inference.face_model import USUAL_FAR, FaceModel, load
 from ppfacerec.inference.image_files import find_images, person_of
@@ -24,11 +24,11 @@ from ppfacerec.inference.values import check_count
 
 
 def embed(arguments: argparse.Namespace) -> int:
+    check_count("--batch-size", arguments.batch_size)
     if Path(arguments.out).suffix != ".npz":
         raise ValueError(
             f"--out {arguments.out}: embeddings are written as .npz (np.load(...)['embeddings']); name it so."
         )
-    check_count("--batch-size", arguments.batch_size)
     parts = Path(f"{arguments.out}.parts")
     with distributed.first_failure_first():
         with distributed.failing_together():
@@ -53,6 +53,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def enroll(arguments: argparse.Namespace) -> int:
+    check_count("--batch-size", arguments.batch_size)
     check_target(arguments.index)
     folder, model = Path(arguments.folder), load(arguments.model)
     if not folder.is_dir():
@@ -88,6 +89,7 @@ def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
 
 
 def search(arguments: argparse.Namespace) -> int:
+    check_count("--batch-size", arguments.batch_size)
     check_count("--top", arguments.top)
     if not 0 < arguments.strangers < 1:
         raise ValueError(f"--strangers: expected a number between 0 and 1, found {arguments.strangers}.")
@@ -134,7 +136,8 @@ def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: Pe
     )
 
 
-def _cluster(arguments: argparse.Namespace) -> int:
+def cluster(arguments: argparse.Namespace) -> int:
+    check_count("--batch-size", arguments.batch_size)
     if arguments.out:
         check_target(arguments.out)
     model = load(arguments.model)
@@ -142,7 +145,7 @@ def _cluster(arguments: argparse.Namespace) -> int:
     if arguments.far is None and threshold.far and threshold.far > USUAL_FAR:
         logger.warning("No set that the model was evaluated on can tell a FAR of 1e-3; the next larger one is taken.")
     files, embeddings = _embed_files(model, arguments.images, arguments.batch_size, arguments.allow_outside)
-    labels = cluster(embeddings, threshold.cosine)
+    labels = clusters.cluster(embeddings, threshold.cosine)
     if arguments.out:
         text = io.StringIO()
         listed = [(_no_formula(str(name)), label) for name, label in zip(files, labels.tolist())]
@@ -166,7 +169,6 @@ def _embed_files(
     model: FaceModel, images: Sequence[str | Path], batch_size: int, allow_outside: bool = False
 ) -> tuple[list[Path], np.ndarray]:
 
-    check_count("--batch-size", batch_size)
     files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
     _say_left_out(bad, len(files))
     return files, embeddings
