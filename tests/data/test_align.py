@@ -203,12 +203,11 @@ def test_every_photo_has_a_file_of_its_own_and_odd_names_are_found(tmp_path):
     ("centre", ["1.jpg"], "1 more faces in 1 photos were left out"), ("largest", ["1.jpg"], "1 more faces"),
     ("all", ["1.face1.jpg", "1.jpg"], "1 of 1 photos aligned")])  # fmt: skip
 def test_the_faces_of_a_group_photo_are_chosen_and_counted(tmp_path, monkeypatch, capsys, faces, files, said):
-    from ppfacerec.datatools import detectors
 
     def two_faces(image):
         return [Face((30, 40, 60, 60), TEMPLATE), Face((0, 0, 50, 50), TEMPLATE / 2)]
 
-    monkeypatch.setattr(detectors, "MTCNNDetector", lambda: two_faces)
+    monkeypatch.setattr("ppfacerec.cli.commands.align.MTCNNDetector", lambda: two_faces)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_bytes(jpeg(picture(0, 0)))
     arguments = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--faces", faces, "--processes", "1"]

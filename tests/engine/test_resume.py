@@ -187,13 +187,6 @@ def test_nothing_but_damaged_ones_is_an_error_and_nothing_is_overwritten(trained
     assert str(e.value).endswith("To start anew, give another output_dir, or remove them.")
 
 
-def test_a_manifest_of_before_is_still_read(trained):
-    content = json.loads((trained / "latest.manifest.json").read_text())
-    (trained / "latest.manifest.json").write_text(json.dumps(content["files"]))
-    assert find_checkpoint(f"{trained}/latest", trained).prefix == trained / "latest"
-    assert training_state(trained / "latest")["progress"]["global_step"] == 10
-
-
 HASH = "0" * 64
 
 
