@@ -33,6 +33,7 @@ from ppfacerec.inference.exported import read_description, read_metadata
 from ppfacerec.inference.image_files import find_images
 from ppfacerec.inference.people_index import read_index
 from ppfacerec.training.checkpoints.checkpoint import load_states
+from ppfacerec.training.checkpoints.files.manifest import Manifest
 from ppfacerec.weights.info import read_info
 from ppfacerec.weights.read import read_any
 
@@ -57,7 +58,7 @@ def checkpoint(folder: Path, **contents: bytes) -> Path:
         content = contents.get(suffix, pickle.dumps({"w": GOOD}, 4))
         (folder / f"latest.{suffix}").write_bytes(content)
         manifest[f".{suffix}"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / "latest.manifest.json").write_text(json.dumps(manifest))
+    (folder / "latest.manifest.json").write_text(Manifest(manifest).to_text())
     return folder / "latest"
 
 
@@ -257,8 +258,9 @@ def test_an_exported_model_names_files_of_its_own_folder(tmp_path, name):
 @pytest.mark.parametrize("suffix", ["/../../x.pdhead", "\0.pdhead"])
 def test_a_manifest_names_files_of_its_own_checkpoint(tmp_path, suffix):
     prefix = checkpoint(tmp_path)
-    manifest = {**json.loads((tmp_path / "latest.manifest.json").read_text()), suffix: {"size": 1, "sha256": "0" * 64}}
-    (tmp_path / "latest.manifest.json").write_text(json.dumps(manifest))
+    files = Manifest.read(prefix).files
+    manifest = Manifest({**files, suffix: {"size": 1, "sha256": "0" * 64}})
+    (tmp_path / "latest.manifest.json").write_text(manifest.to_text())
     with pytest.raises(ValueError):
         load_states(prefix)
 
@@ -268,7 +270,7 @@ def test_a_manifest_that_cannot_be_compared_is_damaged(tmp_path, lie):
     """Its checksum is right: who writes a lie writes its checksum too."""
     prefix = checkpoint(tmp_path)
     path = tmp_path / "latest.manifest.json"
-    content = {"saved_at": 1.0, "run": "a", "progress": {}, "files": json.loads(path.read_text()), **lie}
+    content = {"saved_at": 1.0, "run": "a", "progress": {}, "files": json.loads(path.read_text())["files"], **lie}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**content, "checksum": digest}))
     with pytest.raises(

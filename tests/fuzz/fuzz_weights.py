@@ -128,11 +128,11 @@ def with_checksums(files: Files) -> Files:
     """The manifest for the files as they are: who makes a hostile file makes its checksum too."""
     try:
         manifest = json.loads(files[MANIFEST])
-        for suffix, entry in manifest.get("files", manifest).items():
+        for suffix, entry in manifest["files"].items():
             content = files.get(f"latest{suffix}")
             if content is not None:
                 entry |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    except (ValueError, TypeError, AttributeError, RecursionError):  # the manifest is what was spoilt
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # the manifest is what was spoilt
         return files
     return with_own_checksum({**files, MANIFEST: json.dumps(manifest, indent=2).encode()})
 
@@ -144,7 +144,7 @@ def with_own_checksum(files: Files) -> Files:
         manifest.pop("checksum")
         checksum = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
         return {**files, MANIFEST: json.dumps({**manifest, "checksum": checksum}, indent=2).encode()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # an older one, or no manifest any more
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # no manifest any more
         return files
 
 
