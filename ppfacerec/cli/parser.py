@@ -63,7 +63,7 @@ def config_arguments(parser: argparse.ArgumentParser, required: bool = False) ->
         "-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[],
         help="change a value of the config, such as -o Global.epochs=5 or -o DataLoader.Train.sampler.batch_size=64",
     )  # fmt: skip
-    parser.add_argument("-p", "--profiler_options", help=argparse.SUPPRESS)  # PaddleClas's; see cli.py
+    parser.add_argument("-p", "--profiler_options", help=argparse.SUPPRESS)  # PaddleClas's; see main.py
 
 
 def first_command(arguments: Iterable[str]) -> str:

@@ -149,9 +149,9 @@ class _Aligner:
 
     def __call__(self, name: str) -> Aligned:
         target, cv2 = self._out / self._targets[name], import_cv2()
-        if target.is_file():
-            return Aligned(name, doubt=_doubt([decode_rgb(read_regular(target), target)]), was_there=True)
         try:
+            if target.is_file():
+                return Aligned(name, doubt=_doubt([decode_rgb(read_regular(target), target)]), was_there=True)
             image = decode_rgb(read_regular(self._root / name), name)
             points, num_found = self._find(name, image)
             faces = [align(image, each) for each in points]

@@ -22,6 +22,7 @@ from ppfacerec.data.datasets.base import TrainDataset, class_identity_of
 from ppfacerec.data.datasets.class_identity import ClassIdentity
 from ppfacerec.data.loading.loader import TrainLoader
 from ppfacerec.data.transforms.basic import Pipeline
+from ppfacerec.demo.on_ranks import make_demo_data_on_each_disk
 from ppfacerec.engine.agreement import check_same_config, check_same_data
 from ppfacerec.engine.memory_plan import fit, size_of_run
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader, save_plan
@@ -81,7 +82,7 @@ class Engine:
 
     def _train(self, callbacks: Sequence[Callback]) -> dict[int, Evaluation]:
         self._begin("train")
-        self._make_demo_data()
+        make_demo_data_on_each_disk(self.config.Global.demo_data)
         config, glob = self.config, self.config.Global
         checkpoint = find_checkpoint(glob.checkpoints, self.output_dir, self._disks)
         paddle.seed(glob.seed)  # initial weights
@@ -151,7 +152,7 @@ class Engine:
     def evaluate(self) -> Evaluation:
         """Evaluate the weights of ``Global.pretrained_model``; eval.json goes to output_dir."""
         self._begin("eval")
-        self._make_demo_data()
+        make_demo_data_on_each_disk(self.config.Global.demo_data)
         recognizer = self._recognizer()
         if self.config.Global.pretrained_model is None:
             logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.")
@@ -207,15 +208,6 @@ class Engine:
             logger.info("Processes: %s; they %s. Times are %s.", distributed.describe_ranks(), shared, zone)
         if self._notes:
             logger.info("Without effect here: %s.", ", ".join(self._notes))
-
-    def _make_demo_data(self) -> None:
-        if self.config.Global.demo_data:
-            from ppfacerec.demo.demo_faces import make_demo_data
-
-            disks = distributed.find_disks(Path(self.config.Global.demo_data["root"]).parent)
-            with distributed.failing_together():
-                if disks.is_leader:
-                    make_demo_data(**self.config.Global.demo_data)
 
     def _recognizer(self, dataset: TrainDataset | None = None, people: ClassIdentity | None = None) -> FaceRecognizer:
         """Backbone and, where there is a data set, a head for its classes."""

@@ -271,3 +271,12 @@ def test_an_upside_down_face_whose_mouth_is_dark_does_not_look_like_one():
     upside_down = face[::-1, ::-1].copy()
     upside_down[46:58, 30:82] = 140  # a beard where the eyes are sought
     assert eye_contrast(upside_down) <= 0
+
+
+def test_a_damaged_face_that_was_there_is_named_and_ends_nothing(tmp_path, capsys):
+    assert run_align(tmp_path, ["a.jpg", "b.jpg"]) == 0
+    (tmp_path / "out" / "a.jpg").write_bytes(b"half a face")
+    capsys.readouterr()
+    assert run_align(tmp_path, ["a.jpg", "b.jpg"]) == 0
+    text = capsys.readouterr().out
+    assert "1 of 2 photos aligned" in text and "out/a.jpg" in text

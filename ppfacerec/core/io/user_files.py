@@ -80,28 +80,27 @@ class FolderImages:
         return " and ".join(parts)
 
 
-def walk_images(root: str | os.PathLike[str], levels: int = 1 << 30) -> FolderImages:
+def walk_images(root: str | os.PathLike[str]) -> FolderImages:
     """Find the images in and below a folder; what programs left behind there is not counted.
 
     Args:
         root: the folder; links to folders are followed once.
-        levels: of folders below it that are looked into.
     """
     found = FolderImages(str(root))
-    _walk(found, "", levels, frozenset([os.path.realpath(root)]))
+    _walk(found, "", frozenset([os.path.realpath(root)]))
     return found
 
 
-def _walk(found: FolderImages, folder: str, levels: int, above: frozenset[str]) -> None:
+def _walk(found: FolderImages, folder: str, above: frozenset[str]) -> None:
     with os.scandir(os.path.join(found.root, folder)) as entries:
         inside = sorted((entry for entry in entries if not is_left_behind(entry.name)), key=lambda entry: entry.name)
     for entry in inside:
         name = os.path.join(folder, entry.name)
         if entry.is_dir():
             real = os.path.realpath(entry.path)
-            if levels and real not in above:
+            if real not in above:
                 before = len(found.images)
-                _walk(found, name, levels - 1, above | {real})
+                _walk(found, name, above | {real})
                 found.empty.extend([name] * (len(found.images) == before))
         else:
             is_image = entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file()

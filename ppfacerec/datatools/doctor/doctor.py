@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from ppfacerec.config import Config
-from ppfacerec.core import distributed
 from ppfacerec.data import EVAL_DATASETS, TRAIN_DATASETS
 from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset, TrainDataset
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
@@ -16,7 +15,7 @@ from ppfacerec.datatools.doctor.data_checks import Sample, check_duplicates, che
 from ppfacerec.datatools.doctor.findings import Finding, finding
 from ppfacerec.datatools.doctor.overlap import check_overlap
 from ppfacerec.datatools.doctor.run_checks import check_run
-from ppfacerec.demo.demo_faces import make_demo_data
+from ppfacerec.demo.on_ranks import make_demo_data_on_each_disk
 from ppfacerec.inference.image_facts import Images, measure
 
 _NO_WEIGHTS = (
@@ -38,9 +37,7 @@ def examine_config(
     """
     section = config.DataLoader.Train
     assert section is not None, "checked by load_config"
-    with distributed.failing_together():
-        if config.Global.demo_data and distributed.rank() == 0:
-            make_demo_data(**config.Global.demo_data)
+    make_demo_data_on_each_disk(config.Global.demo_data)
     dataset = TRAIN_DATASETS.build(section.dataset)
     yield from check_run(config, len(dataset), world_size)
     resizes = any(spec.name in ("ResizeImage", "CropImage", "RandCropImage") for spec in section.transform_ops)
