@@ -14,7 +14,7 @@ from ppfacerec.core.log import progress_bar
 from ppfacerec.data.datasets.base import ImageNetDataset, TrainDataset, open_folder
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.pairs.pair_bin import read_bin
-from ppfacerec.datatools.record_writer import RecordWriter
+from ppfacerec.datatools.record_writer import write_records
 
 _SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
@@ -104,9 +104,8 @@ def dataset_to_record(dataset: TrainDataset, target: str) -> list[Path]:
     """Write a training set as .rec, .idx and property, its images by label, those of a label in their order."""
     path = Path(target)
     order = np.argsort(dataset.labels, kind="stable").tolist()
-    with RecordWriter(path.parent, path.stem) as writer:
-        for index in progress_bar(order, len(order), "Images", "image"):
-            writer.add(int(dataset.labels[index]), dataset.read(index))
+    indices = progress_bar(order, len(order), "Images", "image")
+    write_records(path, ((int(dataset.labels[index]), dataset.read(index)) for index in indices))
     return [path, path.with_suffix(".idx"), path.parent / "property"]
 
 

@@ -11,7 +11,7 @@ from ppfacerec.data.datasets.class_identity import ClassIdentity, hash_texts
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.datasets.synthetic_dataset import SyntheticDataset
 from ppfacerec.data.datasets.train_datasets import ConcatDataset
-from ppfacerec.datatools.record_writer import RecordWriter
+from ppfacerec.datatools.record_writer import write_records
 
 SAMPLES = [("anna/1.jpg", 0), ("anna/2.jpg", 0), ("bo/1.jpg", 1), ("bo/2.jpg", 1), ("cy/1.jpg", 2)]
 
@@ -99,10 +99,8 @@ def test_folders_are_people_by_name_whatever_images_they_have(folders):
 def test_records_of_swapped_people_at_equal_counts_are_others(tmp_path):
     found = []
     for order in ((0, 1), (0, 1), (1, 0)):
-        with RecordWriter(tmp_path) as writer:
-            for label, person in enumerate(order):
-                for number in range(3):
-                    writer.add(label, jpeg(picture(person, number)))
+        samples = [(label, jpeg(picture(who, number))) for label, who in enumerate(order) for number in range(3)]
+        write_records(tmp_path / "train.rec", samples)
         found.append(RecordIODataset(str(tmp_path)).class_identity())
     assert found[0].digest == found[1].digest
     assert found[0].samples == found[1].samples

@@ -113,10 +113,9 @@ def test_a_name_with_a_tab_cannot_be_listed(people, tmp_path):
 
 
 def test_a_record_that_is_no_image_is_named(tmp_path):
-    from ppfacerec.datatools.record_writer import RecordWriter
+    from ppfacerec.datatools.record_writer import write_records
 
-    with RecordWriter(tmp_path) as writer:
-        writer.add(0, b"not an image")
+    write_records(tmp_path / "train.rec", [(0, b"not an image")])
     with pytest.raises(ValueError, match=r"record 1 \(byte 40\): 12 bytes that start with b'not an i' are no JPEG"):
         convert(str(tmp_path / "train.rec"), str(tmp_path / "out"))
 

@@ -10,7 +10,7 @@ from conftest import jpeg, picture
 
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.datasets.record_io import MAGIC, RecordFile, frame, pack
-from ppfacerec.datatools.record_writer import RecordWriter
+from ppfacerec.datatools.record_writer import write_records
 
 LABELS = [0, 0, 0, 1, 1, 3, 3, 3, 3]  # class 2 has no image
 
@@ -22,9 +22,7 @@ def images():
 
 @pytest.fixture
 def written(tmp_path):
-    with RecordWriter(tmp_path) as writer:
-        for label, image in zip(LABELS, images()):
-            writer.add(label, image)
+    write_records(tmp_path / "train.rec", zip(LABELS, images()))
     return tmp_path
 
 
@@ -70,8 +68,7 @@ def test_the_bytes_are_those_of_the_format(written):
 def test_an_image_with_the_magic_number_in_it_is_written_in_parts(tmp_path, place):
     image = bytes(range(200)) * 2
     image = image[:place] + MAGIC + MAGIC + image[place:] + MAGIC
-    with RecordWriter(tmp_path) as writer:
-        writer.add(0, image)
+    write_records(tmp_path / "train.rec", [(0, image)])
     content = (tmp_path / "train.rec").read_bytes()
     aligned = [at for at in range(0, len(content), 4) if content[at : at + 4] == MAGIC]
     # Of the announcement, the image in parts (the header's 24 bytes keep the alignment), and the identity record.
@@ -103,13 +100,8 @@ def test_labels_that_are_no_identity_numbers_are_read_from_the_images(tmp_path):
 
 
 def test_images_must_come_by_ascending_label(tmp_path):
-    def write():
-        with RecordWriter(tmp_path) as writer:
-            writer.add(1, b"x")
-            writer.add(0, b"x")
-
     with pytest.raises(ValueError, match="by ascending label, got 0 after 1"):
-        write()
+        write_records(tmp_path / "train.rec", [(1, b"x"), (0, b"x")])
     assert list(tmp_path.iterdir()) == []
 
 

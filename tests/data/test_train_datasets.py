@@ -14,7 +14,7 @@ from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.datasets.synthetic_dataset import SyntheticDataset
 from ppfacerec.data.datasets.train_datasets import ConcatDataset, source_of
 from ppfacerec.data.transforms.images import decode_rgb
-from ppfacerec.datatools.record_writer import RecordWriter
+from ppfacerec.datatools.record_writer import write_records
 
 
 @pytest.fixture
@@ -124,8 +124,7 @@ def test_backslashes_in_a_label_file_are_hinted_at(tmp_path):
 
 @pytest.mark.parametrize("name", ["train.rec", "train.idx"])
 def test_pipes_as_record_files_are_refused_and_do_not_hang(tmp_path, name):
-    with RecordWriter(tmp_path) as writer:
-        writer.add(0, b"image")
+    write_records(tmp_path / "train.rec", [(0, b"image")])
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=rf"{name} is not a regular file"):

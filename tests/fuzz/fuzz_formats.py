@@ -61,13 +61,12 @@ def _records() -> list[Files]:
     import tempfile
 
     from ppfacerec.data.datasets.record_io import MAGIC, frame, pack
-    from ppfacerec.datatools.record_writer import RecordWriter
+    from ppfacerec.datatools.record_writer import write_records
 
     with tempfile.TemporaryDirectory() as folder:
-        with RecordWriter(folder) as writer:
-            for label in range(3):
-                for image in range(2):
-                    writer.add(label, b"\xff\xd8\xff" + MAGIC * image + bytes([label]) * 21)
+        image = b"\xff\xd8\xff"
+        samples = ((label, image + MAGIC * k + bytes([label]) * 21) for label in range(3) for k in range(2))
+        write_records(Path(folder) / "train.rec", samples)
         announced = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     plain, lines = b"", b""
     for key in range(4):

@@ -70,7 +70,8 @@ class ImageNetDataset:
         self.labels = self._file.labels
         self.original_labels: np.ndarray | None = None
         if relabel:
-            self.original_labels, self.labels = numbered(self.labels)
+            self.original_labels, numbers = np.unique(self.labels, return_inverse=True)
+            self.labels = numbers.astype(np.int32)
         self.num_classes = int(self.labels.max()) + 1
         check_class_num(self.num_classes, class_num, str(cls_label_path))
         self.num_skipped = self._file.num_skipped
@@ -79,15 +80,7 @@ class ImageNetDataset:
         return len(self._file)
 
     def read(self, index: int) -> bytes:
-        """Encoded image of a sample.
-
-        Raises:
-            ValueError: the file cannot be read.
-        """
-        try:
-            return read_regular(f"{self._root}/{self._file.name(index)}")
-        except OSError as error:
-            raise cannot_read(error, self.where(index), self._root) from error
+        return _read(self._root, self._file.name(index), self.where, index)
 
     def where(self, index: int) -> str:
         return self._file.where(index)
@@ -148,10 +141,7 @@ class FolderDataset:
         return os.fsdecode(self._text[begin : self._ends[index]])
 
     def read(self, index: int) -> bytes:
-        try:
-            return read_regular(f"{self._root}/{self.name(index)}")
-        except OSError as error:
-            raise cannot_read(error, self.where(index), self._root) from error
+        return _read(self._root, self.name(index), self.where, index)
 
     def where(self, index: int) -> str:
         return printable(f"{self._root}/{self.name(index)}")
@@ -162,18 +152,22 @@ class FolderDataset:
         return identity_by_names(self.identities, hash_texts(text, starts, self._ends - starts), self.labels)
 
 
+def _read(root: Path, name: str, where: Callable[[int], str], index: int) -> bytes:
+    try:
+        return read_regular(f"{root}/{name}")
+    except OSError as error:
+        raise ValueError(
+            f"{where(index)}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"
+            + backslash_hint(name)
+        ) from error
+
+
 def open_folder(root: str) -> FolderDataset:
     """A folder of identities, for a command that says what it leaves out of it."""
     dataset = FolderDataset(root)
     if dataset.left_out:
         logger.warning("Left out in %s: %s.", root, dataset.left_out)
     return dataset
-
-
-def numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct labels in ascending order, and the number of each sample's among them."""
-    original, numbers = np.unique(labels, return_inverse=True)
-    return original, numbers.astype(np.int32)
 
 
 def check_class_num(num_classes: int, class_num: int | None, what: str) -> None:
@@ -213,14 +207,6 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
         except ValueError:
             if index == tried[0]:
                 raise
-
-
-def cannot_read(error: OSError, where: str, root: str | Path) -> ValueError:
-    """The error for a user about an image that is not there or not readable."""
-    return ValueError(
-        f"{where}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"
-        + backslash_hint(where)
-    )
 
 
 def gap_hint(labels: np.ndarray, num_classes: int) -> str:

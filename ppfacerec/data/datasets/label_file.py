@@ -60,7 +60,13 @@ class LabelFile:
         self._separator = ord(delimiter) if delimiter else None
         self._allow_outside = allow_outside
         self._read()
-        self._check_range(class_num)
+        if class_num is not None and self.num_classes > class_num:
+            first = int(np.argmax(self.labels >= class_num))
+            self._fail(
+                self.lines[first],
+                f"label {self.labels[first]} is out of range for class_num {class_num}; the file's labels need "
+                f"Arch.Head.class_num: {self.num_classes}.",
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,7 +96,9 @@ class LabelFile:
         self.labels, self.lines = np.empty(most, np.int32), np.empty(most, np.int32)
         count = num_full = passed = 0
         for begin, end in self._chunks():
-            self._check_text(begin, end, passed + 1)
+            text = self._text[begin:end].tobytes()
+            if not text.isascii() or b"\0" in text:
+                check_utf8(text, self.path, passed + 1)
             starts, ends, lines, in_chunk = self._lines(begin, end, passed)
             passed += in_chunk
             num_full += len(starts)
@@ -135,11 +143,6 @@ class LabelFile:
         for k in np.flatnonzero(full & (first == _QUOTE)):
             self._fail(int(k) + 1 + passed, quoted(self._decode(starts[k], ends[k])))
         return starts[full], ends[full], np.flatnonzero(full) + 1 + passed, len(breaks)
-
-    def _check_text(self, begin: int, end: int, first_line: int) -> None:
-        text = self._text[begin:end].tobytes()
-        if not text.isascii() or b"\0" in text:
-            check_utf8(text, self.path, first_line)
 
     def _without_blanks(self, starts: np.ndarray, ends: np.ndarray, is_blank: np.ndarray) -> np.ndarray:
         """Move the ends before the blanks there: a few rounds, each over all lines."""
@@ -232,15 +235,6 @@ class LabelFile:
                 lines[first],
                 f"the path {self._decode(starts[first], ends[first])!r} leaves the image folder. Write paths relative "
                 "to it, or set allow_outside: True if you trust the file.",
-            )
-
-    def _check_range(self, class_num: int | None) -> None:
-        if class_num is not None and self.num_classes > class_num:
-            first = int(np.argmax(self.labels >= class_num))
-            self._fail(
-                self.lines[first],
-                f"label {self.labels[first]} is out of range for class_num {class_num}; the file's labels need "
-                f"Arch.Head.class_num: {self.num_classes}.",
             )
 
     def _decode(self, start: int, end: int) -> str:

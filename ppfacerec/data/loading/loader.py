@@ -83,12 +83,8 @@ class TrainLoader:
             for epoch, indices in tasks:
                 yield images[: len(indices)], self._maker.make(epoch, indices, images)
             return
-        if self._pool is None:
+        if self._pool is None or not self._pool.close.still_active():
             self._pool = WorkerPool(self._maker, self._num_workers, self.sampler.batch_size, self._prefetch_factor)
-        finished = False
-        try:
-            yield from self._pool.run(tasks)
-            finished = True
-        finally:
-            if not (finished and self._persistent_workers):
-                self.close()
+        yield from self._pool.run(tasks)
+        if not self._persistent_workers:
+            self.close()

@@ -40,9 +40,7 @@ class _Order(NamedTuple):
 
 class _Reply(NamedTuple):
     number: int
-    made: Made | None
-    failure: str
-    is_user_error: bool = True
+    made: Made | Exception
 
 
 class WorkerPool:
@@ -90,13 +88,11 @@ class WorkerPool:
         Raises:
             ValueError: a task failed, or a worker died.
         """
-        finished = False
         try:
             yield from self._run(iter(tasks))
-            finished = True
-        finally:
-            if not finished:
-                self.close()
+        except BaseException:
+            self.close()
+            raise
 
     def _run(self, tasks: Iterator[Task]) -> Iterator[tuple[np.ndarray, Made]]:
         free = list(range(len(self._slots)))
@@ -117,7 +113,9 @@ class WorkerPool:
                 for reply in self._receive():
                     replies[reply.number] = reply
                     self._load[owners.pop(reply.number)] -= 1
-            order, made = orders.pop(following), _checked(replies.pop(following))
+            order, made = orders.pop(following), replies.pop(following).made
+            if isinstance(made, Exception):
+                raise made
             yield self._slots[order.slot, : len(order.task.indices)], made
             free.append(order.slot)
 
@@ -153,12 +151,6 @@ class WorkerPool:
             f"Data worker {worker + 1} of {len(self._processes)} (process {process.pid}) {how}.{reason} "
             "Go on from the last checkpoint, with fewer loader.num_workers if it was the memory."
         )
-
-
-def _checked(reply: _Reply) -> Made:
-    if reply.made is None:
-        raise ValueError(reply.failure) if reply.is_user_error else RuntimeError(reply.failure)
-    return reply.made
 
 
 def _shared_array(shape: Sequence[int]) -> np.ndarray:
@@ -200,13 +192,12 @@ def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine
 
 
 def _answer(maker: BatchMaker, slots: np.ndarray, order: _Order) -> _Reply:
-    epoch, indices = order.task
     try:
-        return _Reply(order.number, maker.make(epoch, indices, slots[order.slot]), "")
+        return _Reply(order.number, maker.make(*order.task, slots[order.slot]))
     except ValueError as error:
-        return _Reply(order.number, None, str(error))
-    except Exception as error:  # whatever it is, the trainer must hear of it; it goes on from there
-        return _Reply(order.number, None, str(error), is_user_error=False)
+        return _Reply(order.number, ValueError(str(error)))
+    except Exception as error:  # whatever it is, the trainer raises it; a class of a plugin may not survive the pipe
+        return _Reply(order.number, RuntimeError(str(error)))
 
 
 def _end(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -> None:

@@ -64,7 +64,20 @@ class FiveFaceEvalDataset:
         return f"{', '.join(self.names)}{left_out}"
 
 
-class FaceEvalDataset:
+class _OneList:
+    """A data set of one list of pairs, named after its file."""
+
+    def __init__(self, path: str, pairs: FolderPairs) -> None:
+        self.names, self._pairs = [Path(path).stem], pairs
+
+    def open(self, name: str) -> FolderPairs:
+        return self._pairs
+
+    def describe(self) -> str:
+        return f"{self.names[0]} ({len(self._pairs)} pairs of {self._pairs.num_images} images)"
+
+
+class FaceEvalDataset(_OneList):
     """Pairs of image files in PaddleClas's list, ``left right 1`` or ``left right 0`` a line.
 
     Args:
@@ -79,17 +92,10 @@ class FaceEvalDataset:
     paths: ClassVar = {"dataset_root": "folder", "pair_label_path": "file"}
 
     def __init__(self, dataset_root: str, pair_label_path: str, delimiter: Optional[str] = None) -> None:
-        self.names = [Path(pair_label_path).stem]
-        self._pairs = read_pair_list(pair_label_path, dataset_root, delimiter)
-
-    def open(self, name: str) -> FolderPairs:
-        return self._pairs
-
-    def describe(self) -> str:
-        return f"{self.names[0]} ({len(self._pairs)} pairs of {self._pairs.num_images} images)"
+        super().__init__(pair_label_path, read_pair_list(pair_label_path, dataset_root, delimiter))
 
 
-class LFWEvalDataset:
+class LFWEvalDataset(_OneList):
     """Pairs of image files in LFW's pairs.txt, with the folds of its first line.
 
     Args:
@@ -104,14 +110,7 @@ class LFWEvalDataset:
     paths: ClassVar = {"image_root": "folder", "pairs_path": "file"}
 
     def __init__(self, image_root: str, pairs_path: str, suffix: str = ".jpg") -> None:
-        self.names = [Path(pairs_path).stem]
-        self._pairs = read_lfw_pairs(pairs_path, image_root, suffix)
-
-    def open(self, name: str) -> FolderPairs:
-        return self._pairs
-
-    def describe(self) -> str:
-        return f"{self.names[0]} ({len(self._pairs)} pairs of {self._pairs.num_images} images)"
+        super().__init__(pairs_path, read_lfw_pairs(pairs_path, image_root, suffix))
 
 
 def bins_in(folder: str | Path) -> list[str]:

@@ -17,9 +17,19 @@ _GREY = 128  # what the network's (x / 255 - 0.5) / 0.5 makes a 0 of
 
 
 class RandomTransform:
-    """Base of what changes images at random, which evaluation takes none of."""
+    """Base of what changes images at random, which evaluation takes none of.
+
+    A subclass has `prob`, how often an image is changed, and `apply`, which changes it; or a `__call__` of its own.
+    """
 
     is_random = True
+    prob: float
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return self.apply(image, rng) if rng.random() < self.prob else image
+
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        raise NotImplementedError
 
 
 class CropImage:
@@ -89,9 +99,7 @@ class RandCropPad(RandomTransform):
     ) -> None:
         self.prob, self.scale, self.ratio = probability(prob), _range("scale", scale), _range("ratio", ratio)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         top, left, height, width = _random_part(image, self.scale, self.ratio, rng)
         padded = np.zeros_like(image)
         padded[top : top + height, left : left + width] = image[top : top + height, left : left + width]
@@ -111,9 +119,7 @@ class RandLowResolution(RandomTransform):
     def __init__(self, prob: float = 0.2, scale: Sequence[float] = (0.2, 1.0)) -> None:
         self.prob, self.scale = probability(prob), _range("scale", scale, most=1)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         resize = import_cv2().resize
         height, width = image.shape[:2]
         scale = rng.uniform(*self.scale)
@@ -141,9 +147,7 @@ class RandPhotometric(RandomTransform):
             if not 0 <= strength <= 1:
                 raise ValueError(f"{name}: expected a number from 0 to 1, found {strength}.")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         cv2 = import_cv2()
         names = list(self.strengths)
         for name in (names[i] for i in rng.permutation(len(names))):
@@ -168,9 +172,7 @@ class RandBlur(RandomTransform):
     def __init__(self, prob: float = 0.1, sigma: Sequence[float] = (0.1, 2.0)) -> None:
         self.prob, self.sigma = probability(prob), _range("sigma", sigma)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return import_cv2().GaussianBlur(image, (0, 0), rng.uniform(*self.sigma))
 
 
@@ -187,9 +189,7 @@ class RandJPEG(RandomTransform):
         if len(quality) != 2 or not 1 <= quality[0] <= quality[1] <= 100:
             raise ValueError(f"quality: expected two numbers from 1 to 100, ascending, found {list(quality)}.")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         cv2 = import_cv2()
         quality = int(rng.integers(self.quality[0], self.quality[1] + 1))
         encoded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
@@ -206,8 +206,8 @@ class RandGrey(RandomTransform):
     def __init__(self, prob: float = 0.1) -> None:
         self.prob = probability(prob)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return _grey(image) if rng.random() < self.prob else image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return _grey(image)
 
 
 class RandomErasing(RandomTransform):
@@ -237,9 +237,7 @@ class RandomErasing(RandomTransform):
             raise ValueError(f"r1: expected a number above 0 and up to 1, found {r1}.")
         self.ratio = (r1, 1 / r1)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= self.prob:
-            return image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rows, columns = image.shape[:2]
         for _ in range(self.attempt):
             area, ratio = rng.uniform(*self.area) * rows * columns, rng.uniform(*self.ratio)

@@ -63,8 +63,8 @@ class RandFlipImage(RandomTransform):
     def __init__(self, flip_code: Literal[1, 0, -1] = 1, prob: float = 0.5) -> None:
         self.flip_code, self.prob = flip_code, probability(prob)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return import_cv2().flip(image, self.flip_code) if rng.random() < self.prob else image
+    def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return import_cv2().flip(image, self.flip_code)
 
 
 class ResizeImage:
@@ -152,14 +152,7 @@ class Pipeline:
             where: how to name it to a person.
             rng: the sample's generator; evaluation has no random transform and needs none.
         """
-        return self.transform(self.decode(data, where), rng)
-
-    def decode(self, data: bytes, where: object) -> np.ndarray:
-        """Return the image as it is stored, (H, W, 3) uint8."""
-        return self._decode.decode(data, where)
-
-    def transform(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return a decoded image after the other transforms."""
+        image = self._decode.decode(data, where)
         for op in self._image_ops:
             image = op(image, rng)  # type: ignore[arg-type]
         return image
