@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, Optional
 
@@ -51,6 +52,13 @@ def range_problem(value: Any, values: Optional[Range]) -> Optional[str]:
         if values and isinstance(one, (int, float)) and not values.holds(one):
             return f"expected {values.words}, found {one}"
     return None
+
+
+def require_count(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number of at least `least`, else raise a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name}: expected a whole number of at least {least}, found {value!r}.")
+    return int(value)
 
 
 def require_ranges(component: str = "", **values: Any) -> None:

@@ -90,7 +90,15 @@ def read_embeddings(path: str) -> EmbeddingsFile:
     Raises:
         ValueError: no such file, no .npz, a missing key, object arrays, wrong shapes or types.
     """
-    arrays = _read_npz(path)
+    try:
+        arrays, there = read_npz(path, ("embeddings", "is_same", "identities"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error}). {EXPECTED}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: no .npz of numbers ({error}). {EXPECTED}") from error
+    missing = [key for key in ("embeddings", "is_same") if key not in arrays]
+    if missing:
+        raise ValueError(f"{path}: has no {' and no '.join(missing)}, only {', '.join(there) or 'nothing'}. {EXPECTED}")
     embeddings, identities = arrays["embeddings"], arrays.get("identities")
     if embeddings.ndim != 2 or embeddings.dtype.kind not in "fiu":
         raise ValueError(
@@ -104,17 +112,3 @@ def read_embeddings(path: str) -> EmbeddingsFile:
         )
     names = None if identities is None else [str(identity) for identity in identities.tolist()]
     return EmbeddingsFile(path, embeddings, arrays["is_same"], names)
-
-
-def _read_npz(path: str) -> dict[str, np.ndarray]:
-    """The arrays of the file that we know."""
-    try:
-        arrays, there = read_npz(path, ("embeddings", "is_same", "identities"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error}). {EXPECTED}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: no .npz of numbers ({error}). {EXPECTED}") from error
-    missing = [key for key in ("embeddings", "is_same") if key not in arrays]
-    if missing:
-        raise ValueError(f"{path}: has no {' and no '.join(missing)}, only {', '.join(there) or 'nothing'}. {EXPECTED}")
-    return arrays

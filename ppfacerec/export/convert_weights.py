@@ -52,15 +52,15 @@ def convert_weights(
     net.eval()
     report = match_weights(net, weights.backbone)
     logger.info("%s: %s (%s)\n%s", weights.path, arch.name, weights.source, report.table())
-    if report.problems("") and not allow_mismatch:
+    if report.problems() and not allow_mismatch:
         raise ValueError(
-            f"{weights.path} does not fit {arch.name}: {'; '.join(report.problems(''))}.{report.hint()} Nothing was "
+            f"{weights.path} does not fit {arch.name}: {'; '.join(report.problems())}.{report.hint()} Nothing was "
             "written; --allow-mismatch would write what matched, and initial values for the rest."
         )
     set_weights(net, {name: weights.backbone[name] for name in report.matched})
     if reference:
         _verify(net, weights.path, reference)
-    info = _info(source, weights, net)
+    info = info_beside(weights.path) or info_of_weights(weights, net.embedding_size, ZOO.get(source))
     state = {f"backbone.{name}": tensor.numpy() for name, tensor in net.state_dict().items()}
     _WRITERS[target.suffix](target, {**state, **{f"head.{name}": array for name, array in weights.head.items()}})
     logger.info("Written: %s and %s (%s images)", target, info.save_beside(target), info.colors)
@@ -89,10 +89,6 @@ def _verify(net: nn.Layer, path: str, reference: str) -> None:
             f"{path}: our network differs from the source ({reference}) by {difference:.1e} of the largest number, "
             f"above {TOLERANCE:.0e}. Nothing was written."
         )
-
-
-def _info(source: str, weights: Weights, net: nn.Layer) -> ModelInfo:
-    return info_beside(weights.path) or info_of_weights(weights, net.embedding_size, ZOO.get(source))
 
 
 def write_pdparams(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

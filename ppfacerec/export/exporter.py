@@ -12,14 +12,14 @@ import yaml
 from paddle import nn
 
 from ppfacerec import __version__
-from ppfacerec.core.io.digest import sha256
+from ppfacerec.core.device.inference import program_file, save_program
+from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.log import logger
 from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
 from ppfacerec.export.onnx_format import save_onnx
-from ppfacerec.export.paddle_format import save_paddle
 from ppfacerec.inference.exported import DESCRIPTIONS
 from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
-from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images
+from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images, spread_pixels
 from ppfacerec.weights.info import ModelInfo
 
 ExportFormat = Literal["paddle", "onnx", "both"]
@@ -54,7 +54,8 @@ def export_model(
         ImportError: a package for ONNX is missing.
     """
     backbone.eval()
-    inputs = parity_inputs(uint8_input)
+    count = max(_BATCHES)
+    inputs = spread_pixels(count) if uint8_input else spread_images(count)  # as the graph takes them
     backbone, info = rgb_network(backbone, info)
     network = ExportedNetwork(backbone, info, uint8_input)
     with paddle.no_grad():
@@ -76,15 +77,15 @@ def export_model(
         for kind, names in files.items():
             (work / DESCRIPTIONS[kind]).write_text(_description(info, work, kind, names, uint8_input), encoding="utf-8")
         names = [name for kind, names in files.items() for name in (*names, DESCRIPTIONS[kind])]
-        return [_moved(work / name, folder / name) for name in names]
+        folder.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.move(work / name, folder / name)) for name in names]
 
 
-def parity_inputs(uint8_input: bool) -> np.ndarray:
-    """Pictures that differ much from each other, as the graph takes them."""
-    images = spread_images(max(_BATCHES))
-    if not uint8_input:
-        return images
-    return np.ascontiguousarray(np.rint((images + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1))
+def save_paddle(network: ExportedNetwork, folder: Path) -> list[str]:
+    """Write Paddle's inference model: the program (inference.json, on Paddle 2.6 inference.pdmodel) and its parameters;
+    return the files' names."""
+    save_program(network, network.input_spec(), folder / STEM)
+    return [program_file(folder / STEM).name, f"{STEM}.pdiparams"]
 
 
 def _check_spread(embeddings: np.ndarray) -> None:
@@ -123,9 +124,3 @@ def _description(info: ModelInfo, folder: Path, kind: str, names: list[str], uin
         "model": info.to_tree(),
     }
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
-
-
-def _moved(source: Path, target: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(str(source), str(target))
-    return target

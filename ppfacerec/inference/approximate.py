@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from ppfacerec.core.environment import install_hint
+from ppfacerec.core.ranges import require_count
 from ppfacerec.inference.people_index import Match, PeopleIndex
-from ppfacerec.inference.values import check_count
 
 _NEIGHBOURS = 32  # of an image in the graph
 _BUILD_EFFORT, _SEARCH_EFFORT = 80, 128  # images that are kept in sight while a place is looked for
@@ -41,7 +41,7 @@ class ApproximatePeople:
             top: how many people.
         """
         probe = self._index.check_probe(embedding)
-        count = min(max(_SEARCH_EFFORT, check_count("top", top)), len(self._index))
+        count = min(max(_SEARCH_EFFORT, require_count("top", top)), len(self._index))
         rows = self._graph.search(probe[None], count)[1][0]
         return self._index.search_among(rows[rows >= 0], embedding, top)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ppfacerec.core.environment import install_hint
 from ppfacerec.inference.face_model import Threshold
-from ppfacerec.inference.values import check_unit_rows
+from ppfacerec.metrics.pair_embeddings import check_unit_rows
 
 MAX_IMAGES = 20_000  # every pair is looked at: 3.2 GB of distances
 

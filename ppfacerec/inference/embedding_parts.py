@@ -14,8 +14,8 @@ from ppfacerec.core import distributed
 from ppfacerec.core.io.npz_file import read_npz
 from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger, progress_bar
-from ppfacerec.inference.face_check import FaceCheck
 from ppfacerec.inference.face_model import FaceModel
+from ppfacerec.inference.image_facts import FaceCheck
 from ppfacerec.inference.people_index import probe_of
 
 _LEAST_BATCHES = 8  # of a part

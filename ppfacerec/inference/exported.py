@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ppfacerec.config.yaml_file import parse_plain_yaml
-from ppfacerec.core.io.digest import sha256
+from ppfacerec.core.io.user_files import sha256
 from ppfacerec.weights.info import ModelInfo, from_tree
 
 DESCRIPTIONS = {"paddle": "inference.yml", "onnx": "inference.onnx.yml"}  # in the order in which they are looked for

@@ -15,11 +15,12 @@ from typing import Any, cast
 import numpy as np
 
 from ppfacerec.core.log import progress_bar
+from ppfacerec.core.ranges import require_count
 from ppfacerec.inference.exported import find_description, read_description, read_metadata
-from ppfacerec.inference.face_check import FaceCheck
+from ppfacerec.inference.image_facts import FaceCheck
 from ppfacerec.inference.image_files import Image, is_one_image, name_of, read_image
-from ppfacerec.inference.values import check_count
 from ppfacerec.metrics import sum_flip
+from ppfacerec.metrics.roc import far_name
 from ppfacerec.weights.info import ModelInfo
 
 # uint8 RGB (N, 112, 112, 3) -> embeddings (N, D), as the network gives them
@@ -108,7 +109,7 @@ class FaceModel:
             return self.embed([cast(Image, images)], batch_size)[0]
         given, check = enumerate(cast(Iterable[Image], images)), FaceCheck()
         rows = [np.zeros((0, self.info.embedding_size), np.float32)]
-        while part := list(islice(given, check_count("batch_size", batch_size))):
+        while part := list(islice(given, require_count("batch_size", batch_size))):
             pixels = [self._read(image, name_of(image, number), check) for number, image in part]
             rows.append(self.embed_pixels(np.stack(pixels)))
         check.warn()
@@ -125,7 +126,7 @@ class FaceModel:
         good: list[Path] = []
         bad: list[str] = []
         own = FaceCheck() if check is None else check
-        check_count("batch_size", batch_size)
+        require_count("batch_size", batch_size)
         rows = [np.zeros((0, self.info.embedding_size), np.float32)]
         starts = range(0, len(paths), batch_size)
         for start in progress_bar(starts, len(starts), "embedding", "batch", in_log=check is None):
@@ -175,8 +176,7 @@ class FaceModel:
         if far is None:
             measured = {float(key) for by_far in self.info.thresholds.values() for key in by_far}
             far = min((rate for rate in measured if rate >= USUAL_FAR), default=USUAL_FAR)
-        rounded = f"{far:.0e}"  # 1.4e-3 is not 1e-3
-        key = (rounded if float(rounded) == far else f"{far:g}").replace("e-0", "e-")
+        key = far_name(far)
         points = {name: by_far[key] for name, by_far in self.info.thresholds.items() if key in by_far}
         if not points:
             known = sorted({k for by_far in self.info.thresholds.values() for k in by_far}, key=float)
@@ -276,11 +276,8 @@ def _prepared(run: Runner, info: ModelInfo, takes_pixels: bool) -> Runner:
     mean, std = np.asarray(info.mean, np.float32), np.asarray(info.std, np.float32)
 
     def prepared(images: np.ndarray) -> np.ndarray:
-        values = (_channels(images, info).astype(np.float32) * np.float32(info.scale) - mean) / std
+        images = images[..., ::-1] if info.colors == "BGR" else images
+        values = (images.astype(np.float32) * np.float32(info.scale) - mean) / std
         return run(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
 
     return prepared
-
-
-def _channels(images: np.ndarray, info: ModelInfo) -> np.ndarray:
-    return np.ascontiguousarray(images[..., ::-1]) if info.colors == "BGR" else images

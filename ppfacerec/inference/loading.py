@@ -61,9 +61,9 @@ def _filled(spec: Spec, weights: Weights) -> nn.Layer:
         raise ValueError(f"{weights.path}: what tells its network cannot be built: {' '.join(problems)}")
     backbone = BACKBONES.build(spec)
     report = match_weights(backbone, weights.backbone)
-    if report.problems(""):
+    if report.problems():
         raise ValueError(
-            f"{weights.path} does not fit {spec.name}: {'; '.join(report.problems(''))}. {len(report.matched)} tensors "
+            f"{weights.path} does not fit {spec.name}: {'; '.join(report.problems())}. {len(report.matched)} tensors "
             f"matched.{report.hint()}"
         )
     set_weights(backbone, weights.backbone)

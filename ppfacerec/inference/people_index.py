@@ -10,11 +10,12 @@ import numpy as np
 
 from ppfacerec.core.io.npz_file import read_npz
 from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.core.ranges import require_count
 from ppfacerec.inference.face_model import FaceModel
 from ppfacerec.inference.image_facts import similar_pairs
-from ppfacerec.inference.values import check_count, check_unit_rows
-from ppfacerec.inference.verify_weights import spread_images
+from ppfacerec.inference.verify_weights import spread_pixels
 from ppfacerec.metrics import normalize
+from ppfacerec.metrics.pair_embeddings import check_unit_rows
 
 UNKNOWN = "unknown"
 _SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format
@@ -66,8 +67,7 @@ class PeopleIndex:
         self.embeddings = np.ascontiguousarray(embeddings[order])
         self.names, self.files = np.asarray(names)[order], np.asarray(files)[order]
         self.probe, self.model = probe, model
-        first = np.r_[True, self.names[1:] != self.names[:-1]]
-        self._starts = np.flatnonzero(first)  # of each person, in the order of the rows
+        self._starts = np.flatnonzero(np.r_[True, self.names[1:] != self.names[:-1]])  # first row of each person
         self.same_people: list[tuple[str, str]] = []  # two names that are probably one person, when made from images
         self.nearest_others = nearest_others if nearest_others is not None else self._nearest_others()
 
@@ -107,10 +107,12 @@ class PeopleIndex:
         """
         cosines = self.embeddings @ self.check_probe(embedding)
         by_person = np.maximum.reduceat(cosines, self._starts)
-        top = min(check_count("top", top), len(by_person))
+        top = min(require_count("top", top), len(by_person))
         best = np.argpartition(-by_person, top - 1)[:top]
         best = best[np.argsort(-by_person[best], kind="stable")]
-        return [self._match(int(person), cosines) for person in best]
+        ends = np.r_[self._starts[1:], len(self)]
+        rows = [start + int(np.argmax(cosines[start:end])) for start, end in zip(self._starts[best], ends[best])]
+        return [Match(str(self.names[row]), float(cosines[row]), str(self.files[row])) for row in rows]
 
     def search_among(self, rows: np.ndarray, embedding: np.ndarray, top: int = 5) -> list[Match]:
         """Return the nearest people by the images `rows` alone; else as `search`."""
@@ -167,15 +169,6 @@ class PeopleIndex:
             groups[groups == groups[second]] = groups[first]
         return groups
 
-    def _rows_of(self, person: int) -> tuple[int, int]:
-        end = self._starts[person + 1] if person + 1 < len(self._starts) else len(self)
-        return int(self._starts[person]), int(end)
-
-    def _match(self, person: int, cosines: np.ndarray) -> Match:
-        start, end = self._rows_of(person)
-        row = start + int(np.argmax(cosines[start:end]))
-        return Match(str(self.names[row]), float(cosines[row]), str(self.files[row]))
-
     def check_model(self, model: FaceModel) -> None:
         """Refuse another model than the one that the index was made with; another format of the same one will do.
 
@@ -194,15 +187,13 @@ class PeopleIndex:
         with written_whole(path, private=True) as file:
             np.savez(
                 file, embeddings=self.embeddings, names=self.names, files=self.files, probe=self.probe,
-                nearest_others=self.nearest_others,
-                model=np.array(json.dumps({"name": self.model})),
+                nearest_others=self.nearest_others, model=np.array(json.dumps({"name": self.model})),
             )  # fmt: skip
 
 
 def probe_of(model: FaceModel) -> np.ndarray:
     """The model's embedding (D,) of a fixed picture."""
-    picture = np.rint((spread_images(2)[1] + 1) * 127.5).astype(np.uint8)
-    return model.embed_pixels(np.ascontiguousarray(picture.transpose(1, 2, 0)[None]))[0]
+    return model.embed_pixels(spread_pixels(2)[1:])[0]
 
 
 def read_index(path: str | Path) -> PeopleIndex:

@@ -6,12 +6,15 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ppfacerec.core.device.inference import program_file
+from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
+
 TOLERANCE = 1e-4  # of the largest number
 
 
-def spread_images(count: int = 4, seed: int = 0) -> np.ndarray:
+def spread_images(count: int = 4) -> np.ndarray:
     """Pictures (N, 3, 112, 112) in [-1, 1] that differ much: noise at three scales, and one of a single colour."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     images = []
     for i in range(count):
         cell = (1, 8, 28)[i % 3]
@@ -20,6 +23,12 @@ def spread_images(count: int = 4, seed: int = 0) -> np.ndarray:
     if count > 3:
         images[3] = np.broadcast_to(rng.uniform(-1, 1, (3, 1, 1)), (3, 112, 112))
     return np.stack(images).astype(np.float32)
+
+
+def spread_pixels(count: int) -> np.ndarray:
+    """The same pictures as uint8 pixels (N, 112, 112, 3)."""
+    pixels = np.rint((spread_images(count) + 1) * 127.5).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
 def relative_difference(first: np.ndarray, second: np.ndarray) -> float:
@@ -46,21 +55,9 @@ def difference_to(net: nn.Layer, reference: str) -> float:
 
 
 def _reference_embedding(path: str, images: np.ndarray) -> np.ndarray:
-    if Path(path).suffix == ".onnx":
-        return _onnx_embedding(path, images)
-    from ppfacerec.core.device.inference import program_file
-    from ppfacerec.inference.runners import STEM, run_paddle
-
+    if Path(path).suffix == ".onnx":  # one by one: its batch size may be fixed
+        run = run_onnx(Path(path))
+        return np.concatenate([run(image[None]) for image in images])
     if not program_file(Path(path) / STEM).is_file():
         raise ValueError(f"--verify {path}: expected an .onnx file, or a folder with {STEM}.pdmodel or {STEM}.json.")
     return run_paddle(Path(path), onednn=False)(images)
-
-
-def _onnx_embedding(path: str, images: np.ndarray) -> np.ndarray:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(f"--verify needs onnxruntime ({error}): pip install onnxruntime") from error
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])

@@ -1,10 +1,9 @@
 """What is measured: face verification over pairs."""
 
 from ppfacerec.core.registry import Registry
-from ppfacerec.metrics.face_accuracy import FaceAccOnFiveDatasets
 from ppfacerec.metrics.pair_embeddings import normalize, sum_flip
 from ppfacerec.metrics.roc import OperatingPoint, Roc
-from ppfacerec.metrics.verification import VerificationResult, evaluate
+from ppfacerec.metrics.verification import FaceAccOnFiveDatasets, VerificationResult, evaluate
 
 # BestAccOnFiveDatasets is what PaddleClas's ResNet50 config names and PaddleClas never wrote.
 METRICS = Registry("metric", FaceAccOnFiveDatasets, BestAccOnFiveDatasets=FaceAccOnFiveDatasets)

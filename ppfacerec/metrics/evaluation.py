@@ -10,7 +10,7 @@ import numpy as np
 
 from ppfacerec.core.io.whole_file import text_written_whole
 from ppfacerec.core.log import table
-from ppfacerec.metrics.roc import FARS
+from ppfacerec.metrics.roc import far_name
 from ppfacerec.metrics.verification import VerificationResult
 
 AVERAGE = "average_accuracy"  # its key in eval.json
@@ -63,14 +63,8 @@ def or_na(value: float | None, digits: int = 5) -> str:
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
-def far_name(far: float) -> str:
-    """``0.001`` -> ``"1e-3"``."""
-    return f"1e{round(np.log10(far))}"
-
-
 def set_to_json(result: VerificationResult) -> dict[str, Any]:
     """One set's part of eval.json."""
-    points = {far: result.roc.at_far(far) if result.roc else None for far in FARS}
     num_same = int(result.is_same.sum())
     return {
         "accuracy": result.accuracy_mean,
@@ -89,8 +83,8 @@ def set_to_json(result: VerificationResult) -> dict[str, Any]:
         "doubts": list(result.doubts),
         "auc": result.auc,
         "eer": result.eer,
-        "tar_at_far": {far_name(far): point.tar if point else None for far, point in points.items()},
-        "threshold_at_far": {far_name(far): point.threshold if point else None for far, point in points.items()},
+        "tar_at_far": {far_name(far): point.tar if point else None for far, point in result.points.items()},
+        "threshold_at_far": {far_name(far): point.threshold if point else None for far, point in result.points.items()},
         "fold_accuracy": result.accuracy.tolist(),
         "fold_threshold": result.best_thresholds.tolist(),
     }

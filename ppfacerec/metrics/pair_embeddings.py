@@ -48,6 +48,24 @@ def sum_flip(embeddings: np.ndarray, flipped: np.ndarray, feature_normalize: boo
     return normalize(np.asarray(embeddings, dtype=np.float64) + flipped)
 
 
+def check_unit_rows(name: str, embeddings: np.ndarray) -> np.ndarray:
+    """Return embeddings (D,) or (N, D) as float32, or raise a ValueError where they are not of length 1."""
+    array = np.asarray(embeddings)
+    if array.dtype.kind != "f" or array.ndim not in (1, 2):
+        raise ValueError(
+            f"{name}: expected embeddings, rows of float numbers, found {array.dtype} {list(array.shape)}."
+        )
+    with np.errstate(over="ignore"):
+        rows = array.astype(np.float32)
+        lengths = np.linalg.norm(rows, axis=-1)
+    if not (np.abs(lengths - 1) < 1e-3).all():  # NaN and what overflows are not
+        raise ValueError(
+            f"{name}: expected finite embeddings of length 1, found lengths from {np.min(lengths):.4g} to "
+            f"{np.max(lengths):.4g}. `FaceModel.embed` gives such; divide others by their lengths."
+        )
+    return rows
+
+
 def check_pairs(
     embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_folds: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -74,15 +92,11 @@ def check_pairs(
             f"{len(labels)} pairs cannot be split into {num_folds} folds: the threshold is chosen on all folds but one "
             "and judged on that one. Pass at least as many pairs as folds, and at least 2 folds."
         )
-    _check_finite(embeddings)
-    is_float = embeddings.dtype.kind == "f" and embeddings.dtype.itemsize >= 4
-    return embeddings if is_float else embeddings.astype(np.float64), labels.astype(bool)
-
-
-def _check_finite(embeddings: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
         raise ValueError(
             f"embeddings holds NaN or infinity in {len(bad)} of {len(embeddings)} rows, first in row {bad[0]} "
             f"(pair {bad[0] // 2}). The model diverged or overflowed: check its weights, and evaluate in float32."
         )
+    is_float = embeddings.dtype.kind == "f" and embeddings.dtype.itemsize >= 4
+    return embeddings if is_float else embeddings.astype(np.float64), labels.astype(bool)

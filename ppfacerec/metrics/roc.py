@@ -42,11 +42,6 @@ class Roc:
         k = int(np.searchsorted(false_accepts, allowed, side="right")) - 1
         return OperatingPoint(float(self.thresholds[k]), float(self.tpr[k]), float(self.fpr[k]))
 
-    def tar_at_far(self) -> dict[float, float | None]:
-        """Return the true accept rate at FAR 1e-1 ... 1e-6, None where there are too few pairs of different people."""
-        points = {far: self.at_far(far) for far in FARS}
-        return {far: point.tar if point else None for far, point in points.items()}
-
     def auc(self) -> float:
         """Area under the curve: the chance that a same pair is nearer than a different one, ties counted half."""
         return float(np.sum(np.diff(self.fpr) * (self.tpr[1:] + self.tpr[:-1])) / 2)
@@ -57,6 +52,12 @@ class Roc:
         k = int(np.argmax(gap >= 0))
         share = -gap[k - 1] / (gap[k] - gap[k - 1])
         return float(self.fpr[k - 1] + share * (self.fpr[k] - self.fpr[k - 1]))
+
+
+def far_name(far: float) -> str:
+    """``0.001`` -> ``"1e-3"``, ``0.0014`` -> ``"0.0014"``."""
+    rounded = f"{far:.0e}"
+    return (rounded if float(rounded) == far else f"{far:g}").replace("e-0", "e-")
 
 
 def allowed_false_accepts(far: float, num_different: int) -> int:

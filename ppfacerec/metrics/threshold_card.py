@@ -64,13 +64,12 @@ def threshold_card(result: VerificationResult, identities: Sequence[str] | None 
         identities: (2N,) who is on image 2i and 2i + 1 of pair i; None where nobody says.
         seed: of the bootstrap.
     """
-    points = {far: result.roc.at_far(far) if result.roc else None for far in CARD_FARS}
-    told = [far for far, point in points.items() if point]
+    points = {far: result.points[far] for far in CARD_FARS}
+    known = [far for far, point in points.items() if point]
     numbers = None
     if identities is not None:
         numbers = np.unique(np.asarray(identities), return_inverse=True)[1].reshape(-1, 2)
-    intervals: dict[float, Interval | None] = {}
-    if told:
-        intervals = dict(zip(told, tar_intervals(result.distances, result.is_same, told, numbers, seed)))
+    found = tar_intervals(result.distances, result.is_same, known, numbers, seed) if known else []
+    intervals = dict(zip(known, found))
     rows = tuple(CardRow(far, point, intervals.get(far)) for far, point in points.items())
     return ThresholdCard(rows, "pairs" if numbers is None else "identities", seed)

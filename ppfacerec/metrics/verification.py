@@ -11,7 +11,7 @@ import numpy as np
 
 from ppfacerec.metrics.pair_embeddings import check_pairs, pair_distances
 from ppfacerec.metrics.plausibility import doubts
-from ppfacerec.metrics.roc import FARS, Roc, exact_roc
+from ppfacerec.metrics.roc import FARS, OperatingPoint, Roc, exact_roc
 
 FAR_TARGET = 1e-3  # of `val`
 _FAR_FACTOR = 10  # a measured FAR so many times the target is another operating point
@@ -38,7 +38,6 @@ class VerificationResult:
     roc: Roc | None  # exact, over all pairs; None where all pairs are of one kind
     auc: float | None
     eer: float | None
-    tar_at_far: dict[float, float | None]  # 1e-1 ... 1e-6
     doubts: tuple[str, ...] = ()  # why these numbers may mean nothing, a sentence each
     xnorm: float | None = None  # mean length of the embeddings before they were normalised, where known
 
@@ -46,6 +45,16 @@ class VerificationResult:
     def threshold(self) -> float:
         """Mean over the folds of the best squared L2 threshold."""
         return float(np.mean(self.best_thresholds))
+
+    @property
+    def points(self) -> dict[float, OperatingPoint | None]:
+        """The exact operating point at FAR 1e-1 ... 1e-6; None where the pairs cannot tell."""
+        return {far: self.roc.at_far(far) if self.roc else None for far in FARS}
+
+    @property
+    def tar_at_far(self) -> dict[float, float | None]:
+        """The true accept rate at each of them."""
+        return {far: point.tar if point else None for far, point in self.points.items()}
 
     @property
     def tar_at_target(self) -> float | None:
@@ -99,9 +108,23 @@ def evaluate(embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_f
         roc=roc,
         auc=roc.auc() if roc else None,
         eer=roc.eer() if roc else None,
-        tar_at_far=roc.tar_at_far() if roc else dict.fromkeys(FARS),
         doubts=doubts(embeddings, distances, labels, num_folds),
     )
+
+
+class FaceAccOnFiveDatasets:
+    """Verification accuracy by insightface's protocol, on however many sets there are (PaddleClas's name).
+
+    Args:
+        num_folds: contiguous folds of the cross-validation, for sets that do not prescribe them.
+    """
+
+    def __init__(self, num_folds: int = 10) -> None:
+        self.num_folds = num_folds
+
+    def __call__(self, embeddings: np.ndarray, is_same: np.ndarray, num_folds: int | None = None) -> VerificationResult:
+        """Score one set; see ``evaluate``. `num_folds` is the set's own, such as pairs.txt has in its first line."""
+        return evaluate(embeddings, is_same, num_folds or self.num_folds)
 
 
 def _accuracy(

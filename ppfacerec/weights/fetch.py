@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ppfacerec.core.io.digest import sha256 as file_digest
+from ppfacerec.core.io.user_files import sha256 as file_digest
 from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.printable import without_secrets
@@ -18,7 +18,6 @@ from ppfacerec.weights.zoo import ZOO
 
 SUFFIXES = (".pdparams", ".pth", ".pt", ".ckpt", ".safetensors", ".tar")
 CACHE_VARIABLE = "PPFACEREC_CACHE"
-_BLOCK = 1 << 20
 _CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ppfacerec.core.io.digest import sha256
+from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec, near_match, thaw
 from ppfacerec.metrics import VerificationResult
+from ppfacerec.metrics.roc import far_name
 from ppfacerec.weights.read import Weights
 from ppfacerec.weights.zoo import ZooModel
 
@@ -116,14 +117,9 @@ def from_tree(tree: Any, where: str) -> ModelInfo:
         if name not in fields:
             raise ValueError(f"{where}: unknown key '{name}'{near_match(str(name), fields)}")
     values = dict(tree)
-    _expect(
-        where,
-        "backbone",
-        values.get("backbone"),
-        _is_backbone,
-        "a mapping with the network's name and sizes below 65,536",
-    )
-    _expect(where, "embedding_size", values.get("embedding_size"), lambda v: _is_size(v), "a positive int")
+    backbone = "a mapping with the network's name and sizes below 65,536"
+    _expect(where, "backbone", values.get("backbone"), _is_backbone, backbone)
+    _expect(where, "embedding_size", values.get("embedding_size"), _is_size, "a positive int")
     _expect(where, "colors", values.get("colors", "RGB"), lambda v: v in ("RGB", "BGR"), "RGB or BGR")
     for name, length in (("mean", 3), ("std", 3), ("image_size", 2)):
         if name in values:
@@ -218,14 +214,13 @@ def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[s
     for name, result in results.items():
         if result.roc is None:
             continue
-        points = {far: result.roc.at_far(far) for far in result.tar_at_far}
         thresholds[name] = {
-            f"{far:.0e}".replace("e-0", "e-"): {
+            far_name(far): {
                 "cosine": max(1.0 - point.threshold / 2.0, -1.0),
                 "tar": point.tar,
                 "num_different": float(result.roc.num_different),
             }
-            for far, point in points.items()
+            for far, point in result.points.items()
             if point is not None
         }
     return thresholds

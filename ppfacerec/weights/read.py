@@ -16,7 +16,7 @@ from ppfacerec.weights.architecture import identify
 from ppfacerec.weights.formats.safetensors_file import read_safetensors
 from ppfacerec.weights.formats.torch_file import TorchFile
 from ppfacerec.weights.formats.torch_machine import Unread
-from ppfacerec.weights.formats.torch_tensors import TensorView
+from ppfacerec.weights.formats.torch_tensors import TensorView, from_bfloat16
 from ppfacerec.weights.names import PYTORCH_WRAPPERS, from_fresresnet, from_pytorch, is_pytorch, split_head
 
 Source = Literal["paddleclas", "insightface", "adaface", "plsc"]
@@ -25,8 +25,7 @@ Format = Literal["paddle", "torch", "safetensors"]
 # Where programs put the state dict in a checkpoint, in the order in which they are looked for.
 _NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net")
 _INSIGHTFACE_HEAD = "state_dict_softmax_fc"  # of train_v2.py: the rank's share of the class centres, (C / ranks, D)
-# What paddle.save adds to a state dict.
-_PADDLE_EXTRAS = ("StructuredToParameterName@@",)
+_PADDLE_NAMES = "StructuredToParameterName@@"  # what paddle.save adds to a state dict
 _SPACE_FACTOR = 4  # arrays of a file together: tied ones unfold, but not endlessly
 _MOST_TENSORS = 100_000
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
@@ -116,7 +115,7 @@ def as_floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     result = {}
     for name, array in state.items():
         if array.dtype == np.uint16:
-            array = (array.astype(np.uint32) << 16).view(np.float32)
+            array = from_bfloat16(array)
         result[name] = np.asarray(array, np.float32 if array.dtype.kind == "f" else None, order="C")
     return result
 
@@ -142,7 +141,7 @@ def _paddle_state(path: str) -> dict[str, np.ndarray]:
     content = safe_pickle.load(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: expected a dict of arrays (a state dict), found {type(content).__name__}.")
-    named = {str(k): v for k, v in content.items() if k not in _PADDLE_EXTRAS}
+    named = {str(k): v for k, v in content.items() if k != _PADDLE_NAMES}
     arrays = {k: np.asarray(v) for k, v in named.items() if isinstance(v, (np.ndarray, np.number, bool, int, float))}
     not_arrays = [k for k in named if k not in arrays or arrays[k].dtype.kind not in "fiub"]
     if not arrays or not_arrays:

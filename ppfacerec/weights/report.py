@@ -22,7 +22,7 @@ class WeightsReport:
     other_shape: tuple[str, ...]
     hints: Mapping[str, str]  # a missing name -> the unexpected one that it may be
 
-    def problems(self, prefix: str) -> list[str]:
+    def problems(self, prefix: str = "") -> list[str]:
         """One line for each kind of misfit among the names that begin with `prefix`."""
         lines = []
         for title in ("missing", "unexpected", "other_shape"):
@@ -38,11 +38,11 @@ class WeightsReport:
             return f" For '{missing}' it has no array. Did you mean '{nearest}'?"
         return ""
 
-    def table(self, prefix: str = "") -> str:
-        """Every misfit among the names that begin with `prefix`, a line each, near matches beside the missing ones."""
+    def table(self) -> str:
+        """Every misfit, a line each, near matches beside the missing ones."""
         lines = [f"{len(self.matched)} matched"]
         for title in ("missing", "unexpected", "other_shape"):
-            names: Sequence[str] = [n for n in getattr(self, title) if n.startswith(prefix)]
+            names: Sequence[str] = getattr(self, title)
             lines.append(f"{len(names)} {title.replace('_', ' ')}")
             lines += [f"  {n}" + (f"   (near: {self.hints[n]})" if n in self.hints else "") for n in names]
         return "\n".join(lines)

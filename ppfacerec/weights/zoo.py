@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ppfacerec.core.log import table
-from ppfacerec.core.registry import near_match
 
 PADDLE_FILES = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/foundation_models/"
 INSIGHTFACE_PAGE = "https://github.com/deepinsight/insightface/tree/master/recognition/arcface_torch#model-zoo"
@@ -88,17 +87,6 @@ ZOO = {
         _adaface("adaface-ir101-webface12m", "IR101", "WebFace12M", 99.82, 99.26, 98.00),
     )
 }
-
-
-def get(name: str) -> ZooModel:
-    """Return the model called `name`.
-
-    Raises:
-        ValueError: there is none; the message has the nearest name.
-    """
-    if name not in ZOO:
-        raise ValueError(f"The zoo has no model '{name}'{near_match(name, ZOO)} `ppfacerec models` lists them.")
-    return ZOO[name]
 
 
 def zoo_table() -> str:

@@ -14,17 +14,17 @@ from ppfacerec.core.io.user_files import printed_names
 from ppfacerec.core.io.whole_file import check_target, written_whole
 from ppfacerec.core.log import logger, table
 from ppfacerec.core.printable import printable
+from ppfacerec.core.ranges import require_count
 from ppfacerec.inference import clusters
 from ppfacerec.inference.approximate import ApproximatePeople
 from ppfacerec.inference.embedding_parts import embed_in_parts, remove_parts
 from ppfacerec.inference.face_model import USUAL_FAR, FaceModel, load
 from ppfacerec.inference.image_files import find_images, person_of
 from ppfacerec.inference.people_index import UNKNOWN, PeopleIndex, probe_of, read_index
-from ppfacerec.inference.values import check_count
 
 
 def embed(arguments: argparse.Namespace) -> int:
-    check_count("--batch-size", arguments.batch_size)
+    require_count("--batch-size", arguments.batch_size)
     if Path(arguments.out).suffix != ".npz":
         raise ValueError(
             f"--out {arguments.out}: embeddings are written as .npz (np.load(...)['embeddings']); name it so."
@@ -53,7 +53,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def enroll(arguments: argparse.Namespace) -> int:
-    check_count("--batch-size", arguments.batch_size)
+    require_count("--batch-size", arguments.batch_size)
     check_target(arguments.index)
     folder, model = Path(arguments.folder), load(arguments.model)
     if not folder.is_dir():
@@ -89,8 +89,8 @@ def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
 
 
 def search(arguments: argparse.Namespace) -> int:
-    check_count("--batch-size", arguments.batch_size)
-    check_count("--top", arguments.top)
+    require_count("--batch-size", arguments.batch_size)
+    require_count("--top", arguments.top)
     if not 0 < arguments.strangers < 1:
         raise ValueError(f"--strangers: expected a number between 0 and 1, found {arguments.strangers}.")
     model, index = load(arguments.model), read_index(arguments.index)
@@ -137,7 +137,7 @@ def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: Pe
 
 
 def cluster(arguments: argparse.Namespace) -> int:
-    check_count("--batch-size", arguments.batch_size)
+    require_count("--batch-size", arguments.batch_size)
     if arguments.out:
         check_target(arguments.out)
     model = load(arguments.model)

@@ -1,6 +1,7 @@
 """Files and folders that a person names: what is no regular file is refused, and one rule says what is an image."""
 
 import errno
+import hashlib
 import os
 import stat
 import unicodedata
@@ -46,6 +47,15 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         return content
     finally:
         os.close(file)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a regular file's bytes, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_left_behind(name: str) -> bool:

@@ -16,7 +16,7 @@ from ppfacerec.datatools.doctor.findings import Finding, finding
 from ppfacerec.datatools.doctor.overlap import check_overlap
 from ppfacerec.datatools.doctor.run_checks import check_run
 from ppfacerec.demo.on_ranks import make_demo_data_on_each_disk
-from ppfacerec.inference.image_facts import Images, measure
+from ppfacerec.inference.image_facts import measure
 
 _NO_WEIGHTS = (
     "Give -o Global.pretrained_model=... to look for label noise, people of the test sets in the training set, and a "
@@ -86,7 +86,7 @@ def read_tests(paths: list[str]) -> dict[str, PairSet]:
 
 def _sample(dataset: TrainDataset, max_images: int, num_processes: int) -> Sample:
     indices = np.unique(np.linspace(0, len(dataset) - 1, min(max_images, len(dataset))).astype(int)).tolist()
-    facts = measure(Images(len(dataset), dataset.read, dataset.where), indices, num_processes, "Training images")
+    facts = measure(dataset, indices, num_processes, "Training images")
     return Sample(dataset, indices, facts)
 
 
@@ -115,9 +115,8 @@ def _examine_embeddings(
     )
 
     embedder, indices = Embedder(config), np.array(sample.indices)
-    images = Images(len(sample.dataset), sample.dataset.read, sample.dataset.where)
-    yield check_colours(embedder, images, sample.labels, indices)
-    centres = Centres(embedder(images, indices, "Embeddings"), sample.labels)
+    yield check_colours(embedder, sample.dataset, sample.labels, indices)
+    centres = Centres(embedder(sample.dataset, indices, "Embeddings"), sample.labels)
     yield check_label_noise(centres, sample)
     yield check_centres(centres, sample)
     for name, pairs in tests.items():

@@ -160,8 +160,7 @@ def check_people(
 ) -> Iterator[Finding]:
     """Test images that are as near to a training class as its own images are."""
     indices = np.unique(np.linspace(0, pairs.num_images - 1, min(most_images, pairs.num_images)).astype(int))
-    images = Images(pairs.num_images, pairs.read, pairs.where)
-    cosines, classes = centres.nearest(embedder(images, indices, name))
+    cosines, classes = centres.nearest(embedder(pairs, indices, name))
     least = centres.same_person_from()
     found = np.flatnonzero(cosines >= least)
     found = found[np.argsort(-cosines[found])]

@@ -8,12 +8,12 @@ import numpy as np
 from ppfacerec.data.pairs.pair_set import PairSet
 from ppfacerec.datatools.doctor.data_checks import NEARLY_EQUAL, Sample, plain_name
 from ppfacerec.datatools.doctor.findings import Finding, finding
-from ppfacerec.inference.image_facts import Images, measure, similar_pairs
+from ppfacerec.inference.image_facts import measure, similar_pairs
 
 
 def check_overlap(name: str, pairs: PairSet, sample: Sample, is_whole: bool, num_processes: int) -> Iterator[Finding]:
     """Compare the distinct images of a test set with the training images that were looked at."""
-    facts = measure(Images(pairs.num_images, pairs.read, pairs.where), range(pairs.num_images), num_processes, name)
+    facts = measure(pairs, range(pairs.num_images), num_processes, name)
     good = [k for k, fact in enumerate(facts) if not fact.problem]
     bad = [fact.problem for fact in facts if fact.problem]
     yield finding(

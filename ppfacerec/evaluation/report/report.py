@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,11 +15,13 @@ from ppfacerec.evaluation.report.hardest import HardPair, data_uri, hardest_pair
 from ppfacerec.evaluation.report.plots import DARK, LIGHT, Theme, draw_roc, draw_scores
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.bootstrap import CONFIDENCE, MIN_FALSE_ACCEPTS, NUM_RESAMPLES
-from ppfacerec.metrics.evaluation import Evaluation, far_name, json_key, or_na
+from ppfacerec.metrics.evaluation import Evaluation, json_key, or_na
+from ppfacerec.metrics.roc import far_name
 from ppfacerec.metrics.threshold_card import ThresholdCard, threshold_card
 
 _LONGEST_NAME = 200  # bytes of a set's name in a file's, which may have 255
 TEMPLATE = Path(__file__).with_name("page.html")
+THEMES = {"light": LIGHT, "dark": DARK}
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,11 @@ def _report_set(
     )
 
 
-def _plot(path: Path, draw: Any) -> dict[str, str]:
+def _plot(path: Path, draw: Callable[[Theme], bytes]) -> dict[str, str]:
     """Write the light plot as a file, and return both as data URIs."""
-    drawn: dict[str, bytes] = {name: draw(theme) for name, theme in _THEMES.items()}
+    drawn = {name: draw(theme) for name, theme in THEMES.items()}
     path.write_bytes(drawn["light"])
     return {name: data_uri(png, "image/png") for name, png in drawn.items()}
-
-
-_THEMES: dict[str, Theme] = {"light": LIGHT, "dark": DARK}
 
 
 def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str, str], facts: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from safetensors.numpy import save
 
 from ppfacerec.core.io.user_files import open_regular
 from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.weights.formats.torch_tensors import from_bfloat16
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -33,17 +34,11 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"{path}: tensor '{name}' has the dtype {entry['dtype']}; read are {', '.join(_DTYPES)}.")
-    return {name: _array(entry["dtype"], entry["shape"], entry["data"]) for name, entry in entries}
+    arrays = {name: np.frombuffer(one["data"], _DTYPES[one["dtype"]]).reshape(one["shape"]) for name, one in entries}
+    return {name: from_bfloat16(a) if a.dtype == np.uint16 else a for name, a in arrays.items()}
 
 
 def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays; the file appears whole or not at all."""
     with written_whole(Path(path)) as file:
         file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-
-
-def _array(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
-    flat = np.frombuffer(data, _DTYPES[dtype])
-    if dtype == "BF16":
-        flat = (flat.astype(np.uint32) << 16).view(np.float32)
-    return flat.reshape(shape)

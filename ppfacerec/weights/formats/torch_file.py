@@ -15,7 +15,6 @@ import zipfile
 from types import TracebackType
 from typing import Any, BinaryIO, NoReturn
 
-from ppfacerec.core.io.safe_pickle.machine import Machine
 from ppfacerec.core.io.safe_pickle.reader import Source, run
 from ppfacerec.core.io.user_files import open_regular
 from ppfacerec.weights.formats.torch_machine import TorchMachine
@@ -143,21 +142,15 @@ class TorchFile:
         system = run(source, self.path, _ENCODING)
         if isinstance(system, dict) and system.get("little_endian") is False:
             self._fail("a big-endian machine wrote it, which is not read")
-        storages: dict[str, Storage] = {}
-        positions: dict[str, int] = {}
-        machine = functools.partial(
-            TorchMachine, lambda dtype, key, numel: self._legacy_storage(storages, positions, dtype, key, numel)
-        )
-        tree = run(source, self.path, _ENCODING, machine)
-        keys = run(source, self.path, _ENCODING, Machine)
-        self._locate(keys, storages, positions)
+        self._storages: dict[str, Storage] = {}
+        self._positions: dict[str, int] = {}
+        tree = run(source, self.path, _ENCODING, functools.partial(TorchMachine, self._legacy_storage))
+        self._locate(run(source, self.path, _ENCODING))
         return tree
 
-    def _legacy_storage(
-        self, storages: dict[str, Storage], positions: dict[str, int], dtype: str, key: str, numel: int
-    ) -> Storage:
-        if key in storages:
-            return storages[key]
+    def _legacy_storage(self, dtype: str, key: str, numel: int) -> Storage:
+        if key in self._storages:
+            return self._storages[key]
         size = numel * itemsize(dtype)
         if size > self._size:
             raise ValueError(f"storage {key} should have {numel} numbers, more than the file holds")
@@ -165,14 +158,15 @@ class TorchFile:
         @functools.cache
         def read() -> Any:
             self._take(size)
-            self._file.seek(positions[key])
+            self._file.seek(self._positions[key])
             return self._file.read(size)
 
-        storages[key] = Storage(dtype, key, numel, read)
-        return storages[key]
+        self._storages[key] = Storage(dtype, key, numel, read)
+        return self._storages[key]
 
-    def _locate(self, keys: Any, storages: dict[str, Storage], positions: dict[str, int]) -> None:
+    def _locate(self, keys: Any) -> None:
         """Find each storage behind the pickles: its length in numbers (int64), then its bytes."""
+        storages = self._storages
         if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys) or sorted(keys) != sorted(storages):
             self._fail("its list of storages is not that of its tensors")
         position = self._file.tell()
@@ -183,4 +177,4 @@ class TorchFile:
             end = position + 8 + numel * itemsize(storages[key].dtype)
             if numel != storages[key].numel or end > self._size:
                 self._fail(f"storage {key} has {numel} numbers for {storages[key].numel}, or is cut off")
-            positions[key], position = position + 8, end
+            self._positions[key], position = position + 8, end

@@ -24,6 +24,11 @@ STORAGE_DTYPES = {
 }
 
 
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """Return the float32 numbers whose upper halves are `bits` (uint16)."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
 def itemsize(dtype: str) -> int:
     """Bytes of one number."""
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
@@ -64,13 +69,9 @@ class TensorView:
         """Read the tensor; bfloat16 becomes float32."""
         dtype = "uint16" if self.storage.dtype == "bfloat16" else self.storage.dtype
         flat = np.frombuffer(self.storage.read(), np.dtype(dtype).newbyteorder("<"))
-        width = flat.itemsize
-        view = np.lib.stride_tricks.as_strided(
-            flat[self.offset :], self.shape, [s * width for s in self.strides], writeable=False
-        )
-        if self.storage.dtype == "bfloat16":
-            return (view.astype(np.uint32) << 16).view(np.float32)
-        return view
+        strides = [stride * flat.itemsize for stride in self.strides]
+        view = np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides, writeable=False)
+        return from_bfloat16(view) if self.storage.dtype == "bfloat16" else view
 
 
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused: Any) -> TensorView:

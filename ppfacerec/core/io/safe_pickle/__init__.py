@@ -6,6 +6,6 @@ call nothing else. Nothing is imported, no attribute is set, no memory is taken 
 """
 
 from ppfacerec.core.io.safe_pickle.machine import UnsafePickleError
-from ppfacerec.core.io.safe_pickle.reader import load, loads
+from ppfacerec.core.io.safe_pickle.reader import load
 
-__all__ = ["UnsafePickleError", "load", "loads"]
+__all__ = ["UnsafePickleError", "load"]

@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
-from typing import Any, BinaryIO, Union, cast
+from typing import Any, BinaryIO, cast
 
 from ppfacerec.core.io.safe_pickle.limits import BadPickleError
 from ppfacerec.core.io.safe_pickle.machine import Machine, UnsafePickleError
 from ppfacerec.core.io.user_files import open_regular
 
-PathOrFile = Union[str, "os.PathLike[str]", BinaryIO]
-ENCODINGS = ("bytes", "latin1", "ascii", "utf-8")
 
-
-def load(path_or_file: PathOrFile, *, encoding: str = "bytes") -> Any:
-    """Read one pickle from a file; arrays in it are read-only views of the bytes that were read.
-
-    Args:
-        path_or_file: a path, or a file opened for reading bytes.
-        encoding: what Python 2's strings become: "bytes", or str by "latin1", "ascii" or "utf-8".
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read one pickle from a file; arrays are read-only views of the bytes that were read, Python 2's strings bytes.
 
     Raises:
         UnsafePickleError: it names something that is not plain data or a NumPy array; nothing has been run.
         ValueError: empty, truncated, damaged, or no pickle.
     """
-    if not isinstance(path_or_file, (str, os.PathLike)):
-        where = str(getattr(path_or_file, "name", "the pickle"))
-        start = path_or_file.tell()
-        size = path_or_file.seek(0, os.SEEK_END) - start
-        path_or_file.seek(start)
-        return run(Source(path_or_file, size), where, encoding)
-    with open_regular(path_or_file) as file:
-        return run(Source(file, os.fstat(file.fileno()).st_size), str(path_or_file), encoding)
+    with open_regular(path) as file:
+        return run(Source(file, os.fstat(file.fileno()).st_size), str(path))
 
 
-def loads(data: bytes, *, encoding: str = "bytes", where: str = "the pickle") -> Any:
-    """Read one pickle from bytes; `where` is its name in messages. Else as `load`."""
-    return run(Source(io.BytesIO(data), len(data)), where, encoding)
+def run(source: Source, where: str, encoding: str = "bytes", machine: Callable[[str, int], Machine] = Machine) -> Any:
+    """Read the pickle at the source's position with a machine of the given kind; errors as `load`.
 
-
-def run(source: Source, where: str, encoding: str, machine: Callable[[str, int], Machine] = Machine) -> Any:
-    """Read the pickle at the source's position with a machine of the given kind; errors as `load`."""
-    if encoding not in ENCODINGS:
-        raise ValueError(f"Unknown encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}.")
+    Args:
+        encoding: what Python 2's strings become: "bytes", or str by "latin1", "ascii" or "utf-8".
+    """
     if not source.left:
         raise ValueError(f"{where} is empty (0 bytes). Copy, download or write it again.")
     try:

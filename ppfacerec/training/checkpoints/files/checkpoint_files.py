@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ppfacerec.core.io.digest import sha256
+from ppfacerec.core.io.user_files import sha256
 from ppfacerec.training.checkpoints.files.head_shards import SUFFIX
 from ppfacerec.training.checkpoints.files.manifest import MANIFEST, Manifest
 from ppfacerec.weights.info import SUFFIX as INFO
