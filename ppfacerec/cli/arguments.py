@@ -183,7 +183,7 @@ COMMANDS = {
         "List the configs that ship, or print one.", "catalogue:configs", _configs_arguments, needs_paddle=False
     ),
     "plan": Command("Estimate a run's memory and traffic before starting it.", "plan:plan", _plan_arguments),
-    "export": Command("Write an inference model: Paddle Inference or ONNX.", "export:export", _export_arguments),
+    "export": Command("Write an inference model: Paddle Inference or ONNX.", "weights:export", _export_arguments),
     "infer": Command("Embed, compare, search and group faces.", "", infer.arguments),
     "convert-weights": Command("Convert weights of other projects.", "weights:convert", _convert_weights_arguments),
     "convert-checkpoint": Command(
@@ -195,12 +195,12 @@ COMMANDS = {
         "List the published weights that are read here.", "catalogue:models", lambda parser: None, needs_paddle=False
     ),
     "demo-data": Command(
-        "Draw synthetic faces to try it with.", "demo_data:demo_data", _demo_data_arguments, needs_paddle=False
+        "Draw synthetic faces to try it with.", "data:demo_data", _demo_data_arguments, needs_paddle=False
     ),
     "show-batch": Command(
         "Draw a grid of training images as the network gets them.", "show_batch:show_batch", _show_batch_arguments
     ),
-    "align": Command("Cut aligned 112 x 112 faces out of photos.", "align:align", _align_arguments, needs_paddle=False),
+    "align": Command("Cut aligned 112 x 112 faces out of photos.", "data:align", _align_arguments, needs_paddle=False),
     "convert": Command(
         "Convert data: .rec, .bin, label file, folder.", "data:convert_data", _convert_arguments, needs_paddle=False
     ),

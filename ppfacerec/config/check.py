@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from ppfacerec.config.components import REQUIRED, arguments_of, check_spec, keys_of, registry_of
-from ppfacerec.config.paths import is_made_later, is_one_of_many, missing
 from ppfacerec.config.schema import Config, DataLoaderSection, sections_of
 from ppfacerec.core.environment import DEVICE
 from ppfacerec.core.ranges import range_problem
@@ -103,8 +103,8 @@ def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Itera
     declared = getattr(component, "paths", {}).items()
     paths = {name: (arguments[name], kind) for name, kind in declared if arguments.get(name) is not None}
     for name, (path, kind) in paths.items():
-        yield from missing(path, f"{spec.path}.{name}", kind, demo)
-    if not any(is_made_later(path, demo) for path, _ in paths.values()):
+        yield from _missing(path, f"{spec.path}.{name}", kind, demo)
+    if not any(_is_made_later(path, demo) for path, _ in paths.values()):
         check = getattr(component, "check", None)
         yield from (f"{spec.path}.{problem}" for problem in (check(arguments) if check else ()))
     if rules.get("is_light"):
@@ -113,6 +113,23 @@ def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Itera
             registry.build(dataclasses.replace(spec, kwargs=own), epochs=config.Global.epochs, steps_per_epoch=1)
         except ValueError as error:
             yield f"{spec.path}.{error}"
+
+
+def _is_made_later(path: str, folder: Optional[str]) -> bool:
+    """Whether a path is in the folder of the demo data, which is made when the run starts."""
+    return folder is not None and Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
+
+
+def _missing(path: str, where: str, kind: str, made_later: Optional[str]) -> Iterator[str]:
+    """Name a file or folder that does not exist and is not below `made_later`."""
+    exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
+    if not exists and not _is_made_later(path, made_later):
+        yield f"{where}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
+
+
+def _is_one_of_many() -> bool:
+    """Whether weights that are not here may be on the disk of another process: then the ranks find out together."""
+    return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
 
 
 def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
@@ -158,12 +175,12 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
 
         demo = Registry("demo data", make_demo_data=make_demo_data)
         yield from check_spec(demo, Spec("make_demo_data", config.Global.demo_data, "Global.demo_data"), {})
-    if config.Global.pretrained_model and not is_one_of_many():
+    if config.Global.pretrained_model and not _is_one_of_many():
         problem = problem_of(weights_file(config.Global.pretrained_model))
         if problem:
             yield f"Global.pretrained_model: {problem}"
     prefix = config.Global.checkpoints
-    is_looked_for = mode == "train" and not is_one_of_many()
+    is_looked_for = mode == "train" and not _is_one_of_many()
     if is_looked_for and prefix not in (None, "auto") and not Path(weights_file(prefix)).is_file():
         yield (
             f"Global.checkpoints: {weights_file(prefix)} does not exist; 'auto' goes on from the newest complete "

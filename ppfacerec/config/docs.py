@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Optional
 
 from ppfacerec.config.components import REQUIRED, Argument, arguments_of, keys_of, registry_of
@@ -95,15 +95,10 @@ def _line(name: str, key: Argument) -> str:
 
 def _show(value: Any) -> str:
     value = thaw(value)
-    return (
-        "null"
-        if value is None
-        else f"{value:.4g}"
-        if isinstance(value, float)
-        else str(value)
-        if value != ""
-        else "empty"
-    )
+    named = {None: "null", "": "empty"}
+    if isinstance(value, Hashable) and value in named:
+        return named[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

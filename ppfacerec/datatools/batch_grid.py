@@ -6,6 +6,7 @@ import numpy as np
 
 from ppfacerec.config import Config
 from ppfacerec.core.opencv import import_cv2
+from ppfacerec.core.ranges import require_count
 from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
 from ppfacerec.data.loading.bad_images import BadImages
 from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker
@@ -21,8 +22,8 @@ def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
     Raises:
         ValueError: fewer than one column or row, a file name that OpenCV does not write, a bad image.
     """
-    if columns < 1 or rows < 1:
-        raise ValueError(f"--columns, --rows: expected at least 1, found {columns} and {rows}.")
+    require_count("--columns", columns)
+    require_count("--rows", rows)
     section = config.DataLoader.Train
     assert section is not None, "checked by load_config"
     dataset = TRAIN_DATASETS.build(section.dataset)

@@ -7,7 +7,6 @@ CALFW and CPLFW because each imitates that set's difficulty; a score on them say
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.core.opencv import import_cv2
+from ppfacerec.core.ranges import require_count
 from ppfacerec.data.loading.parallel import in_processes, usable_cores
 from ppfacerec.data.pairs.pair_bin import PathLike, write_bin
 from ppfacerec.demo.face_renderer import Conditions, Face, Identity
@@ -34,7 +34,6 @@ lfw, cfp_fp, agedb_30, calfw and cplfw are NOT the public sets of these names. E
 is imitated: easy pairs, frontal against profile, a large age gap (twice), a large pose. An accuracy on them
 shows that training works; it cannot be compared with an accuracy on the real sets.
 """
-
 
 # Under which conditions images are drawn: ranges of yaw and age, difficulty (`Conditions`)
 TRAIN_VIEW = (0, 60), (0, 1), 1.0
@@ -84,14 +83,14 @@ def make_demo_data(
     """
     made = {
         "version": VERSION,
-        "num_identities": _at_least(2, "num_identities", num_identities),
-        "images_per_identity": _at_least(1, "images_per_identity", images_per_identity),
-        "num_pairs": _at_least(40, "num_pairs", num_pairs),
-        "seed": _at_least(0, "seed", seed),
+        "num_identities": require_count("num_identities", num_identities, 2),
+        "images_per_identity": require_count("images_per_identity", images_per_identity),
+        "num_pairs": require_count("num_pairs", num_pairs, 40),
+        "seed": require_count("seed", seed, 0),
     }
     if num_pairs % (2 * NUM_FOLDS):
         raise ValueError(
-            f"num_pairs is {num_pairs}, expected a multiple of 20: 10 folds, half same and half different. "
+            f"num_pairs: expected a multiple of 20 (10 folds, half same and half different), found {num_pairs}. "
             f"Use {num_pairs // 20 * 20} or {num_pairs // 20 * 20 + 20}."
         )
     root = Path(root)
@@ -151,7 +150,8 @@ def list_shots(num_identities: int, images_per_identity: int, num_pairs: int, se
 def _write(folder: Path, num_identities: int, images_per_identity: int, num_pairs: int, seed: int) -> None:
     shots = list_shots(num_identities, images_per_identity, num_pairs, seed)
     logger.info("Drawing %d synthetic faces (about 8 s of one core for 1,000)", len(shots))
-    drawn = iter(progress_bar(_draw_all(shots), len(shots), "Drawing faces", "image"))
+    processes = 1 if len(shots) < SMALL else min(usable_cores(), 8)
+    drawn = iter(progress_bar(in_processes(draw_jpeg, shots, processes), len(shots), "Drawing faces", "image"))
     (folder / "images").mkdir()
     with open(folder / "label.txt", "w", encoding="utf-8", newline="\n") as labels:
         for number in range(num_identities * images_per_identity):
@@ -163,11 +163,6 @@ def _write(folder: Path, num_identities: int, images_per_identity: int, num_pair
         images = [next(drawn) for _ in range(num_pairs)]
         write_bin(folder / f"{name}.bin", [images[i] for i in order], is_same)
     next(drawn, None)  # closes the bar
-
-
-def _draw_all(shots: list[Shot]) -> Iterator[bytes]:
-    """The JPEG of each shot, in order, drawn by as many processes as there are cores."""
-    return in_processes(draw_jpeg, shots, 1 if len(shots) < SMALL else min(usable_cores(), 8))
 
 
 def _is_there(root: Path, made: dict[str, int]) -> bool:
@@ -189,11 +184,3 @@ def _is_there(root: Path, made: dict[str, int]) -> bool:
             "Remove the folder to have it made again, choose another one, or use the same arguments."
         )
     return True
-
-
-def _at_least(least: int, name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(
-            f"{name} is {value!r}, expected an integer of at least {least}. Set {name} to {least} or more."
-        )
-    return value

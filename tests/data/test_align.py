@@ -207,7 +207,7 @@ def test_the_faces_of_a_group_photo_are_chosen_and_counted(tmp_path, monkeypatch
     def two_faces(image):
         return [Face((30, 40, 60, 60), TEMPLATE), Face((0, 0, 50, 50), TEMPLATE / 2)]
 
-    monkeypatch.setattr("ppfacerec.cli.commands.align.MTCNNDetector", lambda: two_faces)
+    monkeypatch.setattr("ppfacerec.cli.commands.data.MTCNNDetector", lambda: two_faces)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_bytes(jpeg(picture(0, 0)))
     arguments = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--faces", faces, "--processes", "1"]

@@ -208,7 +208,7 @@ def test_similar_pairs_equal_a_plain_loop():
             "no/folder: expected a folder with label.txt, with train.rec, or with a folder for each identity.",
         ),
         (["."], "no image in it"),
-        ([".", "--max-images", "0"], "--max-images: expected at least 1, found 0."),
+        ([".", "--max-images", "0"], "--max-images: expected a whole number of at least 1, found 0."),
         ([".", "--test", "no.bin"], "no.bin"),
     ],
 )

@@ -1,10 +1,67 @@
-"""``ppfacerec show-batch``, ``convert`` and ``make-bin``."""
+"""``ppfacerec align``, ``convert``, ``make-bin`` and ``demo-data``: none of them needs Paddle."""
 
 import argparse
+import os
+from functools import partial
+from pathlib import Path
 
-from ppfacerec.core.log import logger
+from ppfacerec.core.io.user_files import printed_names, walk_images
+from ppfacerec.core.io.whole_file import check_target, text_written_whole
+from ppfacerec.core.log import logger, progress_bar
+from ppfacerec.core.printable import printable
+from ppfacerec.data.loading.parallel import usable_cores
+from ppfacerec.datatools.align import align_folder, read_landmarks
 from ppfacerec.datatools.convert import convert
+from ppfacerec.datatools.detectors import MTCNNDetector, YuNetDetector
 from ppfacerec.datatools.make_bin import bin_from_folder, bin_from_pairs
+from ppfacerec.demo.demo_faces import make_demo_data
+
+
+def align(arguments: argparse.Namespace) -> int:
+    root, out = Path(arguments.root), Path(arguments.out)
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; expected the folder of the photos.")
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{out} lies in {root}: its faces would be taken for photos. Name a folder outside of it.")
+    listed = check_target(out / "not_found.txt")
+    landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
+    detector = None
+    if landmarks is None:
+        detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
+        detector()  # what is missing is told before the processes start
+    walked = walk_images(arguments.root)
+    total = len(walked.images)
+    if walked.left_out():
+        logger.warning("Left out in %s: %s.", arguments.root, walked.left_out())
+    found = align_folder(
+        arguments.root, arguments.out, landmarks, detector, arguments.processes or usable_cores(),
+        ".png" if arguments.png else ".jpg", arguments.faces,
+    )  # fmt: skip
+    photos = list(progress_bar(found, total, "Photos", "photo"))
+    without = [photo for photo in photos if photo.problem]
+    doubtful = [photo for photo in photos if photo.doubt]
+    with text_written_whole(listed) as file:
+        lines = [(photo.name, photo.problem or photo.doubt) for photo in [*without, *doubtful]]
+        file.writelines(f"{printable(name)}\t{printable(what)}\n" for name, what in lines)
+    there = sum(photo.was_there for photo in photos)
+    logger.info("%d of %d photos aligned in %s%s.", total - len(without), total, out,
+                f" ({there} of them were there already and are left as they are)" if there else "")  # fmt: skip
+    if without:
+        logger.warning("%d photos without a face are listed in %s, first: %s (%s).",
+                       len(without), listed, without[0].name, without[0].problem)  # fmt: skip
+    people, kept = (
+        {os.path.dirname(photo.name) for photo in some}
+        for some in (photos, [photo for photo in photos if not photo.problem])
+    )
+    if people - kept:
+        logger.warning("Folders that lose all their photos: %s.", printed_names(sorted(people - kept)))
+    if doubtful:
+        logger.warning("%d of the faces do not look like one (photos sideways or upside down?), listed there too: %s.",
+                       len(doubtful), printed_names([photo.name for photo in doubtful]))  # fmt: skip
+    if more := sum(photo.left_out for photo in photos):
+        logger.warning("%d more faces in %d photos were left out; --faces all takes them.",
+                       more, sum(photo.left_out > 0 for photo in photos))  # fmt: skip
+    return 0
 
 
 def convert_data(arguments: argparse.Namespace) -> int:
@@ -19,4 +76,12 @@ def make_bin(arguments: argparse.Namespace) -> int:
     else:
         count = bin_from_folder(arguments.root, arguments.out, arguments.num_pairs, arguments.folds, arguments.seed)
     logger.info("Written: %s, %d pairs.", arguments.out, count)
+    return 0
+
+
+def demo_data(arguments: argparse.Namespace) -> int:
+    made = make_demo_data(
+        arguments.out, arguments.num_identities, arguments.images_per_identity, arguments.num_pairs, arguments.seed
+    )
+    logger.info("Synthetic demo data in %s", made)
     return 0

@@ -5,6 +5,7 @@ import argparse
 from ppfacerec.config import load_config
 from ppfacerec.core import distributed
 from ppfacerec.core.log import logger
+from ppfacerec.core.ranges import require_count
 from ppfacerec.data.loading.parallel import usable_cores
 from ppfacerec.datatools.doctor import as_json, as_table, examine_config, examine_folder, read_tests
 
@@ -12,9 +13,8 @@ from ppfacerec.datatools.doctor import as_json, as_table, examine_config, examin
 def doctor(arguments: argparse.Namespace) -> int:
     if bool(arguments.folder) == bool(arguments.config):
         raise ValueError("Give a folder, or a config with -c: ppfacerec doctor -c configs/quickstart.yaml")
-    for name in ("max_images", "gpus"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')}: expected at least 1, found {getattr(arguments, name)}.")
+    require_count("--max-images", arguments.max_images)
+    require_count("--gpus", arguments.gpus)
     if arguments.json:
         logger.setLevel("ERROR")  # nothing but JSON on the terminal
     processes, tests = arguments.processes or usable_cores(), read_tests(arguments.test)

@@ -9,7 +9,6 @@ from ppfacerec.evaluation.embeddings_file import evaluate_files
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Score .npz files; eval.json and the report go to ``Global.output_dir``, by default ./output."""
-
     settings = {"Global.output_dir": "./output", "Global.report": arguments.report}
     for override in arguments.override:
         key, equals, text = override.partition("=")

@@ -46,9 +46,8 @@ def embed(arguments: argparse.Namespace) -> int:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    print(
-        printable(load(arguments.model).compare(arguments.first, arguments.second, arguments.far, arguments.threshold))
-    )
+    model = load(arguments.model)
+    print(printable(model.compare(arguments.first, arguments.second, arguments.far, arguments.threshold)))
     return 0
 
 
@@ -75,7 +74,6 @@ def enroll(arguments: argparse.Namespace) -> int:
 
 def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
     """Name people who lose all their images, and those whose names come from files without a folder."""
-
     lost = sorted({person_of(file, folder) for file in given} - set(names))
     if lost:
         logger.warning("%d people have no image that can be used: %s.", len(lost), printed_names(lost))
@@ -168,7 +166,6 @@ def _no_formula(name: str) -> str:
 def _embed_files(
     model: FaceModel, images: Sequence[str | Path], batch_size: int, allow_outside: bool = False
 ) -> tuple[list[Path], np.ndarray]:
-
     files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
     _say_left_out(bad, len(files))
     return files, embeddings

@@ -3,15 +3,14 @@
 import argparse
 
 from ppfacerec.backbones import BACKBONES
+from ppfacerec.core.ranges import require_count
 from ppfacerec.core.registry import Spec
 from ppfacerec.engine.memory_plan import GIB, TrainingSize, measure_backbone, report
 
 
 def plan(arguments: argparse.Namespace) -> int:
     for name in ("classes", "embedding_size", "gpus", "batch"):
-        if getattr(arguments, name) < 1:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option}: expected a whole number of at least 1, found {getattr(arguments, name)}.")
+        require_count(f"--{name.replace('_', '-')}", getattr(arguments, name))
     if not 0 < arguments.sample_rate <= 1:
         raise ValueError(f"--sample-rate: expected a number above 0 and up to 1, found {arguments.sample_rate}.")
     width = arguments.embedding_size

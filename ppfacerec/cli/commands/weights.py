@@ -1,11 +1,48 @@
-"""``ppfacerec convert-weights`` and ``convert-checkpoint``."""
+"""``ppfacerec export``, ``convert-weights`` and ``convert-checkpoint``."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from ppfacerec.config import ConfigError, load_config
+from ppfacerec.config.schema import GlobalSection
+from ppfacerec.config.yaml_file import parse_yaml
+from ppfacerec.core.device.runtime import choose_device
 from ppfacerec.core.log import logger
+from ppfacerec.export import export_model
 from ppfacerec.export.convert_weights import convert_weights
+from ppfacerec.inference.loading import load_backbone
 from ppfacerec.training.checkpoints.paddleclas_writer import write_paddleclas
+
+_KEYS = ("Global.pretrained_model", "Global.save_inference_dir", "Global.device")
+
+
+def export(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.config, arguments.override, "export")[0] if arguments.config else None
+    if config:
+        weights, folder = config.Global.pretrained_model, config.Global.save_inference_dir
+    else:
+        weights, folder = _without_config(arguments.override)
+    if not weights:
+        raise ConfigError(["give weights with -o Global.pretrained_model=output/X/best_model."], "the command")
+    choose_device("cpu")  # the parity is measured there
+    backbone, info = load_backbone(weights, config)
+    for path in export_model(
+        backbone, info, Path(folder), arguments.format, arguments.uint8_input, arguments.onnx_for_cpu
+    ):
+        logger.info("Written: %s (%.1f MB)", path, path.stat().st_size / 1e6)
+    return 0
+
+
+def _without_config(overrides: Sequence[str]) -> tuple[str, str]:
+    """The weights and the folder; the network is what the file beside the weights, or their names, say."""
+    values: dict[str, str] = {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key.strip() not in _KEYS:
+            raise ConfigError([f"{key}: without a config (-c), -o takes {', '.join(_KEYS)}."], "the command")
+        values[key.strip()] = str(parse_yaml(text, f"-o {key}")[0])
+    return values.get(_KEYS[0], ""), values.get(_KEYS[1], GlobalSection.save_inference_dir)
 
 
 def convert(arguments: argparse.Namespace) -> int:

@@ -44,10 +44,8 @@ def examine_config(
     skips = section.loader.on_bad_image == "skip"
     sample = _sample(dataset, max_images, num_processes)
     class_num = config.Arch.Head.kwargs.get("class_num")
-    yield from _examine(sample, class_num, resizes, skips)
     tests = {**_test_sets(config), **tests}
-    for name, pairs in tests.items():
-        yield from check_overlap(name, pairs, sample, sample.total == len(dataset), num_processes)
+    yield from _examine(sample, tests, num_processes, class_num=class_num, resizes=resizes, skips_bad=skips)
     if config.Global.pretrained_model and sample.facts:
         yield from _examine_embeddings(config, sample, tests, max_images)
     elif tests:
@@ -56,11 +54,8 @@ def examine_config(
 
 def examine_folder(folder: str, max_images: int, num_processes: int, tests: Mapping[str, PairSet]) -> Iterator[Finding]:
     """Examine a folder: with label.txt, with train.rec, or with a folder for each identity."""
-    dataset = open_folder(folder)
-    sample = _sample(dataset, max_images, num_processes)
-    yield from _examine(sample, None, resizes=True, skips_bad=False)
-    for name, pairs in tests.items():
-        yield from check_overlap(name, pairs, sample, sample.total == len(dataset), num_processes)
+    sample = _sample(open_folder(folder), max_images, num_processes)
+    yield from _examine(sample, tests, num_processes, class_num=None, resizes=True, skips_bad=False)
 
 
 def open_folder(folder: str) -> TrainDataset:
@@ -90,7 +85,10 @@ def _sample(dataset: TrainDataset, max_images: int, num_processes: int) -> Sampl
     return Sample(dataset, indices, facts)
 
 
-def _examine(sample: Sample, class_num: int | None, resizes: bool, skips_bad: bool) -> Iterator[Finding]:
+def _examine(
+    sample: Sample, tests: Mapping[str, PairSet], num_processes: int, *,
+    class_num: int | None, resizes: bool, skips_bad: bool,
+) -> Iterator[Finding]:  # fmt: skip
     skipped = getattr(sample.dataset, "num_skipped", 0)
     left_out = getattr(sample.dataset, "left_out", "")
     yield finding("images", "note" if left_out or sample.total < len(sample.dataset) else "ok",
@@ -100,6 +98,8 @@ def _examine(sample: Sample, class_num: int | None, resizes: bool, skips_bad: bo
     yield from check_names(sample.dataset)
     yield from check_images(sample, resizes, skips_bad)
     yield from check_duplicates(sample)
+    for name, pairs in tests.items():
+        yield from check_overlap(name, pairs, sample, num_processes)
 
 
 def _examine_embeddings(

@@ -11,7 +11,7 @@ from ppfacerec.datatools.doctor.findings import Finding, finding
 from ppfacerec.inference.image_facts import measure, similar_pairs
 
 
-def check_overlap(name: str, pairs: PairSet, sample: Sample, is_whole: bool, num_processes: int) -> Iterator[Finding]:
+def check_overlap(name: str, pairs: PairSet, sample: Sample, num_processes: int) -> Iterator[Finding]:
     """Compare the distinct images of a test set with the training images that were looked at."""
     facts = measure(pairs, range(pairs.num_images), num_processes, name)
     good = [k for k, fact in enumerate(facts) if not fact.problem]
@@ -19,6 +19,7 @@ def check_overlap(name: str, pairs: PairSet, sample: Sample, is_whole: bool, num
     yield finding(
         f"{name}: unreadable", "error" if bad else "ok", f"{len(bad)} of {len(facts)} test images do not decode.", bad
     )
+    is_whole = sample.total == len(sample.dataset)
     of = "" if is_whole else f" (of {len(sample.facts)} training images that were looked at)"
     digests = {fact.digest: k for k, fact in enumerate(sample.facts)}
     equal = [(k, digests[facts[k].digest]) for k in good if facts[k].digest in digests]
