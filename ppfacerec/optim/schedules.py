@@ -1,7 +1,7 @@
 """Learning-rate schedules: functions of the number of finished optimizer steps, so there is no state to save.
 
-Every schedule may begin with a linear warm-up of `warmup_epoch` epochs from `warmup_start_lr` to `learning_rate`; the
-schedule proper then starts at its own step 0, as PaddleClas's do (`LinearWarmup` over the decay).
+A schedule is a linear warm-up, which all of them share, and a curve behind it, which is all that a class here adds.
+The curve starts at its own step 0 when the warm-up is over, as PaddleClas's do (`LinearWarmup` over the decay).
 """
 
 import math
@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import ClassVar
 
 from ppfacerec.core.ranges import require_ranges
@@ -16,7 +17,7 @@ from ppfacerec.core.ranges import require_ranges
 
 @dataclass(kw_only=True)
 class Schedule(ABC):
-    """Learning rate by step.
+    """Linear warm-up, and `after_warmup`, the curve that a subclass is.
 
     Args:
         learning_rate: the rate at the end of the warm-up.
@@ -131,14 +132,9 @@ class _AtEpochs(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        epochs = list(self._changes)
-        if epochs != sorted(set(epochs)) or (epochs and epochs[0] < 1):
-            raise ValueError(f"{self.changes_at}: expected increasing epochs of at least 1, found {epochs}.")
-
-    @property
-    def _changes(self) -> Sequence[int]:
-        epochs: Sequence[int] = getattr(self, self.changes_at)
-        return epochs
+        self._changes: list[int] = list(getattr(self, self.changes_at))
+        if any(later <= epoch for epoch, later in pairwise([0, *self._changes])):
+            raise ValueError(f"{self.changes_at}: expected increasing epochs of at least 1, found {self._changes}.")
 
     def _num_passed(self, step: int) -> int:
         return bisect_right(self._changes, step // self.steps_per_epoch)

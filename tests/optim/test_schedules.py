@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import paddle
 import pytest
 
@@ -86,3 +88,20 @@ def test_steps_fall_at_the_beginning_of_their_epochs(name, rates):
 def test_wrong_arguments_are_named(name, wrong, message):
     with pytest.raises(ValueError, match=message):
         SCHEDULES.get(name)(**{**ARGUMENTS[name], **wrong}, epochs=EPOCHS, steps_per_epoch=STEPS)
+
+
+# The first digits of SHA-256 of the rates below as they were in November 2026, by name of the curve.
+BITS = {
+    "Constant": "bf3c7731e6fb9c60", "Cosine": "c867402c01a4b293", "Linear": "eae997723461e5e1",
+    "MultiStepDecay": "9b2c70417648705f", "Piecewise": "253da85b1d479da1", "Polynomial": "c2af8439da26cb06",
+    "Step": "b168d4d495359ffa",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_rates_are_the_same_to_the_last_bit_as_ever(name):
+    digest = hashlib.sha256()
+    for warm_up in ({}, {"warmup_epoch": 2, "warmup_start_lr": 0.01}, {"warmup_epoch": 1.5}, {"warmup_epoch": 9}):
+        schedule = make(name, **warm_up)
+        digest.update(" ".join(float(schedule(step)).hex() for step in range(10 * STEPS)).encode())
+    assert digest.hexdigest().startswith(BITS[name])
