@@ -38,7 +38,7 @@ def train(
     Args:
         config: of ``load_config``, a mapping of a config's sections, a YAML file, or the name of a shipped config.
         overrides: ``"a.b.0.c=value"`` each, as after ``-o``.
-        callbacks: that hear of the training, besides those of ``Global.callbacks``.
+        callbacks: receive the events of the training, besides those of ``Global.callbacks``.
         tune_cpu: set MKL and malloc of this process for speed on the CPU (``ppfacerec.core.device.cpu_tuning``).
 
     Raises:

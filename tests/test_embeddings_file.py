@@ -171,7 +171,7 @@ def test_texts_with_characters_that_there_are_not_are_refused(tmp_path, order):
     assert read_embeddings(saved(tmp_path, embeddings=GOOD, is_same=SAME, identities=names)).identities[0] == names[0]
     codes = np.full(80 * 3, 0x110000, f"{order}u4")
     path = saved(tmp_path, embeddings=GOOD, is_same=SAME, identities=codes.view(f"{order}U3"))
-    with pytest.raises(ValueError, match="'identities' has characters that there are not"):
+    with pytest.raises(ValueError, match="'identities' has characters outside Unicode"):
         read_embeddings(path)
 
 

@@ -74,5 +74,5 @@ def test_folders_of_any_name_are_read_and_shown_safely(tmp_path, capsys, name):
     assert "does not decode as an image" in text
     assert printable(text, keep="\n") == text
     if name in (b"caf\xe9", "li\nne"):
-        with pytest.raises(ValueError, match="cannot stand in a label file"):
+        with pytest.raises(ValueError, match="a label file cannot hold a name"):
             convert(str(tmp_path / "faces"), str(tmp_path / "label.txt"))

@@ -170,7 +170,7 @@ STREAMS = {  # handwritten opcodes: what each tries, and what the message must h
     "attributes of a function": (b"cnumpy\nndarray\n}b.", "sets attributes of a Call"),
     "codec": (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R.", "another codec than latin1"),
     "call of a string": (b"\x80\x02X\x01\x00\x00\x00a)R.", "called that is no function"),
-    "call of ndarray": (b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.", "numpy.ndarray is called by itself"),
+    "call of ndarray": (b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.", "numpy.ndarray is called directly"),
     "wrong arguments": (b"\x80\x02cnumpy.core.multiarray\nscalar\n)R.", "with the wrong arguments"),
     "object dtype": (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R.", "dtype 'O8'"),
     "structured dtype": (b"\x80\x02cnumpy\ndtype\nX\x05\x00\x00\x00i4,O8\x85R.", "dtype 'i4,O8'"),

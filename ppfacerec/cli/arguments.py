@@ -29,7 +29,7 @@ class Command(NamedTuple):
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     config_arguments(parser)
     parser.add_argument(
-        "--help-keys", metavar="SECTION", help="print the keys of a section, such as Optimizer, and end"
+        "--help-keys", metavar="SECTION", help="print the keys of a section, such as Optimizer, and exit"
     )
 
 
@@ -79,12 +79,14 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=int, required=True, metavar="N", help="identities")
     parser.add_argument("--embedding-size", type=int, default=512, metavar="N", help="length of an embedding")
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of all machines together")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of one GPU; says whether the run fits")
+    parser.add_argument(
+        "--memory", type=float, metavar="GIB", help="memory of one GPU; the report then says whether the run fits"
+    )
     parser.add_argument("--batch", type=int, default=128, metavar="N", help="images a GPU and step")
     parser.add_argument("--backbone", default="IResNet50", metavar="NAME", help="as in Arch.Backbone.name")
     parser.add_argument("--sample-rate", type=float, default=1.0, metavar="R", help="share of the class centres a step")
     parser.add_argument(
-        "--optimizer", default="Momentum", choices=["SGD", "Momentum", "Adam", "AdamW"], help="whose state counts"
+        "--optimizer", default="Momentum", choices=["SGD", "Momentum", "Adam", "AdamW"], help="whose state is counted"
     )
     parser.add_argument("--amp", default="O1", choices=["O1", "O2", "off"], help="mixed precision")
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing in the backbone")
@@ -98,7 +100,7 @@ def _convert_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="DST", help="the file to write: .pdparams or .safetensors")
     parser.add_argument(
         "--from", dest="source_name", default="auto", choices=["auto", "paddleclas", "insightface", "adaface", "plsc"],
-        help="whose weights they are; found out unless told",
+        help="the project that the weights are from (default: detected from their names)",
     )  # fmt: skip
     parser.add_argument(
         "--verify", "--reference", dest="reference", metavar="MODEL",
@@ -112,10 +114,12 @@ def _convert_weights_arguments(parser: argparse.ArgumentParser) -> None:
 def _checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a checkpoint of ours at the end of an epoch: output/X/epoch_3")
     parser.add_argument("target", metavar="DST", help="what to write, without suffix: output/RecModel/epoch_3")
-    parser.add_argument("--to", required=True, choices=["paddleclas"], help="whose training goes on from it")
+    parser.add_argument(
+        "--to", required=True, choices=["paddleclas"], help="the project whose training resumes from it"
+    )
     parser.add_argument(
         "--like", required=True, metavar="PREFIX",
-        help="a checkpoint that PaddleClas saved with the same config; it tells Paddle's automatic names",
+        help="a checkpoint that PaddleClas saved with the same config; Paddle's automatic names are taken from it",
     )  # fmt: skip
 
 
@@ -128,7 +132,7 @@ def _show_batch_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="x.rec, x.bin, a label file x.txt, or a folder with a folder for each identity")
-    parser.add_argument("target", help="x.rec, x.txt, or a folder; what it is says the name")
+    parser.add_argument("target", help="x.rec, x.txt, or a folder, chosen by the name")
     parser.add_argument("--image-root", default="", metavar="FOLDER", help="of a label file, if not its own folder")
 
 
@@ -139,8 +143,8 @@ def _make_bin_arguments(parser: argparse.ArgumentParser) -> None:
         "--pairs", metavar="FILE", help="LFW's pairs.txt, or lines 'left right 0|1'; else pairs are drawn"
     )
     parser.add_argument("--suffix", default=".jpg", help="of the images that LFW's pairs.txt names")
-    parser.add_argument("--num-pairs", type=int, default=6000, metavar="N", help="to draw")
-    parser.add_argument("--folds", type=int, default=10, metavar="N", help="without a common person")
+    parser.add_argument("--num-pairs", type=int, default=6000, metavar="N", help="pairs to draw")
+    parser.add_argument("--folds", type=int, default=10, metavar="N", help="folds, with no person in two of them")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws other pairs")
 
 
@@ -155,18 +159,18 @@ def _align_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--faces", choices=["centre", "largest", "all"], default="centre",
-        help="of several in a photo: the largest near the middle (unless told), the largest, or all, x.face1.jpg, ...",
+        help="of several in a photo: the largest near the middle, the largest, or all (x.face1.jpg, ...)",
     )  # fmt: skip
     parser.add_argument("--png", action="store_true", help="write PNG (lossless) instead of JPEG of quality 95")
-    parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes (default: one for each core)")
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", help="with label.txt, with train.rec, or with a folder for each identity")
     config_arguments(parser)
     parser.add_argument("--test", metavar="FILE.bin", nargs="+", default=[], help="further test sets to compare with")
-    parser.add_argument("--max-images", type=int, default=20_000, metavar="N", help="to look at")
-    parser.add_argument("--processes", type=int, metavar="N", help="as many as cores unless told")
+    parser.add_argument("--max-images", type=int, default=20_000, metavar="N", help="images to examine")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes (default: one for each core)")
     parser.add_argument("--gpus", type=int, default=1, metavar="N", help="processes that the training will have")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

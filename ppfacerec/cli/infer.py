@@ -29,7 +29,7 @@ def _threshold_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--far",
         type=float,
-        help="false accept rate of the threshold; unless told 1e-3, or the next measured one",
+        help="false accept rate of the threshold; default: 1e-3, or the next larger one that was measured",
     )
     parser.add_argument("--threshold", type=float, metavar="COSINE", help="a threshold of your own instead")
 

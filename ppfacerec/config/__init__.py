@@ -37,8 +37,8 @@ def load_config(
     Args:
         source: a YAML file, the name of a shipped config, a mapping of a config's sections, or a config.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
-        mode: what the config is for; ``"eval"`` does not ask for the training data, ``"export"`` for no data at all.
-        is_named: the user named this file. The code of one that was only found beside weights is not imported.
+        mode: what the config is for; ``"eval"`` needs no training data, ``"export"`` no data at all.
+        is_named: the user named this file. Plugins of one that was found beside weights are not imported.
 
     Returns:
         The frozen config, and a line for each PaddleClas key that was accepted and has no effect.

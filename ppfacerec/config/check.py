@@ -40,7 +40,7 @@ def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> lis
     """Return every problem of a bound config; nothing is built that costs time, and no data set is read.
 
     Args:
-        found: what the schema found already; a rule is passed over where what it reads is broken.
+        found: what the schema found already; a rule is skipped where its input is broken.
     """
     if config.DataLoader is None:  # reported by the schema
         config = dataclasses.replace(config, DataLoader=DataLoaderSection())

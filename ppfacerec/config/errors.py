@@ -1,4 +1,4 @@
-"""The error that tells all that is wrong with a config at once."""
+"""The error with every problem of a config at once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The sections of a config, one dataclass each; field names are the YAML's keys.
 
-What a section allows stands here and nowhere else: type and default of a key, and in its metadata the range and one
+What a section allows is defined here only: type and default of a key, and in its metadata the range and one
 line of help. Components (a backbone, a transform) are ``Spec`` fields, whose metadata names the registry that they are
 from. docs/config.md is made from all of it (``python -m ppfacerec.config.docs``).
 """
@@ -71,14 +71,16 @@ class GlobalSection:
     check_replicas_steps: int = key(0, "steps between comparisons of the processes; 0: at the start", OFF_OR_MORE)
     use_sync_bn: bool = key(False, "several GPUs: batch norms use the statistics of all of them in every step")
     bn_sync: Literal["average", "broadcast"] = key("average", "batch-norm statistics of several processes, each step")
-    use_visualdl: bool = key(False, "what there is to see goes to `output_dir/vdl` (docs/visualdl.md)")
+    use_visualdl: bool = key(False, "write curves and pictures to `output_dir/vdl` (docs/visualdl.md)")
     visualdl_faces: bool = key(True, "False leaves out the pictures of faces")
     flip_test: bool = key(True, "evaluation adds the mirrored image's embedding")
     feature_normalize: bool = key(False, "normalise both embeddings before they are added")
     image_shape: tuple[int, ...] = key((3, 112, 112), "the only one that the backbones take")
     save_inference_dir: str = key("./inference", "where `ppfacerec export` writes (docs/deployment.md)")
     plugins: tuple[str, ...] = key((), "modules to import first, which may register components")
-    callbacks: Specs = component("training.callbacks.CALLBACKS", "of `plugins`, that hear of the training", default=())
+    callbacks: Specs = component(
+        "training.callbacks.CALLBACKS", "of `plugins`; they receive the events of the training", default=()
+    )
     demo_data: Optional[Mapping[str, Any]] = key(None, "make synthetic faces: `root` and arguments of `demo-data`")
 
 

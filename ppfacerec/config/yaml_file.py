@@ -59,7 +59,7 @@ class _StrictLoader(_PlainLoader):
             line = key_node.start_mark.line + 1
             if isinstance(key, Hashable) and key in first_line:
                 self.problems.append(
-                    f"line {line}: the key '{key}' stands here again (first in line {first_line[key]}); keep one."
+                    f"line {line}: the key '{key}' is repeated (first in line {first_line[key]}); keep one."
                 )
             elif isinstance(key, Hashable):
                 first_line[key] = line

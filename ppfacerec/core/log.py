@@ -137,7 +137,7 @@ class Meters:
         self._samples, self._batches = self._samples + num_samples, self._batches + 1
 
     def row(self, num_processes: int, batches_left: int) -> dict[str, float]:
-        """Mean losses a sample, seconds a batch, samples a second of all processes, and seconds left; then anew."""
+        """Mean losses a sample, seconds a batch, samples a second of all processes, and seconds left; then reset."""
         times = {name: self._sums.pop(name) / self._batches for name in ("batch_cost", "reader_cost")}
         row = {name: total / self._samples for name, total in self._sums.items()}
         ips = self._samples / self._batches * num_processes / times["batch_cost"]

@@ -1,4 +1,4 @@
-"""Ranges of numbers: of components' arguments by name; a section's stand with its keys (config/schema.py)."""
+"""Ranges of numbers: those of components' arguments by name; those of sections are in config/schema.py."""
 
 from __future__ import annotations
 

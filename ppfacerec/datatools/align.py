@@ -27,13 +27,13 @@ Faces = Literal["centre", "largest", "all"]
 
 
 class Aligned(NamedTuple):
-    """What became of one photo.
+    """The result for one photo.
 
     Attributes:
-        problem: why there is no face; "" where there is one.
-        doubt: why what was cut out may be none; "" where it looks like one.
-        left_out: faces that were found and not taken.
-        was_there: its file was there already and is left.
+        problem: why no face was written; "" where one was.
+        doubt: why the crop may be no face; "" where it looks like one.
+        left_out: detected faces that were not written.
+        was_there: the file existed already and was kept.
     """
 
     name: str
@@ -75,7 +75,7 @@ def align_folder(
     suffix: str = ".jpg",
     faces: Faces = "centre",
 ) -> Iterator[Aligned]:
-    """Align every image below `root` into `out`, in the same folders; yield what became of each, in order.
+    """Align every image below `root` into `out`, in the same folders; yield the result for each, in order.
 
     Faces that are there already are left: run it once more after an interruption. Either `landmarks` or `detector` is
     given; the latter is made once in each process.
@@ -168,4 +168,4 @@ class _Aligner:
 
 def _doubt(faces: list[np.ndarray]) -> str:
     doubtful = any(eye_contrast(face) <= 0 for face in faces)
-    return "aligned, but the places of the eyes are not darker than what is around them" if doubtful else ""
+    return "aligned, but the eye positions are not darker than their surroundings" if doubtful else ""

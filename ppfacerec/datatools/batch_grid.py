@@ -1,4 +1,4 @@
-"""A picture of what the network is trained on: samples as they are stored, and below as the transforms make them."""
+"""A grid of training samples: as they are stored, and below after the transforms."""
 
 from pathlib import Path
 

@@ -28,10 +28,10 @@ def convert(source: str, target: str, image_root: str = "") -> list[Path]:
         image_root: what the paths of a label file are relative to; "" takes the folder that it is in.
 
     Returns:
-        What was written, for a person to look at.
+        The written files.
 
     Raises:
-        ValueError: a source that is not there or damaged, or a pair of forms that there is no way between.
+        ValueError: a source that is not there or damaged, or an unsupported pair of forms.
     """
     if not Path(source).exists():
         raise ValueError(f"{source} does not exist.")
@@ -47,7 +47,7 @@ def convert(source: str, target: str, image_root: str = "") -> list[Path]:
         dataset = open_folder(source) if kinds[0] == "folder" else ImageNetDataset(root, source)
         return dataset_to_record(dataset, target)
     raise ValueError(
-        f"There is no way from {source} to {target}. There is: x.rec to a folder, x.bin to a folder, a folder of "
+        f"Cannot convert {source} to {target}. Supported: x.rec to a folder, x.bin to a folder, a folder of "
         "identities to x.txt or x.rec, a label file x.txt to x.rec."
     )
 
@@ -90,9 +90,9 @@ def folder_to_label_file(source: str, target: str) -> list[Path]:
     names_file = Path(target).with_name(f"{Path(target).stem}_identities.txt")
     for index in range(len(dataset)):
         if any(character in dataset.name(index) for character in "\t\r\n"):
-            raise ValueError(f"{dataset.where(index)}: a name with a tab or line break cannot stand in a label file.")
+            raise ValueError(f"{dataset.where(index)}: a label file cannot hold a name with a tab or line break.")
         if any("\ud800" <= character <= "\udfff" for character in dataset.name(index)):
-            raise ValueError(f"{dataset.where(index)}: a name that is not UTF-8 cannot stand in a label file.")
+            raise ValueError(f"{dataset.where(index)}: a label file cannot hold a name that is not UTF-8.")
     with text_written_whole(Path(target)) as file:
         file.writelines(f"{dataset.name(i)}\t{dataset.labels[i]}\n" for i in range(len(dataset)))
     with text_written_whole(names_file) as file:

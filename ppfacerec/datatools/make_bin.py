@@ -1,4 +1,4 @@
-"""Verification sets of one's own: a .bin from a list of pairs, or from balanced pairs drawn from a folder."""
+"""Custom verification sets: a .bin from a list of pairs, or from balanced pairs drawn from a folder."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Embeddings made elsewhere, in an .npz file, scored by the same rules. Needs neither Paddle nor a config."""
+"""Embeddings of other programs, in an .npz file, scored by the same rules. Needs neither Paddle nor a config."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -85,7 +85,7 @@ def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Eval
 
 
 def read_embeddings(path: str) -> EmbeddingsFile:
-    """Read an .npz of embeddings that nobody has to trust: no pickle in it is run.
+    """Read an untrusted .npz of embeddings: no pickle in it is run.
 
     Raises:
         ValueError: no such file, no .npz, a missing key, object arrays, wrong shapes or types.

@@ -1,4 +1,4 @@
-"""A trained backbone out to where it is used: Paddle Inference and ONNX, compared with eager before it counts."""
+"""Export of a trained backbone to Paddle Inference and ONNX, compared with eager before it is written."""
 
 from ppfacerec.export.exporter import EXPORT_FORMATS, ExportFormat, export_model
 

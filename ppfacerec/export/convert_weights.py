@@ -35,7 +35,7 @@ def convert_weights(
     Args:
         source: what ``Global.pretrained_model`` takes.
         target: the file to write; its suffix chooses the format.
-        source_name: whose weights they must be; "auto" finds out.
+        source_name: the project that the weights must be from; "auto" detects it.
         reference: an ONNX file or a folder with Paddle's inference model of the same network; one batch goes through
             both, and a difference above 1e-4 is refused.
         allow_mismatch: write what matched, and initial values for the rest.

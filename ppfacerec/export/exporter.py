@@ -1,4 +1,4 @@
-"""Export with a parity gate: what differs from eager is not written."""
+"""Export with a parity check: a model that differs from eager is not written."""
 
 import shutil
 import tempfile
@@ -95,7 +95,7 @@ def _check_spread(embeddings: np.ndarray) -> None:
     spread = np.abs(embeddings - embeddings[:1]).max() / max(np.abs(embeddings).max(), 1e-30)
     if spread < 10 * TOLERANCE:
         raise ValueError(
-            f"The network gives nearly the same embedding for pictures that differ much (by {spread:.0e} of the "
+            f"The network gives nearly the same embedding for very different pictures (by {spread:.0e} of the "
             "largest number); nothing is exported. Check the weights."
         )
 

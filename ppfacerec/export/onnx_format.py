@@ -66,7 +66,7 @@ def _fold(onnxruntime: ModuleType, source: Path, target: Path) -> None:
 
 
 def _finish(onnx: ModuleType, path: Path, info: ModelInfo, for_cpu: bool) -> None:
-    """Names that a person reads, metadata, and only the operator set that is used; then onnx's own check."""
+    """Set readable names, metadata, and only the operator sets in use; then run onnx's own check."""
     model = onnx.load(str(path))
     graph = model.graph
     renamed = {graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}

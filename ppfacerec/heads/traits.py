@@ -1,4 +1,4 @@
-"""What training asks of a head beside its scores; the defaults serve a plain layer."""
+"""What training needs from a head besides its scores; the defaults suit a plain layer."""
 
 import math
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from ppfacerec.core.ranges import require_count
 from ppfacerec.inference.people_index import Match, PeopleIndex
 
 _NEIGHBOURS = 32  # of an image in the graph
-_BUILD_EFFORT, _SEARCH_EFFORT = 80, 128  # images that are kept in sight while a place is looked for
+_BUILD_EFFORT, _SEARCH_EFFORT = 80, 128  # candidates kept while the graph is built and searched
 _MEASURED = 200  # images that the recall is measured on
 
 
@@ -17,10 +17,11 @@ class ApproximatePeople:
     """A graph over the images of an index, in which a search walks from neighbour to neighbour (HNSW).
 
     Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using hierarchical navigable small
-    world graphs, arXiv:1603.09320. It is built in memory and not saved: faiss's own files are not for strangers' hands.
+    world graphs, arXiv:1603.09320. It is built in memory and not saved: faiss's own files are not
+    safe to read from untrusted sources.
 
     Args:
-        index: the people; what the walk finds is compared exactly with it.
+        index: the people; candidates are compared with it exactly.
 
     Raises:
         ImportError: faiss is not installed.
@@ -34,7 +35,7 @@ class ApproximatePeople:
         self._graph.add(index.embeddings)
 
     def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
-        """Return the nearest people that the walk met, nearest first; their cosines are exact. May be fewer than `top`.
+        """Return the nearest people found, nearest first; their cosines are exact. May be fewer than `top`.
 
         Args:
             embedding: (D,), of length 1.

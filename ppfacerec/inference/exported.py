@@ -1,4 +1,4 @@
-"""What an exported model says of itself, in the description beside it or in an ONNX file's metadata."""
+"""The description of an exported model, in the file beside it or in an ONNX file's metadata."""
 
 import json
 from collections.abc import Mapping

@@ -32,7 +32,7 @@ class Threshold:
     """Above which cosine two faces count as the same person, and what that was measured to mean.
 
     Attributes:
-        far: false accept rate that was asked for; None where a person chose the cosine.
+        far: the requested false accept rate; None where the user chose the cosine.
         measured_on: the sets of pairs; num_different: pairs of different people in the smallest.
         tar: share of the pairs of one person that are found; the lowest of the sets.
     """
@@ -79,7 +79,7 @@ USUAL_FAR = 1e-3
 class FaceModel:
     """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
 
-    Any number of threads may use one, also in a forked process; given to a spawned process, it is loaded there anew.
+    Thread-safe, also in a forked process; a spawned process that receives one loads it again.
 
     Args:
         run: the network with its preprocessing.
@@ -121,7 +121,7 @@ class FaceModel:
         """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot.
 
         Args:
-            check: that somebody else asks for its warning, after several calls.
+            check: shared by several calls; the caller logs its warning.
         """
         good: list[Path] = []
         bad: list[str] = []
@@ -163,11 +163,11 @@ class FaceModel:
         """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
 
         Args:
-            far: None: 1e-3, or where no evaluated set has the pairs to tell that, the next larger one measured.
+            far: None: 1e-3, or the next larger one that was measured, where no set has enough pairs for that.
             cosine: a threshold of your own, which is returned as it is.
 
         Raises:
-            ValueError: the model was not evaluated, or no set has enough pairs to tell.
+            ValueError: the model was not evaluated, or no set has enough pairs to measure it.
         """
         if cosine is not None:
             return Threshold(cosine)
@@ -180,10 +180,12 @@ class FaceModel:
         points = {name: by_far[key] for name, by_far in self.info.thresholds.items() if key in by_far}
         if not points:
             known = sorted({k for by_far in self.info.thresholds.values() for k in by_far}, key=float)
-            told = (
-                f"known are {', '.join(known)}" if known else "it was not evaluated; run tools/eval.py on its weights"
+            why = (
+                f"known are {', '.join(known)}"
+                if known
+                else "it has not been evaluated; run tools/eval.py on its weights"
             )
-            raise ValueError(f"{self.name} has no measured threshold for a FAR of {key}: {told}. Or give a cosine.")
+            raise ValueError(f"{self.name} has no measured threshold for a FAR of {key}: {why}. Or give a cosine.")
         return Threshold(
             cosine=max(p["cosine"] for p in points.values()),
             far=far,
@@ -222,7 +224,7 @@ def load(name: str | Path, device: Any = "auto") -> FaceModel:
             run on the CPU here.
 
     Raises:
-        ValueError: it is missing, damaged, or nothing tells how its images are prepared.
+        ValueError: it is missing, damaged, or its preprocessing is unknown.
     """
     if device not in ("auto", "cpu", "gpu"):
         raise ValueError(

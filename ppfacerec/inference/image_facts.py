@@ -107,7 +107,7 @@ class FaceCheck:
     def warn(self) -> None:
         """Say it where more images are so than in sets of aligned faces."""
         for names, what in (
-            (self._unaligned, "the places of the eyes are not darker than what is around them; are they aligned faces? "
+            (self._unaligned, "the eye positions are not darker than their surroundings; are they aligned faces? "
              "See `ppfacerec align`: others give wrong answers"),
             (self._blue, "the skin is blue; are red and blue swapped? Give RGB: image[..., ::-1] of OpenCV's"),
         ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Image files from what a person names: files, folders, lists."""
+"""Image files from a user's arguments: files, folders, lists."""
 
 import io
 import re
@@ -22,11 +22,11 @@ def find_images(paths: Sequence[str | Path], allow_outside: bool = False) -> lis
     """Return files in order: a folder's images in it and below, a .txt's lines (relative to it; a tab ends the path).
 
     Args:
-        paths: what a person names.
+        paths: given by the user.
         allow_outside: a list may name absolute paths, and paths that lead out of its folder with ``..``.
 
     Raises:
-        ValueError: a path does not exist, a list leads out of its folder, or there is no image in what was named.
+        ValueError: a path does not exist, a list leads out of its folder, or there is no image in them.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -48,7 +48,7 @@ def find_images(paths: Sequence[str | Path], allow_outside: bool = False) -> lis
 
 
 def person_of(path: Path, folder: Path) -> str:
-    """Whose an image is: the folder below `folder` that it lies in, or its own name without suffix and LFW's number."""
+    """The person of an image: its folder below `folder`, or its own name without suffix and LFW's number."""
     parts = path.relative_to(folder).parts
     return one_spelling(parts[0] if len(parts) > 1 else re.sub(r"(?<=.)[_ -]\d+$", "", path.stem))
 
@@ -89,12 +89,12 @@ def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> 
 
 
 def name_of(image: Image, number: int) -> str:
-    """How to call an image in messages."""
+    """The name of an image in messages."""
     return str(image) if isinstance(image, (str, Path)) else f"image {number}"
 
 
 def is_one_image(images: Any) -> bool:
-    """Whether it is one image, not several."""
+    """Whether the argument is a single image."""
     if isinstance(images, np.ndarray):
         if images.shape[:1] == (3,) and images.ndim == 3 and images.shape[2] not in (1, 3, 4):
             raise ValueError(

@@ -29,7 +29,7 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
         config: of a YAML that was given, or None.
 
     Raises:
-        ValueError: the file is missing or damaged, nothing tells the network, or the weights do not fit it.
+        ValueError: the file is missing or damaged, the network is unknown, or the weights do not fit it.
     """
     weights = read_any(fetch(weights_file(name)))
     known = known_info(weights, ZOO.get(name))
@@ -37,8 +37,8 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
     spec = config.Arch.Backbone if config else known.spec if known else weights.arch
     if spec is None:
         raise ValueError(
-            f"{weights.path}: neither its names nor {info_path(weights.path).name} or config.yaml beside it tell the "
-            "network. Give a config with -c."
+            f"{weights.path}: neither its names nor {info_path(weights.path).name} or config.yaml beside it identify "
+            "the network. Give a config with -c."
         )
     backbone = _filled(spec, weights)
     from_config = info_of_config(config, backbone.embedding_size) if config else None
@@ -58,7 +58,7 @@ def _config_beside(path: str) -> Config | None:
 def _filled(spec: Spec, weights: Weights) -> nn.Layer:
     problems = list(check_spec(BACKBONES, spec, {}))
     if problems:
-        raise ValueError(f"{weights.path}: what tells its network cannot be built: {' '.join(problems)}")
+        raise ValueError(f"{weights.path}: the network described beside it cannot be built: {' '.join(problems)}")
     backbone = BACKBONES.build(spec)
     report = match_weights(backbone, weights.backbone)
     if report.problems():

@@ -41,14 +41,14 @@ class PeopleIndex:
 
     Args:
         embeddings: (N, D) float32, rows of length 1.
-        names: whose each is.
-        files: the image of each.
-        probe: (D,) the model's embedding of a fixed picture, by which the model is known again.
+        names: the person of each row.
+        files: the image of each row.
+        probe: (D,) the model's embedding of a fixed picture, by which the model is recognised later.
         model: its name, for messages.
         nearest_others: of up to 2,000 images, the cosine of the nearest image of another person; computed unless given.
 
     Raises:
-        ValueError: lengths that disagree, or nobody.
+        ValueError: lengths that disagree, or no embedding.
     """
 
     def __init__(
@@ -62,7 +62,10 @@ class PeopleIndex:
     ) -> None:
         embeddings = check_unit_rows("embeddings", embeddings)
         if not len(names) == len(files) == len(embeddings) or not len(names):
-            raise ValueError(f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files, or nobody.")
+            raise ValueError(
+                f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files: expected "
+                "as many of each, and at least one."
+            )
         order = np.argsort(np.asarray(names), kind="stable")
         self.embeddings = np.ascontiguousarray(embeddings[order])
         self.names, self.files = np.asarray(names)[order], np.asarray(files)[order]
@@ -79,11 +82,11 @@ class PeopleIndex:
         return len(self._starts)
 
     def threshold(self, stranger_rate: float = 1e-2) -> float | None:
-        """Return the cosine that at most this share of strangers reaches, or None where there are too few images.
+        """Return the cosine that at most this share of strangers reaches, or None with too few images.
 
         A stranger is compared with every image, so that a threshold for pairs is too low here: at a FAR of 1e-3 and
-        1,000 images most strangers would be taken for someone. The enrolled people themselves tell: each image is
-        a stranger to the other people.
+        1,000 images most strangers would be taken for someone. It is estimated from the
+        enrolled images, each of which is a stranger to the other people.
 
         Args:
             stranger_rate: the false positive identification rate, such as 1e-2.
@@ -216,7 +219,7 @@ def read_index(path: str | Path) -> PeopleIndex:
     if any(array.dtype.kind != "U" or array.shape != embeddings.shape[:1] for array in (names, files)):
         _fail(path, f"it has not a name and a file for each of {len(embeddings)} embeddings")
     if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not embeddings.size:
-        _fail(path, "its probe does not fit, or it has nobody")
+        _fail(path, "its probe does not fit, or it is empty")
     try:
         probe = check_unit_rows("probe", probe)
         if not (np.abs(nearest_others) <= 1.001).all():

@@ -1,4 +1,4 @@
-"""Is it the same network? One batch through ours, and through a model of the source."""
+"""Parity: one batch through our network, and through a model of the source."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TOLERANCE = 1e-4  # of the largest number
 
 
 def spread_images(count: int = 4) -> np.ndarray:
-    """Pictures (N, 3, 112, 112) in [-1, 1] that differ much: noise at three scales, and one of a single colour."""
+    """Diverse pictures (N, 3, 112, 112) in [-1, 1]: noise at three scales, and one of a single colour."""
     rng = np.random.default_rng(0)
     images = []
     for i in range(count):
@@ -39,7 +39,7 @@ def relative_difference(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def difference_to(net: nn.Layer, reference: str) -> float:
-    """Largest relative difference of a network in eval mode to another writing of it, on pictures that differ much.
+    """Largest relative difference of a network in eval mode to another implementation of it, on diverse pictures.
 
     Args:
         reference: an ONNX file, or a folder with Paddle's inference model, of the same network.

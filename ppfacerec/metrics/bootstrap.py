@@ -1,4 +1,4 @@
-"""How sure is a true accept rate? Bootstrap intervals of TAR at fixed FAR, over identities or over pairs.
+"""Confidence of true accept rates: bootstrap intervals of TAR at fixed FAR, over identities or over pairs.
 
 Pairs of the same person are not independent: a hard face fails in all of its pairs. Where identities are known they are
 drawn, not the pairs (the vertex bootstrap: Snijders and Borgatti 1999, "Non-parametric standard errors and tests for
@@ -30,7 +30,7 @@ def tar_intervals(
     num_resamples: int = NUM_RESAMPLES,
     least_false_accepts: int = MIN_FALSE_ACCEPTS,
 ) -> list[Interval | None]:
-    """Return the percentile interval of TAR at each FAR; the threshold is chosen anew in every resample.
+    """Return the percentile interval of TAR at each FAR; the threshold is chosen again in every resample.
 
     A resample draws as many identities (or pairs of each kind) as there are, with replacement. An identity drawn w
     times gives its same pairs the weight w; a pair of two identities weighs w_a * w_b.

@@ -21,7 +21,7 @@ class Evaluation:
     """What one evaluation found: a result for each set, in the order of the config.
 
     Attributes:
-        is_one_model: the sets are different ones, so that an average over them says something.
+        is_one_model: the sets differ, so that their average is meaningful.
     """
 
     results: Mapping[str, VerificationResult]
@@ -32,7 +32,7 @@ class Evaluation:
         return float(np.mean([r.accuracy_mean for r in self.results.values()]))
 
     def to_json(self) -> dict[str, Any]:
-        """The content of eval.json; None where a set cannot tell ("n/a")."""
+        """The content of eval.json; None where a set has too few pairs ("n/a")."""
         sets = {json_key(name): set_to_json(result) for name, result in self.results.items()}
         return {**sets, AVERAGE: self.average_accuracy if self.is_one_model else None}
 
@@ -59,7 +59,7 @@ def json_key(name: str) -> str:
 
 
 def or_na(value: float | None, digits: int = 5) -> str:
-    """A number as people read it, "n/a" where the pairs cannot tell."""
+    """A number for display, "n/a" for None."""
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 

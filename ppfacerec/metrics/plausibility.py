@@ -1,4 +1,4 @@
-"""What makes the numbers of a set meaningless or misleading, in words."""
+"""Warnings about evaluation numbers that are meaningless or misleading."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ COLLAPSED = 0.01  # squared L2: the smallest threshold that the accuracy tries
 
 
 def doubts(embeddings: np.ndarray, distances: np.ndarray, is_same: np.ndarray, num_folds: int) -> tuple[str, ...]:
-    """Return a sentence for each reason to doubt what is measured on these pairs.
+    """Return a sentence for each reason to doubt the results on these pairs.
 
     Args:
         embeddings: (2N, D).
@@ -19,7 +19,7 @@ def doubts(embeddings: np.ndarray, distances: np.ndarray, is_same: np.ndarray, n
     if len(zero):
         found.append(
             f"{len(zero)} of {len(embeddings)} embeddings are zero, first in row {zero[0]} (pair {zero[0] // 2}): the "
-            "network says nothing about these images."
+            "network gives no information about these images."
         )
     if distances.max() < COLLAPSED:
         found.append(

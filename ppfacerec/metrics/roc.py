@@ -9,7 +9,7 @@ FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a verifier does that calls a pair the same when its squared distance is below `threshold`."""
+    """Rates of a verifier that accepts pairs whose squared distance is below `threshold`."""
 
     threshold: float
     tar: float
@@ -33,7 +33,7 @@ class Roc:
     def at_far(self, target: float) -> OperatingPoint | None:
         """Return the most permissive threshold whose false accept rate is at most `target`.
 
-        None where the pairs cannot tell: fewer than 1 / target pairs of different people.
+        None with too few pairs: fewer than 1 / target of different people.
         """
         allowed = allowed_false_accepts(target, self.num_different)
         if allowed < 1:

@@ -1,4 +1,4 @@
-"""The answer to "which threshold do I use?": for each false accept rate its threshold, TAR, and how sure that is."""
+"""The threshold card: for each false accept rate its threshold, the TAR there, and its confidence interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ CARD_FARS = (1e-1, 1e-2, 1e-3, 1e-4)
 
 @dataclass(frozen=True)
 class CardRow:
-    """One false accept rate; `point` and `tar_interval` are None where the pairs cannot tell."""
+    """One false accept rate; `point` and `tar_interval` are None with too few pairs."""
 
     target_far: float
     point: OperatingPoint | None
@@ -61,7 +61,7 @@ def threshold_card(result: VerificationResult, identities: Sequence[str] | None 
 
     Args:
         result: of the set.
-        identities: (2N,) who is on image 2i and 2i + 1 of pair i; None where nobody says.
+        identities: (2N,) who is on image 2i and 2i + 1 of pair i; None where unknown.
         seed: of the bootstrap.
     """
     points = {far: result.points[far] for far in CARD_FARS}

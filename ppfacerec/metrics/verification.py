@@ -21,7 +21,7 @@ VAL_THRESHOLDS = np.arange(0, 4, 0.001)
 
 @dataclass(frozen=True, eq=False)
 class VerificationResult:
-    """What `evaluate` found. None means "n/a": the pairs cannot tell."""
+    """What `evaluate` found. None means "n/a": too few pairs."""
 
     num_pairs: int
     distances: np.ndarray  # (N,) squared L2 of each pair
@@ -38,7 +38,7 @@ class VerificationResult:
     roc: Roc | None  # exact, over all pairs; None where all pairs are of one kind
     auc: float | None
     eer: float | None
-    doubts: tuple[str, ...] = ()  # why these numbers may mean nothing, a sentence each
+    doubts: tuple[str, ...] = ()  # reasons to doubt these numbers, a sentence each
     xnorm: float | None = None  # mean length of the embeddings before they were normalised, where known
 
     @property
@@ -48,7 +48,7 @@ class VerificationResult:
 
     @property
     def points(self) -> dict[float, OperatingPoint | None]:
-        """The exact operating point at FAR 1e-1 ... 1e-6; None where the pairs cannot tell."""
+        """The exact operating point at FAR 1e-1 ... 1e-6; None with too few pairs."""
         return {far: self.roc.at_far(far) if self.roc else None for far in FARS}
 
     @property
@@ -58,8 +58,8 @@ class VerificationResult:
 
     @property
     def tar_at_target(self) -> float | None:
-        """`val`, where it is what its name says: None where the pairs cannot tell a FAR of 1e-3, or the FAR that was
-        measured is another one (a collapsed network has a `val` of 1 at a FAR of 1)."""
+        """`val`, or None where the pairs are too few for a FAR of 1e-3, or the measured FAR is far from it (a collapsed
+        network has a `val` of 1 at a FAR of 1)."""
         if self.tar_at_far[FAR_TARGET] is None or self.far is None or self.far > _FAR_FACTOR * FAR_TARGET:
             return None
         return self.val

@@ -65,7 +65,7 @@ def AdamW(
 
     Args:
         groups: from ``parameter_groups``; they carry the weight decay.
-        clip_norm: global norm to which the gradients are clipped, or None (PaddleClas clips each tensor by itself).
+        clip_norm: global norm to which the gradients are clipped, or None (PaddleClas clips each tensor separately).
         weight_decay: read by the engine into the groups.
     """
     require_ranges(clip_norm=clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=weight_decay)

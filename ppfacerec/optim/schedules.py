@@ -55,7 +55,7 @@ class Schedule(ABC):
         """Learning rate at the schedule's own step."""
 
     def remarks(self) -> list[str]:
-        """What is allowed and probably not meant, for the log."""
+        """Warnings about settings that are allowed but probably unintended."""
         if self.warmup_epoch < self.epochs:
             return []
         return [f"warmup_epoch {self.warmup_epoch:g}: all {self.epochs} epochs are warm-up, nothing follows it"]

@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, found out from its names and shapes."""
+"""Identify the network of a state dict by its names and shapes."""
 
 import re
 from collections.abc import Mapping

@@ -21,12 +21,12 @@ SIZE_VARIABLE = "PPFACEREC_MAX_DOWNLOAD"
 MAX_SIZE = 8 << 30  # bytes; the largest published weights here have 1 GB
 _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
-_WINDOW, _SLOWEST = 60.0, 1000  # a server that sends fewer bytes a second over so many seconds is given up
+_WINDOW, _SLOWEST = 60.0, 1000  # slower servers than this many bytes a second, over this many seconds, are abandoned
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 def is_secure(url: str) -> bool:
-    """https, or http to this machine itself, where nobody is in between."""
+    """https, or http to this machine itself."""
     return urllib.parse.urlsplit(url).scheme == "https" or _is_local(url)
 
 
@@ -108,7 +108,7 @@ def _total(response: HTTPResponse, start: int) -> int | None:
     most, length = max_size(), response.headers.get("Content-Length", "")
     total = start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
     if total is None and not response.chunked:
-        raise OSError("the server does not say how long it is, so nobody could tell whether it is complete")
+        raise OSError("the server does not send its length, so that completeness cannot be checked")
     whole = re.fullmatch(r"bytes \d+-\d+/(\d{1,18})", response.headers.get("Content-Range", ""))
     if whole and total is not None and int(whole[1]) != total:
         raise OSError(f"the server says that it has {int(whole[1]):,} bytes, and {total:,}")
@@ -147,10 +147,10 @@ def _copy(response: HTTPResponse, part: Path, start: int, total: int | None) -> 
             seconds, received = time.monotonic() - began, received + len(block)
             if seconds >= _WINDOW:
                 if received < _SLOWEST * seconds:
-                    raise OSError(f"the server sent {received:,} bytes in {seconds:.0f} s, and is given up")
+                    raise OSError(f"the server sent {received:,} bytes in {seconds:.0f} s, too slow; giving up")
                 began, received = time.monotonic(), 0
             if total is None and file.tell() > max_size():
                 file.truncate(0)
-                raise OSError(_too_large("it goes on and on"))
+                raise OSError(_too_large("it does not end"))
         file.flush()
         os.fsync(file.fileno())

@@ -134,7 +134,7 @@ def _with_checksum(url: str) -> tuple[str, str | None]:
 
 @contextmanager
 def _only_process(path: Path) -> Iterator[None]:
-    """Let one process at a time work on the cache's file: the ranks of a training ask for it together."""
+    """Let one process at a time work on the cache's file: the ranks of a training request it together."""
     try:
         import fcntl
     except ImportError:  # not on Windows

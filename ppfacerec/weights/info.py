@@ -1,4 +1,4 @@
-"""What a model must know of itself to be used rightly: its network, how images are prepared, measured thresholds.
+"""The info that using a model requires: its network, preprocessing, measured thresholds.
 
 It lies as ``<weights>.info.json`` beside weights, and in ``inference.yml`` beside an exported model.
 """
@@ -46,7 +46,7 @@ class ModelInfo:
         thresholds: by set of pairs, by FAR ("1e-3"): the cosine above which two faces count as the same, the TAR
             there, and the number of pairs of different people that it was measured on.
         classes: digest of who the classes of a head are that was trained with these weights (``ClassIdentity``).
-        weights_sha256: of the file of weights that all this is of; None where nobody has said so.
+        weights_sha256: of the file of weights that this info belongs to; None where unknown.
         config: the YAML of the training, resolved.
     """
 
@@ -86,13 +86,13 @@ class ModelInfo:
             file.write(self.to_json())
 
     def save_beside(self, weights: str | Path) -> Path:
-        """Write it beside a file of weights, of which it then says that it is; return where."""
+        """Write it beside a file of weights, with their checksum; return the path."""
         path = info_path(weights)
         dataclasses.replace(self, weights_sha256=sha256(weights)).save(path)
         return path
 
     def mismatches(self, other: ModelInfo) -> list[str]:
-        """Say where `other`, of a config, would prepare images in another way than this one, of the weights."""
+        """List where `other`, of a config, prepares images differently from this one, of the weights."""
         names = ["colors", "image_size", "scale", "mean", "std"]
         if self.thresholds:  # they were measured with or without the mirrored image
             names += ["flip_test", "feature_normalize"]
@@ -161,8 +161,8 @@ def info_beside(weights: str | Path) -> ModelInfo | None:
     info = read_info(path)
     if info.weights_sha256 is not None and Path(weights).is_file() and info.weights_sha256 != sha256(weights):
         logger.warning(
-            "%s is of other weights than %s: its thresholds and preprocessing are not used. An evaluation of these "
-            "weights writes it anew.", path, weights,
+            "%s belongs to other weights than %s: its thresholds and preprocessing are not used. An evaluation of "
+            "these weights writes it again.", path, weights,
         )  # fmt: skip
         return None
     return info
@@ -175,7 +175,7 @@ def info_path(weights: str | Path) -> Path:
 
 
 def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None = None) -> ModelInfo:
-    """What is known of weights without a file that says it: the conventions of whose they are.
+    """The info of weights without an info file, by the conventions of their project.
 
     All of them take (x / 255 - 0.5) / 0.5; AdaFace's take BGR, the others RGB.
     """
@@ -206,7 +206,7 @@ def known_info(weights: Weights, zoo: ZooModel | None = None) -> ModelInfo | Non
 
 
 def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[str, dict[str, float]]]:
-    """The cosine at each false accept rate that a set of pairs can tell, for ``ModelInfo.thresholds``.
+    """The cosine at each false accept rate that a set has enough pairs for, for ``ModelInfo.thresholds``.
 
     Normalised embeddings at a squared distance d have the cosine 1 - d / 2.
     """

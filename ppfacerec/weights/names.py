@@ -1,4 +1,4 @@
-"""What a parameter is called elsewhere, and here. State dicts in, state dicts with Paddle's names and layouts out."""
+"""Parameter names of other projects: state dicts in, state dicts with Paddle's names and layouts out."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping

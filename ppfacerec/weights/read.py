@@ -33,13 +33,13 @@ _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict from elsewhere, with Paddle's names and layouts.
+    """A state dict of another project, with Paddle's names and layouts.
 
     Attributes:
         backbone: arrays by name, without ``backbone.``.
         head: the head's arrays by name, without ``head.``: class centres ``weight`` (D, C), and what else it keeps.
         format: of the file.
-        source: whose program wrote them, as far as the names tell.
+        source: the project that wrote them, as far as the names show.
         arch: the backbone with its arguments, or None where the names are of no known network.
     """
 
@@ -212,7 +212,7 @@ def _check_size(path: str, num_bytes: int, max_bytes: int) -> None:
 def _insightface_head(path: str, tree: Any) -> np.ndarray | None:
     """Class centres of ``checkpoint_gpu_0.pt`` and its siblings: rank r has the r-th share of the classes.
 
-    Of C classes on R ranks the first C % R have one more. How many ranks there were stands in none of the files.
+    Of C classes on R ranks the first C % R have one more. No file has the number of ranks.
     """
     first = _head_share(tree)
     if first is None:

@@ -1,4 +1,4 @@
-"""The zoo: published weights that this toolkit reads, whose they are, and what input they expect."""
+"""The zoo: published weights that this toolkit reads, their publishers, and the input that they expect."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class ZooModel:
         backbone: the network's name here.
         training_data: what they were trained on.
         published: accuracy in percent by set, as their authors give it; not measured by us.
-        publisher: whose weights and figures they are.
+        publisher: of the weights and figures.
         colors: order of the colour channels that the network takes.
         licence: terms, as far as they are stated.
         url: direct https address, or None where there is only a page to download from by hand.
@@ -109,7 +109,7 @@ def zoo_table() -> str:
     return "\n".join(
         [
             table(header, rows),
-            "\nAll take aligned faces of 112 x 112, (x / 255 - 0.5) / 0.5. Whose weights and figures, and their terms:",
+            "\nAll take aligned faces of 112 x 112, (x / 255 - 0.5) / 0.5. Publishers of weights and figures, terms:",
             *lines,
             "\nDownloaded by name:",
             *files,

@@ -128,7 +128,10 @@ def test_small_sets_give_the_threshold_that_they_can_tell(model):
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
-        ({}, "x has no measured threshold for a FAR of 1e-4: it was not evaluated; run tools/eval.py on its weights"),
+        (
+            {},
+            "x has no measured threshold for a FAR of 1e-4: it has not been evaluated; run tools/eval.py on its weights",
+        ),
         ({"lfw": {"1e-3": POINT, "1e-1": POINT}}, r"a FAR of 1e-4: known are 1e-3, 1e-1\. Or give a cosine"),
     ],
 )
@@ -180,7 +183,7 @@ def test_enroll_and_search_know_the_enrolled_and_call_strangers_unknown(tmp_path
     assert re.search(r"stranger\.jpg +unknown", said)
     assert "about 1 stranger in 5 is taken for someone enrolled (measured on 12 enrolled images" in said
     assert main(arguments) == 0
-    assert "too few images to tell how strangers fare (12). Threshold 0.800" in capsys.readouterr().out
+    assert "too few images (12) to measure how many strangers are accepted. Threshold 0.800" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", [("--top", "0"), ("--strangers", "1"), ("--batch-size", "0")])

@@ -161,7 +161,7 @@ def test_images_that_are_no_aligned_rgb_faces_are_said_once(model, log_lines):
     model.embed([np.roll(image, 24, axis=0) for image in faces], batch_size=3)
     model.embed([image[..., ::-1].copy() for image in faces])
     unaligned, blue = (record.getMessage() for record in log_lines.records)
-    assert unaligned.startswith("In 10 of 10 images the places of the eyes are not darker than what is around them")
+    assert unaligned.startswith("In 10 of 10 images the eye positions are not darker than their surroundings")
     assert blue.startswith("In 10 of 10 images the skin is blue; are red and blue swapped?")
 
 
@@ -206,7 +206,7 @@ def test_cluster_says_its_threshold_and_writes_no_formulas(tmp_path, weights, ca
     images = [f"=cmd{number}.jpg" for number in range(3)]
     assert main(["infer", "cluster", *images, "--model", weights, "--out", "c.csv"]) == 0
     said = capsys.readouterr().out
-    assert "can tell a FAR of 1e-3; the next larger one is taken" in said
+    assert "has enough pairs for a FAR of 1e-3; the next larger one is used" in said
     assert "while their mean cosine is above it: threshold 0.800: at most 1 in 100 pairs of different people" in said
     assert [row["image"] for row in csv.DictReader((tmp_path / "c.csv").read_text().splitlines())] == [
         f"./=cmd{n}.jpg" for n in range(3)

@@ -225,7 +225,7 @@ def test_what_does_not_look_like_a_face_is_listed(tmp_path, capsys):
     command = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--landmarks", str(tmp_path / "l.txt")]
     assert main([*command, "--processes", "1"]) == 0
     assert "1 of the faces do not look like one (photos sideways or upside down?)" in capsys.readouterr().out
-    assert (tmp_path / "out" / "not_found.txt").read_text().startswith("1.jpg\taligned, but the places of the eyes")
+    assert (tmp_path / "out" / "not_found.txt").read_text().startswith("1.jpg\taligned, but the eye positions")
 
 
 def run_align(tmp_path, names, *options, out="out"):

@@ -101,13 +101,13 @@ def test_a_bin_becomes_a_folder_that_evaluates_the_same(tiny_data, tmp_path):
 
 @pytest.mark.parametrize("names", [("people", "x.bin"), ("people", "folder"), ("no", "x.rec")])
 def test_what_cannot_be_converted_is_told(people, tmp_path, names):
-    with pytest.raises(ValueError, match=r"There is no way from .* There is: x\.rec to a folder|no does not exist"):
+    with pytest.raises(ValueError, match=r"Cannot convert .* Supported: x\.rec to a folder|no does not exist"):
         convert(*(str(tmp_path / name) for name in names))
 
 
 def test_a_name_with_a_tab_cannot_be_listed(people, tmp_path):
     (people / "person1" / "a\tb.jpg").write_bytes(b"x")
-    with pytest.raises(ValueError, match="a name with a tab or line break cannot stand in a label file"):
+    with pytest.raises(ValueError, match="a label file cannot hold a name with a tab or line break"):
         convert(str(people), str(tmp_path / "label.txt"))
     assert not (tmp_path / "label.txt").exists()
 

@@ -187,7 +187,7 @@ def test_parts_in_a_wrong_order_are_named(tmp_path):
     content = MAGIC + struct.pack("<I", 3 << 29 | 4) + b"abcd"
     (tmp_path / "train.rec").write_bytes(content)
     (tmp_path / "train.idx").write_text("0\t0\n")
-    with pytest.raises(ValueError, match=r"record 0 \(byte 0\): part 1 is marked 3, which cannot stand there"):
+    with pytest.raises(ValueError, match=r"record 0 \(byte 0\): part 1 is marked 3, which is not allowed there"):
         RecordFile(tmp_path / "train.rec").read(0)
     (tmp_path / "train.rec").write_bytes(MAGIC + struct.pack("<I", 1 << 29 | 4) + b"abcd")
     with pytest.raises(ValueError, match=r"record 0 \(byte 0\): part 2, byte 12: the file ends, found nothing"):

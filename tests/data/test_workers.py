@@ -147,7 +147,7 @@ def test_too_little_memory_is_a_clear_error():
     maker = BatchMaker(SyntheticDataset(100, 10), Pipeline(OPS), BadImages(), seed=0)
     with pytest.raises(
         ValueError,
-        match=r"The system gives no \d+ MiB for the batches of the data workers \(.*\)\. Use a smaller sampler\.batch_size",
+        match=r"\d+ MiB cannot be allocated for the batches of the data workers \(.*\)\. Use a smaller sampler\.batch_size",
     ):
         WorkerPool(maker, 2, 10**12)
 

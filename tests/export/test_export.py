@@ -261,7 +261,7 @@ def test_export_with_a_config_asks_for_no_data(tmp_path, weights, tiny_net_confi
 def test_weights_of_an_unknown_network_without_info_ask_for_a_config(tmp_path):
     write_pdparams(tmp_path / "w.pdparams", {"a": np.ones(3, np.float32)})
     with pytest.raises(
-        ValueError, match=r"neither its names nor w\.info\.json or config\.yaml beside it tell the network"
+        ValueError, match=r"neither its names nor w\.info\.json or config\.yaml beside it identify the network"
     ):
         ppfacerec.load(tmp_path / "w.pdparams")
 

@@ -280,7 +280,7 @@ def test_embeddings_that_mean_nothing_are_named() -> None:
     assert evaluate(rows, same).doubts == ()
     rows[6:8] = 0
     assert evaluate(rows, same).doubts == (
-        "2 of 120 embeddings are zero, first in row 6 (pair 3): the network says nothing about these images.",
+        "2 of 120 embeddings are zero, first in row 6 (pair 3): the network gives no information about these images.",
     )
 
 

@@ -217,7 +217,7 @@ def test_no_redirect_leads_from_https_to_elsewhere(https_server, server, tmp_pat
     ("lie", "message"),
     [
         ({"length": "999999"}, "102400 of 999999 bytes were received"),
-        ({"length": ""}, "the server does not say how long it is, so nobody could tell whether it is complete"),
+        ({"length": ""}, "the server does not send its length, so that completeness cannot be checked"),
         ({"length": "-5"}, "the server does not say how long it is"),
         ({"length": str(9 << 30)}, r"9,663,676,416 bytes, more than the 8,589,934,592 that are allowed; PPFACEREC_MAX"),
         ({"length": str(8 << 30)}, r"8,589,934,592 bytes are missing, and only 1,000,000,000 are free in "),
@@ -237,7 +237,7 @@ def test_what_a_server_sends_without_end_is_cut(server, tmp_path, monkeypatch):
     assert fetch(server.url).read_bytes() == CONTENT
     monkeypatch.setenv("PPFACEREC_CACHE", str(tmp_path / "cache" / "other"))
     monkeypatch.setenv("PPFACEREC_MAX_DOWNLOAD", "50000")
-    with pytest.raises(ValueError, match=r"it goes on and on, more than the 50,000 that are allowed"):
+    with pytest.raises(ValueError, match=r"it does not end, more than the 50,000 that are allowed"):
         fetch(server.url)
     monkeypatch.setenv("PPFACEREC_MAX_DOWNLOAD", "much")
     with pytest.raises(ValueError, match="PPFACEREC_MAX_DOWNLOAD: expected a number of bytes, found 'much'"):
@@ -313,7 +313,7 @@ def test_a_server_that_hardly_sends_anything_is_given_up(server, monkeypatch):
     monkeypatch.setattr(download_module, "_WINDOW", 0.0)
     monkeypatch.setattr(download_module, "_SLOWEST", 1e15)
     with pytest.raises(
-        ValueError, match=r"the server sent [\d,]+ bytes in \d+ s, and is given up\)\. Try again, it goes"
+        ValueError, match=r"the server sent [\d,]+ bytes in \d+ s, too slow; giving up\)\. Try again, it goes"
     ):
         fetch(server.url)
 

@@ -1,1 +1,1 @@
-"""What each command does; imported when it is asked for, since most need Paddle."""
+"""What each command does; imported on use, since most need Paddle."""

@@ -73,7 +73,7 @@ def enroll(arguments: argparse.Namespace) -> int:
 
 
 def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
-    """Name people who lose all their images, and those whose names come from files without a folder."""
+    """Warn of people who lose all their images, and of names that come from files without a folder."""
     lost = sorted({person_of(file, folder) for file in given} - set(names))
     if lost:
         logger.warning("%d people have no image that can be used: %s.", len(lost), printed_names(lost))
@@ -128,9 +128,9 @@ def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: Pe
         )
     pairs = model.threshold()
     return pairs.cosine, (
-        f"The index has too few images to tell how strangers fare ({len(index)}). T{str(pairs)[1:]}. A stranger is "
-        f"compared with {len(index)} images, so about 1 in {max(round(1 / (len(index) * (pairs.far or 1))), 1):,} may "
-        "be taken for someone."
+        f"The index has too few images ({len(index)}) to measure how many strangers are accepted. "
+        f"T{str(pairs)[1:]}. A stranger is compared with {len(index)} images, so about 1 in "
+        f"{max(round(1 / (len(index) * (pairs.far or 1))), 1):,} may be taken for someone."
     )
 
 
@@ -141,7 +141,9 @@ def cluster(arguments: argparse.Namespace) -> int:
     model = load(arguments.model)
     threshold = model.threshold(arguments.far, arguments.threshold)
     if arguments.far is None and threshold.far and threshold.far > USUAL_FAR:
-        logger.warning("No set that the model was evaluated on can tell a FAR of 1e-3; the next larger one is taken.")
+        logger.warning(
+            "No set that the model was evaluated on has enough pairs for a FAR of 1e-3; the next larger one is used."
+        )
     files, embeddings = _embed_files(model, arguments.images, arguments.batch_size, arguments.allow_outside)
     labels = clusters.cluster(embeddings, threshold.cosine)
     if arguments.out:

@@ -26,7 +26,7 @@ if hasattr(os, "register_at_fork"):
     )
 
 PARITY_TOLERANCE = 1e-4
-# Images in one call on the CPU: with 64, oneDNN's activations were mapped and unmapped anew by every operator, which
+# Images in one call on the CPU: with 64, oneDNN's activations were mapped and unmapped by every operator, which
 # took half of the time; with 8 they stay in the allocator and the cache. Eager is as fast with 8 as with 64 and takes
 # 0.4 GB less.
 _CPU_CHUNK = 8
@@ -42,7 +42,7 @@ class InferenceRunner:
     3.3.1 where a Linear follows a flatten (segmentation fault), and because eager training must never see that flag.
 
     Any number of threads may call it, also after a fork. The first images are run both ways. If the two differ by more
-    than 1e-4 of the largest value, the eager result is used and a warning says so.
+    than 1e-4 of the largest value, the eager result is used and a warning is logged.
 
     Args:
         backbone: put into eval mode by the caller.
@@ -142,7 +142,7 @@ def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -
 
 @contextmanager
 def _without_call_stacks() -> Iterator[None]:
-    """Paddle 3 keeps the Python stack of every operator that it traces for ever: 4 MB for a MobileFaceNet."""
+    """Paddle 3 never frees the Python stack of an operator that it traces: 4 MB for a MobileFaceNet."""
     extract, thread = traceback.extract_stack, threading.get_ident()
 
     def nothing_here(*args: Any, **kwargs: Any) -> traceback.StackSummary:
@@ -175,7 +175,7 @@ def create_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) ->
     config = inference.Config(str(program_file(prefix)), f"{prefix}.pdiparams")
     config.disable_gpu()
     config.disable_glog_info()
-    # oneDNN's older name, known to 2.6 and 3.x; both have it on unless told
+    # oneDNN's older name, known to 2.6 and 3.x; both enable it by default
     config.enable_mkldnn() if onednn else config.disable_mkldnn()
     config.set_cpu_math_library_num_threads(num_threads)
     return Predictor(inference.create_predictor(config))

@@ -84,7 +84,7 @@ def refuse_onednn_training() -> None:
     if paddle.get_flags([_ONEDNN_FLAG])[_ONEDNN_FLAG]:
         raise ValueError(
             "oneDNN is switched on (FLAGS_use_onednn or FLAGS_use_mkldnn in the environment); Paddle's oneDNN kernels "
-            "give wrong gradients in training. Unset the variable; evaluation switches oneDNN on by itself."
+            "give wrong gradients in training. Unset the variable; evaluation enables oneDNN itself."
         )
 
 

@@ -1,4 +1,4 @@
-"""Ranks: who they are, how they wait for each other, and what they tell each other."""
+"""Ranks: identity, synchronisation and communication."""
 
 from ppfacerec.core.distributed.collectives import (
     any_rank,

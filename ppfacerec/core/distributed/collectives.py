@@ -1,4 +1,4 @@
-"""What the ranks of one training tell each other, by paddle.distributed's collectives."""
+"""Communication between the ranks of a training, by paddle.distributed's collectives."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

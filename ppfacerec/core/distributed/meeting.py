@@ -22,7 +22,7 @@ from ppfacerec.core.log import logger
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 120.0  # after which a rank that gives none is gone; Python code may keep its lock for long
 _LONGEST_POLL = 0.5
-_LINGER = 5.0  # seconds that a failed rank waits for the others to hear of it, and they for its word
+_LINGER = 5.0  # seconds that a failed rank waits for the others to be notified, and they for its message
 
 
 class RankError(ValueError):
@@ -95,7 +95,7 @@ class Meeting:
         try:
             self._tell(message)
         except ValueError as error:  # Paddle's for a store that is gone, and rank 0 with it
-            logger.warning("The other processes cannot be told: %s", str(error).strip().splitlines()[0])
+            logger.warning("The other processes cannot be notified: %s", str(error).strip().splitlines()[0])
 
     def _tell(self, message: str) -> None:
         number = self._store.add("failures", 1)
@@ -125,7 +125,7 @@ class Meeting:
                 if self._failure is None and self._store.add("failures told", 0):
                     self._failure = self._store.get("failure/1")
                     self._store.add("heard", 1)
-            except Exception:  # rank 0 is gone, and the store with it: whoever waits finds out by himself
+            except Exception:  # rank 0 is gone, and the store with it: the others time out
                 return
 
     def _wait(self, key: str) -> None:
@@ -157,7 +157,7 @@ class Meeting:
 
 @lru_cache(maxsize=1)
 def meeting() -> Meeting:
-    """This process's meeting, made when it is first asked for."""
+    """This process's meeting, created on first use."""
     return Meeting()
 
 
@@ -173,7 +173,7 @@ def init() -> None:
     refuse_lone_slurm_tasks()
     if world_size() > 1 and not dist.is_initialized():
         meeting()
-        # The launcher says so; who sets the variables himself need not.
+        # The launcher sets it; a user who sets the variables by hand may not.
         if paddle.get_device() == "cpu":
             os.environ.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
         dist.init_parallel_env()

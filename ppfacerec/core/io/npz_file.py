@@ -1,7 +1,7 @@
-"""Arrays of an .npz file that nobody has to trust: sizes are checked before memory is taken, and no pickle is read.
+"""Arrays of an untrusted .npz file: sizes are checked before memory is taken, and no pickle is read.
 
-``numpy.load`` takes what a header of a hundred bytes asks for, unpacks a megabyte to a gigabyte, and lets six kinds of
-error through.
+``numpy.load`` allocates what a header of a hundred bytes asks for, unpacks a megabyte to a gigabyte, and raises six
+kinds of errors.
 """
 
 import math
@@ -21,7 +21,7 @@ _KINDS = "biufcUS"  # numbers, booleans, texts
 _FREE = 64 << 20  # bytes that a compressed file may unfold to whatever its own size, and times its size beyond that
 _FACTOR = 20
 _LAST_CODE = 0x10FFFF  # of Unicode
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; LZMA takes gigabytes for its dictionary if told so
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; LZMA may ask for a dictionary of gigabytes
 # What NumPy and zipfile raise for damaged files; SyntaxError and TokenError are the header's, a Python literal.
 _DAMAGED = (
     ValueError, TypeError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError, MemoryError, SyntaxError,
@@ -78,6 +78,6 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     if len(data) != expected:
         raise ValueError(f"'{name}' is cut off")
     if dtype.kind == "U" and (np.frombuffer(data, np.dtype("u4").newbyteorder(dtype.byteorder)) > _LAST_CODE).any():
-        raise ValueError(f"'{name}' has characters that there are not")  # Python raises a SystemError for them
+        raise ValueError(f"'{name}' has characters outside Unicode")  # Python raises a SystemError for them
     flat = np.frombuffer(data, dtype) if expected else np.empty(math.prod(shape), dtype)
     return flat.reshape(shape, order="F" if is_fortran else "C")

@@ -1,7 +1,7 @@
-"""Text that people write: lists of images, pairs and labels, configs. One rule for encodings, comments and quotes.
+"""Text files of users: lists of images, pairs and labels, configs. One rule for encodings, comments and quotes.
 
 UTF-8 with or without a byte order mark, and UTF-16 with one, are read; anything else is an error with its line. Lines
-end with LF or CRLF. Blank lines, and those that begin with "# ", are passed over; "#1.jpg" is a name. Quotes are not
+end with LF or CRLF. Blank lines, and those that begin with "# ", are skipped; "#1.jpg" is a name. Quotes are not
 removed, so a line that begins with one is an error. A backslash belongs to a name.
 """
 
@@ -13,7 +13,7 @@ from typing import NoReturn, Union
 from ppfacerec.core.io.user_files import open_regular
 
 Path = Union[str, "os.PathLike[str]"]
-BLANKS = " \t\r"  # what may stand around a line; other languages' spaces belong to names
+BLANKS = " \t\r"  # stripped from both ends of a line; other Unicode spaces belong to names
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -66,7 +66,7 @@ def check_utf8(data: bytes, path: Path, first_line: int = 1) -> None:
 
 
 def read_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text without blanks around it, of every line that is not passed over.
+    """Number, from 1, and text without blanks around it, of every line that is not skipped.
 
     Raises:
         ValueError: those of `read_text`, and a line that begins with a quote.

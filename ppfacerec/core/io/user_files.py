@@ -1,4 +1,4 @@
-"""Files and folders that a person names: what is no regular file is refused, and one rule says what is an image."""
+"""Files and folders given by the user: only regular files are opened, and one rule decides what is an image."""
 
 import errno
 import hashlib
@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".heic", ".
 # What programs leave behind in folders, beside everything that begins with a dot (.ipynb_checkpoints, ._x.jpg).
 _LEFT_BEHIND = frozenset(("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 _USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read gets the file, without asking its size
-_DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # a named pipe would block for ever; not on Windows
+_DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # a named pipe would block; not on Windows
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -59,7 +59,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether a file or folder of this name is a system's or a program's, and no person, image or list."""
+    """Whether a file or folder of this name was left by a system or a program and is ignored."""
     return name.startswith(".") or name in _LEFT_BEHIND
 
 
@@ -91,7 +91,7 @@ class FolderImages:
 
 
 def walk_images(root: str | os.PathLike[str]) -> FolderImages:
-    """Find the images in and below a folder; what programs left behind there is not counted.
+    """Find the images in and below a folder; what systems and programs left there is ignored.
 
     Args:
         root: the folder; links to folders are followed once.

@@ -15,7 +15,7 @@ _PRIVATE = 0o600
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
-    """Return the file that writing to `path` makes or replaces, behind its links; asked before long work begins.
+    """Return the file that writing to `path` creates or replaces, with links resolved; called before long work begins.
 
     Raises:
         ValueError: a folder, a device or a pipe is there, or its folder cannot be made or written.

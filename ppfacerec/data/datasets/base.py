@@ -22,7 +22,7 @@ from ppfacerec.data.datasets.label_file import LabelFile
 
 
 class TrainDataset(Protocol):
-    """What the loader asks of a training set."""
+    """The interface of a training set for the loader."""
 
     labels: np.ndarray
     num_classes: int
@@ -30,10 +30,10 @@ class TrainDataset(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """Encoded image of a sample; a ValueError or OSError says that it cannot be had."""
+        """Encoded image of a sample; raises ValueError or OSError where it cannot be read."""
 
     def where(self, index: int) -> str:
-        """How to name a sample to a person."""
+        """The name of a sample in messages."""
 
 
 class ImageNetDataset:
@@ -86,7 +86,7 @@ class ImageNetDataset:
         return self._file.where(index)
 
     def class_identity(self) -> ClassIdentity:
-        """Who the classes are, by the paths of their images."""
+        """Identity of the classes, by the paths of their images."""
         return identity_by_samples(self._file.name_hashes(), self.labels, self.num_classes)
 
 
@@ -147,7 +147,7 @@ class FolderDataset:
         return printable(f"{self._root}/{self.name(index)}")
 
     def class_identity(self) -> ClassIdentity:
-        """Who the classes are, by the names of their folders."""
+        """Identity of the classes, by the names of their folders."""
         text, starts = np.frombuffer(self._text, np.uint8), np.r_[0, self._ends[:-1]]
         return identity_by_names(self.identities, hash_texts(text, starts, self._ends - starts), self.labels)
 
@@ -163,7 +163,7 @@ def _read(root: Path, name: str, where: Callable[[int], str], index: int) -> byt
 
 
 def open_folder(root: str) -> FolderDataset:
-    """A folder of identities, for a command that says what it leaves out of it."""
+    """Open a folder of identities and log what is left out."""
     dataset = FolderDataset(root)
     if dataset.left_out:
         logger.warning("Left out in %s: %s.", root, dataset.left_out)
@@ -180,7 +180,7 @@ def check_class_num(num_classes: int, class_num: int | None, what: str) -> None:
 
 
 def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
-    """Who the classes of any training set are; for one without `class_identity`, by what its `where` says."""
+    """Identity of the classes of any training set; for one without `class_identity`, from its `where`."""
     own: Callable[[], ClassIdentity] | None = getattr(dataset, "class_identity", None)
     if own is not None:
         return own()
@@ -189,7 +189,7 @@ def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
 
 
 def class_name(dataset: TrainDataset, label: int) -> str:
-    """How to name a class to a person: by its folder, or by its first image."""
+    """The name of a class in messages: by its folder, or by its first image."""
     names = getattr(dataset, "identities", None)
     if names is not None and names[label]:
         return f"class {label} ({printable(names[label])})"
@@ -222,5 +222,5 @@ def gap_hint(labels: np.ndarray, num_classes: int) -> str:
     what = f"they begin at {used[0]}" if num_classes - len(used) == used[0] else "there are gaps between them"
     return (
         f"{num_classes - len(used):,} of the classes 0 to {num_classes - 1:,} have no image ({what}), but a class "
-        f"centre each. relabel: True of ImageNetDataset numbers the {len(used):,} that there are without gaps."
+        f"centre each. relabel: True of ImageNetDataset numbers the {len(used):,} used classes without gaps."
     )

@@ -1,8 +1,7 @@
-"""Who the classes of a training set are, in a form that a checkpoint can carry and a later run can compare.
+"""Identity of the classes of a training set, in a form that a checkpoint can store and a later run can compare.
 
-A class is who it is by its name where there are names (folders), by the bytes that its records take in a .rec file,
-else by the paths of its images; the order of the lines is not part of it. Hashes of 64 bits find mistakes, not
-forgeries.
+A class is identified by its name where there are names (folders), by the sizes of its records in a .rec file, else by
+the paths of its images in any order. Hashes of 64 bits detect mistakes, not forgeries.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ class ClassIdentity:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of who the classes are, in the order of the labels."""
+        """SHA-256 of the class digests, in the order of the labels."""
         return hashlib.sha256(self.classes.astype("<u8").tobytes()).hexdigest()
 
     def difference(self, now: ClassIdentity, name: Callable[[int], str] = lambda label: f"class {label}") -> str:
-        """Say which people `now` has in other classes than this earlier one; "" where all are who they were.
+        """Describe which classes of `now` are other people than in this earlier set; "" where none are.
 
         Args:
-            name: how to name a class of `now` to a person.
+            name: the name of a class of `now` in messages.
         """
         lines = []
         if len(now.classes) != len(self.classes):
@@ -63,14 +62,14 @@ class ClassIdentity:
 
 
 def identity_by_samples(hashes: np.ndarray, labels: np.ndarray, num_classes: int) -> ClassIdentity:
-    """Classes that are who they are by their samples, in any order: `hashes` and `labels` are (N,)."""
+    """Identify classes by their samples, in any order: `hashes` and `labels` are (N,)."""
     classes = np.zeros(num_classes, np.uint64)
     np.add.at(classes, labels, hashes)
     return ClassIdentity(_mixed(classes), samples_digest(hashes, labels))
 
 
 def identity_by_names(names: Sequence[str], hashes: np.ndarray, labels: np.ndarray) -> ClassIdentity:
-    """Classes that are who they are by their names."""
+    """Identify classes by their names."""
     return ClassIdentity(hash_strings(names), samples_digest(hashes, labels))
 
 

@@ -81,7 +81,7 @@ class LabelFile:
         return hash_texts(self._text, self._starts, self._lengths)
 
     def where(self, index: int) -> str:
-        """``"label.txt, line 7 (images/x.jpg)"``: how to name a sample to a person."""
+        """``"label.txt, line 7 (images/x.jpg)"``, for messages."""
         return f"{self.path}, line {self.lines[index]} ({self.name(index)})"
 
     @property
@@ -129,8 +129,8 @@ class LabelFile:
             begin = end
 
     def _lines(self, begin: int, end: int, passed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Start, end and number of every line that is not passed over, without blanks at its end; and how many there
-        are in all."""
+        """Start, end and number of every line that is not skipped, without trailing blanks; and the number of all
+        lines."""
         breaks = np.flatnonzero(self._text[begin:end] == _NEWLINE) + begin
         starts = np.concatenate([[begin], breaks + 1])
         ends = np.concatenate([breaks, [end]])

@@ -36,7 +36,7 @@ class RecordIODataset:
 
     @staticmethod
     def check(arguments: Mapping[str, Any]) -> Iterator[str]:
-        """What the config's check says of the arguments, without reading the records."""
+        """Problems of the arguments for the config's check, without reading the records."""
         record = Path(arguments["root"]) / f"{arguments['prefix']}.rec"
         if record.parent.is_dir() and not record.is_file():
             yield f"root: the file {record} does not exist (relative paths start at {Path.cwd()})."
@@ -75,7 +75,7 @@ class RecordIODataset:
         return self._file.where(int(self._positions[index]))
 
     def class_identity(self) -> ClassIdentity:
-        """Who the classes are, by the numbers of bytes of their records: names there are none."""
+        """Identity of the classes, by the sizes of their records: there are no names."""
         hashes = hash_numbers(self._file.sizes[self._positions])
         return identity_by_samples(hashes, self.labels, self.num_classes)
 
@@ -124,7 +124,7 @@ class RecordIODataset:
         return labels if first.labels[0] == labels[0] else self._labels_of_records()
 
     def _correct_rounded(self, labels: np.ndarray, keys: np.ndarray) -> None:
-        """Read the two images at each border that a float32 cannot tell exactly: it may be one off (Glint360K)."""
+        """Read the two images at each border that a float32 cannot represent exactly: it may be one off (Glint360K)."""
         borders = np.flatnonzero(np.diff(labels)) + 1
         for border in borders[keys[borders] >= EXACT_NUMBERS]:
             for k in (border - 1, border):

@@ -111,7 +111,7 @@ class RecordFile:
                 self._fail(position, f"{at_byte} {what}, found {found.hex() or 'nothing'}".strip())
             kind, length = divmod(int.from_bytes(content[at + 4 : at + 8], "little"), 1 << 29)
             if kind not in ((_MIDDLE, _LAST) if parts else (_WHOLE, _FIRST)):
-                self._fail(position, f"part {len(parts) + 1} is marked {kind}, which cannot stand there")
+                self._fail(position, f"part {len(parts) + 1} is marked {kind}, which is not allowed there")
             content = self._at_least(at + 8 + length, content, position)
             if at + 8 + length > len(content):
                 self._fail(position, f"{length} bytes announced, {len(content) - at - 8} there; the file is cut off")
@@ -161,7 +161,7 @@ def _read_idx(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pack(labels: tuple[float, ...], image: bytes, key: int) -> bytes:
-    """Return the data of an image record: one label stands in the header itself, several after it."""
+    """Return the data of an image record: one label is in the header itself, several follow it."""
     if len(labels) == 1:
         return _HEADER.pack(0, labels[0], key, 0) + image
     return _HEADER.pack(len(labels), 0, key, 0) + struct.pack(f"<{len(labels)}f", *labels) + image

@@ -10,9 +10,9 @@ _DISTINCT = 64
 
 
 class SyntheticDataset:
-    """JPEGs of about 5 kB that come from memory: what remains of a run when nothing waits for a disk.
+    """JPEGs of about 5 kB that come from memory: the speed of a run without a disk.
 
-    64 drawn pictures in turn stand for all images; there is nothing to learn from them.
+    All images repeat 64 drawn pictures; there is nothing to learn from them.
 
     Args:
         num_images: length of the set.
@@ -45,7 +45,7 @@ class SyntheticDataset:
         return f"synthetic image {index}"
 
     def class_identity(self) -> ClassIdentity:
-        """Who the classes are, by the numbers of their images."""
+        """Identity of the classes, by the numbers of their images."""
         return identity_by_samples(hash_numbers(np.arange(len(self))), self.labels, self.num_classes)
 
 

@@ -69,7 +69,7 @@ class ConcatDataset:
         return dataset.where(own)
 
     def class_identity(self) -> ClassIdentity:
-        """Who the classes are, as each set says."""
+        """Identity of the classes, as given by each set."""
         return joined([class_identity_of(dataset) for dataset in self._datasets])
 
     def _find(self, index: int) -> tuple[TrainDataset, int]:
@@ -78,7 +78,7 @@ class ConcatDataset:
 
 
 def source_of(spec: Spec) -> str:
-    """Where a training set comes from, as the config says it, without reading it; for the info of a model."""
+    """The source of a training set by its config, without reading it; for the info of a model."""
     if "datasets" in spec.kwargs:
         return "; ".join(map(source_of, nested_specs(spec.kwargs["datasets"])))
     if "cls_label_path" in spec.kwargs:

@@ -1,1 +1,1 @@
-"""From a training set to batches: order, workers, what becomes of bad images."""
+"""From a training set to batches: order, workers, bad images."""

@@ -1,4 +1,4 @@
-"""What becomes of training images that cannot be read or decoded: the run ends, or they are listed and replaced."""
+"""Training images that cannot be read or decoded: the run ends, or they are listed and replaced."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ class BadImages:
     Args:
         on_bad_image: "error" ends the run at the first; "skip" lets the next good sample of the data set stand in.
         max_bad_images: with "skip", more than so many different ones met by one process end the run.
-        list_path: where they are listed, one a line; all ranks append to the same file. None: only the log says them.
+        list_path: where they are listed, one a line; all ranks append to the same file. None: they are only logged.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class BadImages:
         return len(self._seen)
 
     def note(self, found: Sequence[BadImage]) -> None:
-        """Take up what a batch met.
+        """Record the bad images of a batch.
 
         Raises:
             ValueError: there are more than `max_bad_images` by now.

@@ -13,7 +13,7 @@ IMAGE_SHAPE = (112, 112, 3)
 
 
 class Made(NamedTuple):
-    """What came of a batch: the samples that are in it, and those that could not be used."""
+    """The samples of a finished batch, and those that could not be used."""
 
     indices: np.ndarray
     bad: list[BadImage]
@@ -104,7 +104,7 @@ class BatchMaker:
 
 
 class _Where:
-    """Names a sample when a message needs it; the name takes a tenth of the time of decoding an image."""
+    """Names a sample lazily: making the name takes a tenth of the time of decoding an image."""
 
     def __init__(self, dataset: TrainDataset, index: int) -> None:
         self._dataset, self._index = dataset, index

@@ -33,7 +33,7 @@ class TrainLoader:
         sampler: the order.
         num_workers: processes that prepare batches; 0 prepares them in this one.
         seed: of the augmentation.
-        bad_images: what becomes of those.
+        bad_images: how bad images are handled.
         persistent_workers: keep the processes from epoch to epoch.
         prefetch_factor: batches that each of them may be ahead.
     """

@@ -56,7 +56,7 @@ def _set(function: Callable, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A worker waits for work for ever when its parent was killed: both hold the ends of the pipe."""
+    """End with the parent: an orphaned worker would wait for work for ever, as it holds both ends of the pipe."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -21,7 +21,7 @@ class DistributedBatchSampler:
         rank, world_size: this process and the number of processes.
 
     Raises:
-        ValueError: not one step comes together.
+        ValueError: there are too few samples for one step.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Processes that make batches side by side and hand them over in order.
 
-The images go through memory that is mapped before the workers are forked: no copy, no name in /dev/shm, whose size does
-not matter, and nothing that could be left there however a process ends. Each worker has a pipe of its own for the
-sample numbers, so that none can leave a lock behind that another waits for.
+The images go through memory that is mapped before the workers are forked: no copy, nothing in /dev/shm
+(whose size does not matter), and nothing left behind however a process ends. Each worker has its own pipe for the
+sample numbers, so that none can die holding a lock that another needs.
 """
 
 import mmap
@@ -22,7 +22,7 @@ import numpy as np
 
 from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker, Made
 
-_IGNORED = (signal.SIGINT, signal.SIGTERM)  # the trainer gets them too, and wants to finish its step
+_IGNORED = (signal.SIGINT, signal.SIGTERM)  # the trainer receives them too, and finishes its step
 
 
 class Task(NamedTuple):
@@ -130,7 +130,7 @@ class WorkerPool:
         return worker
 
     def _receive(self) -> list[_Reply]:
-        """Wait until a worker has something to say."""
+        """Wait for replies of the workers."""
         ready = multiprocessing.connection.wait(self._connections)
         replies: list[_Reply] = []
         for worker, connection in enumerate(self._connections):
@@ -160,7 +160,7 @@ def _shared_array(shape: Sequence[int]) -> np.ndarray:
         memory = mmap.mmap(-1, size)
     except OSError as error:
         raise ValueError(
-            f"The system gives no {size >> 20} MiB for the batches of the data workers ({error.strerror}). Use a "
+            f"{size >> 20} MiB cannot be allocated for the batches of the data workers ({error.strerror}). Use a "
             "smaller sampler.batch_size, fewer loader.num_workers or a smaller loader.prefetch_factor."
         ) from error
     return np.frombuffer(memory, np.uint8).reshape(shape)
@@ -168,7 +168,7 @@ def _shared_array(shape: Sequence[int]) -> np.ndarray:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold back what would end a worker before it can say that it ignores it; here it arrives afterwards."""
+    """Block the signals that would end a worker before it ignores them; here they are delivered afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
     try:
         yield
@@ -177,7 +177,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine: Sequence[Connection]) -> None:
-    """A worker's life: until the other end of its pipe is closed, also by the trainer's death."""
+    """The loop of a worker: until the other end of its pipe is closed, also by the trainer's death."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
@@ -201,7 +201,7 @@ def _answer(maker: BatchMaker, slots: np.ndarray, order: _Order) -> _Reply:
 
 
 def _end(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -> None:
-    """Let the workers go, and wait for them so that no zombie stays."""
+    """End the workers, and wait for them so that no zombie stays."""
     for connection in connections:
         connection.close()
     for process in processes:

@@ -41,7 +41,7 @@ class FiveFaceEvalDataset:
 
     @staticmethod
     def check(arguments: Mapping[str, Any]) -> Iterator[str]:
-        """What the config's check says of the arguments, without reading a set."""
+        """Problems of the arguments for the config's check, without reading a set."""
         folder, targets = arguments["val_data_path"], arguments["val_targets"]
         there = bins_in(folder)
         if not Path(folder).is_dir():  # said of the path itself

@@ -1,6 +1,6 @@
 """The `.bin` files of face verification: a pickle of (encoded images, is_same), images 2i and 2i + 1 are pair i.
 
-Three forms are about: Python 2 strings (`lfw.bin` of insightface), bytes, and NumPy uint8 arrays.
+Three forms exist: Python 2 strings (`lfw.bin` of insightface), bytes, and NumPy uint8 arrays.
 """
 
 import os
@@ -46,7 +46,7 @@ class PairBin:
 
 
 def read_bin(path: PathLike) -> PairBin:
-    """Read a `.bin` file that nobody has to trust; images are not decoded yet (`images.decode_rgb`).
+    """Read an untrusted `.bin` file; images are not decoded yet (`images.decode_rgb`).
 
     Raises:
         ValueError: empty, truncated, no pickle, one that imports something, or not pairs of images with their labels.

@@ -11,7 +11,7 @@ from ppfacerec.data.pairs.pair_set import FolderPairs, ListedPair, folder_pairs
 def read_pair_list(path: str, root: str, delimiter: str | None = None) -> FolderPairs:
     """Read PaddleClas's pair list: a line has two image paths and 1 (same person) or 0.
 
-    Identities are the images' folders where that cannot be wrong: every pair marked 1 lies in one folder and every
+    Identities are the images' folders where they agree with the labels: every pair marked 1 lies in one folder, every
     pair marked 0 in two.
 
     Args:

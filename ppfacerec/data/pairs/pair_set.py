@@ -1,4 +1,4 @@
-"""A verification set as everything above sees it: distinct encoded images, read one at a time, and their pairs."""
+"""The interface of a verification set: distinct encoded images, read one at a time, and their pairs."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class PairSet(Protocol):
     index: np.ndarray  # (2N,) int64: which distinct image entry k is
     is_same: np.ndarray  # (N,) bool
     num_folds: int | None  # contiguous folds that the set itself prescribes; None: as the metric has it
-    identities: Sequence[str] | None  # (M,) who is on each distinct image; None where nobody says
+    identities: Sequence[str] | None  # (M,) who is on each distinct image; None where unknown
 
     @property
     def num_images(self) -> int:
@@ -28,7 +28,7 @@ class PairSet(Protocol):
         """Return the encoded bytes of a distinct image."""
 
     def where(self, image: int) -> str:
-        """Return how to name a distinct image to a person."""
+        """Return the name of a distinct image in messages."""
 
 
 class EvalDataset(Protocol):

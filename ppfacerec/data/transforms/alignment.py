@@ -1,4 +1,4 @@
-"""Where the landmarks of an aligned face are, the transformation that brings them there, and whether they look it."""
+"""Landmark positions of aligned faces, the transformation to them, and a check whether a face looks aligned."""
 
 from __future__ import annotations
 

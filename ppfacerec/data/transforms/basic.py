@@ -149,7 +149,7 @@ class Pipeline:
 
         Args:
             data: encoded image.
-            where: how to name it to a person.
+            where: how messages name it.
             rng: the sample's generator; evaluation has no random transform and needs none.
         """
         image = self._decode.decode(data, where)

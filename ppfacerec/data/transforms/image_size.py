@@ -20,10 +20,10 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """From the first start-of-frame segment (ITU-T T.81, B.2.2); those before it are passed over by their lengths."""
+    """From the first start-of-frame segment (ITU-T T.81, B.2.2); those before it are skipped by their lengths."""
     at = 2
     while at + 9 <= len(data):
-        if data[at] != 0xFF or data[at + 1] == 0xFF:  # fill bytes, or something that decoders pass over
+        if data[at] != 0xFF or data[at + 1] == 0xFF:  # fill bytes, or bytes that decoders skip
             at += 1
         elif 0xC0 <= data[at + 1] <= 0xCF and data[at + 1] not in _NO_FRAME:
             height, width = struct.unpack_from(">HH", data, at + 5)

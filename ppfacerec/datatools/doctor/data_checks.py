@@ -1,4 +1,4 @@
-"""Checks of the training images and labels by themselves."""
+"""Checks of the training images and labels."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -70,7 +70,7 @@ def check_names(dataset: TrainDataset) -> Iterator[Finding]:
     classes: dict[str, list[int]] = {}
     for label, name in enumerate(names):
         classes.setdefault(re.sub(r"[\W_]+", " ", name.lower()).strip(), []).append(label)
-    # Numbers are given anew in every data set, and say nothing.
+    # Every data set counts from 0, so a name that is a number identifies nobody.
     twice = [labels for name, labels in classes.items() if name and not name.isdigit() and len(labels) > 1]
     yield finding(
         "one person, two classes (names)", "warning" if twice else "ok",
@@ -112,7 +112,7 @@ def _alignment(sample: Sample) -> Finding:
     """In aligned faces the eyes stand at fixed places, and are darker than what is around them."""
     contrast = np.array([fact.eye_contrast for fact in sample.facts])
     share = float((contrast <= 0).mean())
-    text = f"In {share:.0%} of the images the places of the eyes are not darker than what is around them"
+    text = f"In {share:.0%} of the images the eye positions are not darker than their surroundings"
     if share <= MANY_UNALIGNED:
         return finding("alignment", "ok", f"{text}; aligned faces look like that.")
     return finding(

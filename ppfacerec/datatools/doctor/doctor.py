@@ -1,4 +1,4 @@
-"""Look at data and config before step 0: what would go wrong, and what would cost accuracy."""
+"""Examine data and config before training: what would fail, and what would cost accuracy."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

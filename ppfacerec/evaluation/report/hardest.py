@@ -1,4 +1,4 @@
-"""The pairs that a network gets most wrong: different people who look alike to it, and one person who does not."""
+"""The hardest pairs: the most similar ones of different people, and the least similar ones of one person."""
 
 import base64
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def thumbnail(pairs: PairSet, image: int) -> np.ndarray:
 
 
 def _thumbnail_uri(pairs: PairSet, image: int) -> str:
-    """A JPEG of 112 x 112 made anew, so that nothing but pixels of the set's file reaches the page."""
+    """A JPEG of 112 x 112, encoded again so that only pixels of the set's file reach the page."""
     pixels, cv2 = thumbnail(pairs, image), import_cv2()
     encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     return data_uri(encoded.tobytes(), "image/jpeg")

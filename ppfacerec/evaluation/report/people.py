@@ -1,4 +1,4 @@
-"""Faces of a verification set that a person can look through: a few people, several images of each."""
+"""A selection of a verification set for display: a few people, several images of each."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ class Person:
 def people_of(pairs: PairSet, most_faces: int = MOST_FACES, most_of_one: int = MOST_OF_ONE) -> list[Person]:
     """The people with the most images, those with more first.
 
-    A `.bin` has no names: then images that pairs call the same person, directly or by others between, are one, who gets
-    a number. Somebody in two pairs that nothing joins is two people by that.
+    A `.bin` has no names: then images that pairs call the same person, directly or through others, are one
+    person with a number. A person in two unconnected pairs counts as two.
     """
     who = _joined(pairs) if pairs.identities is None else pairs.identities
     images: dict[object, list[int]] = {}

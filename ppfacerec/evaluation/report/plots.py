@@ -14,7 +14,7 @@ from ppfacerec.metrics import VerificationResult
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one page; the lines are told apart by people with any colour vision (Okabe and Ito)."""
+    """Colours of one page; the lines are distinguishable with any colour vision (Okabe and Ito)."""
 
     background: str
     text: str

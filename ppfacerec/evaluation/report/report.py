@@ -61,8 +61,8 @@ def write_report(
         folder: where; made if it is not there.
         evaluation: the results.
         dataset: the sets, opened again one by one for pictures and names; None where only embeddings are known.
-        identities: set -> who is on image 2i and 2i + 1 of pair i, where there is no `dataset` to say so.
-        facts: what was evaluated, label -> text, for the head of the page.
+        identities: set -> who is on image 2i and 2i + 1 of pair i, where there is no `dataset` with them.
+        facts: what was evaluated, label -> text, for the top of the page.
         faces: show the pictures of the hardest pairs.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str,
 
 
 def _shown(value: Any) -> Any:
-    """Names come from files; what the template itself marks as safe is of another type."""
+    """Escape names from files; what the template marks as safe is of another type."""
     return printable(without_secrets(value), keep="\n") if type(value) is str else value
 
 

@@ -13,7 +13,7 @@ from ppfacerec.weights.formats.torch_tensors import STORAGE_DTYPES, Storage, reb
 OpenStorage = Callable[[str, str, int], Storage]
 
 # Objects of these packages stand in checkpoints beside the weights (callbacks, hyper-parameters, schedulers). They are
-# not made: an `Unread` takes their place. The list is there to tell a file that is hostile from one that is not.
+# not made: an `Unread` takes their place. The list tells hostile files from others.
 TRAINING_PACKAGES = {
     "argparse", "collections", "easydict", "lightning", "lightning_fabric", "lightning_utilities", "omegaconf",
     "pathlib", "pytorch_lightning", "torch", "yacs", "__torch__",

@@ -1,8 +1,8 @@
-"""Read pickles that nobody has to trust: `.bin`, `.pdparams`, `.pdopt`, `.pdstates`.
+"""Read untrusted pickles: `.bin`, `.pdparams`, `.pdopt`, `.pdstates`.
 
 A pickle is a program: ``pickle.load`` and ``paddle.load`` run whatever it names. Here its opcodes are read by a small
 machine of our own that knows plain data (numbers, strings, lists, tuples, dicts) and NumPy arrays of numbers, and can
-call nothing else. Nothing is imported, no attribute is set, no memory is taken on the word of the file.
+call nothing else. Nothing is imported, no attribute is set, no memory is allocated because a file claims a length.
 """
 
 from ppfacerec.core.io.safe_pickle.machine import UnsafePickleError

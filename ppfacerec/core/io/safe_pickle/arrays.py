@@ -1,7 +1,7 @@
 """NumPy arrays, dtypes and scalars as pickles describe them, rebuilt from checked parts: what a pickle may call.
 
-NumPy's own ``_reconstruct``, ``dtype.__setstate__`` and ``ndarray.__setstate__`` believe what they are told: a
-few bytes make them take terabytes or build an array of object pointers. Nothing of theirs is called here.
+NumPy's own ``_reconstruct``, ``dtype.__setstate__`` and ``ndarray.__setstate__`` trust the file: a
+few bytes make them allocate terabytes or build an array of object pointers. Nothing of theirs is called here.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _checked_axes(axes: Any, num_axes: int) -> tuple[int, ...]:
 
 
 def _not_callable(*arguments: Any) -> Any:
-    raise ValueError("numpy.ndarray is called by itself")
+    raise ValueError("numpy.ndarray is called directly")
 
 
 NDARRAY = Call(_not_callable)

@@ -21,7 +21,7 @@ def check_key(key: Any) -> Any:
 
 
 def check_tree(value: Any) -> None:
-    """Raise BadPickleError where walking through `value` would not end, or take for ever."""
+    """Raise BadPickleError where walking through `value` would not end."""
     _measure(value, MAX_DEPTH, {})
 
 

@@ -45,7 +45,7 @@ def run(source: Source, where: str, encoding: str = "bytes", machine: Callable[[
 
 
 class Source:
-    """What pickletools reads from; never asks for more bytes than there are, whatever length the file claims."""
+    """The stream for pickletools; reads no more bytes than exist, whatever length the file claims."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size, self.left = file, size, size
