@@ -5,6 +5,8 @@ import os
 import sys
 from types import ModuleType
 
+from ppfacerec.core.system_libraries import library_hint
+
 # A PNG of some kilobytes may unfold to gigabytes; OpenCV's own limit is 2^30 pixels, 3 GiB. This one is 192 MiB.
 MAX_PIXELS = 1 << 26
 PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"  # OpenCV's own setting, which it reads when it is imported
@@ -31,8 +33,6 @@ def import_cv2() -> ModuleType:
     try:
         import cv2
     except (ImportError, OSError) as error:
-        from ppfacerec.core.environment import library_hint
-
         raise ImportError(
             f"OpenCV does not start: {library_hint(error) or error}. Or run `pip uninstall -y opencv-python "
             "opencv-python-headless`, then `pip install opencv-python-headless`, which needs no graphics libraries."

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
@@ -19,10 +18,7 @@ from ppfacerec.data.loading.loader import Batch
 from ppfacerec.data.pairs.pair_set import PairSet
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.evaluation import Evaluation
-
-if TYPE_CHECKING:  # the state has the average of the weights, which is a callback itself
-    from ppfacerec.training.state import TrainState
-
+from ppfacerec.training.state import TrainState
 
 CALLBACKS = Registry("callback")  # that Global.callbacks may name: the user's own, from Global.plugins
 

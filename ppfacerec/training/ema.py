@@ -1,22 +1,16 @@
 """Exponential moving average of the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import paddle
 
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.training.callbacks import Callback
 from ppfacerec.training.checkpoints.saved_state import from_saved
 
-if TYPE_CHECKING:
-    from ppfacerec.training.state import TrainState
 
-
-class EMA(Callback):
+class EMA:
     """Keeps w_ema = d w_ema + (1 - d) w of all floating-point tensors of a network, batch-norm statistics included.
 
     The decay of update t is min(decay, (1 + t) / (10 + t)), so that the random start is forgotten quickly.
@@ -31,9 +25,6 @@ class EMA(Callback):
         # float32 also for the half-precision weights of AMP O2: (1 - d) times a weight would be rounded away in them.
         tensors = recognizer.state_dict().items()
         self._average = {name: tensor.detach().astype("float32").clone() for name, tensor in tensors}
-
-    def on_step(self, state: TrainState) -> None:
-        self.update(state.progress.global_step)
 
     @paddle.no_grad()
     def update(self, step: int) -> None:

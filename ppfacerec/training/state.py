@@ -72,8 +72,10 @@ class TrainState:
         return float(self.optimizer.get_lr())
 
     def apply_gradients(self) -> None:
-        """One optimizer step with the gradients that are there, which stay."""
+        """One optimizer step with the gradients that are there, which stay; the average takes the new weights in."""
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         self.progress.global_step += 1
+        if self.ema:
+            self.ema.update(self.progress.global_step)

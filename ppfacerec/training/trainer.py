@@ -78,7 +78,7 @@ class Trainer:
             ValueError: the loss is not finite, or a sample is bad.
         """
         state, plan, progress = self.state, self.plan, self.state.progress
-        self.callbacks = [*([state.ema] if state.ema else []), *callbacks]
+        self.callbacks = callbacks
         self._evaluations = evaluations = dict[int, Evaluation]()
         with ExitStack() as stack:
             for callback in self.callbacks:
