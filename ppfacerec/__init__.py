@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ppfacerec.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ppfacerec.config import Config

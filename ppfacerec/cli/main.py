@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from ppfacerec import __version__
 from ppfacerec.cli.arguments import COMMANDS
 from ppfacerec.cli.parser import Parser, first_command
 from ppfacerec.core import log
 from ppfacerec.core.device.cpu_tuning import tune_cpu
 from ppfacerec.core.environment import check_environment
 from ppfacerec.core.registry import near_match
+from ppfacerec.core.version import __version__
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _NO_PROFILER = (

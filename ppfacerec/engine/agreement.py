@@ -8,9 +8,9 @@ from typing import Any
 
 import paddle
 
-from ppfacerec import __version__
 from ppfacerec.config import Config, ConfigError, config_beside, parse_yaml
 from ppfacerec.core import distributed
+from ppfacerec.core.version import __version__
 from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.data.datasets.class_identity import ClassIdentity
 from ppfacerec.training.checkpoints.run_facts import flat

@@ -3,20 +3,21 @@
 import dataclasses
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from ppfacerec import __version__
 from ppfacerec.backbones import BACKBONES
-from ppfacerec.config import Config, save_config, weights_file
+from ppfacerec.config import Config, ConfigError, save_config
+from ppfacerec.config.check import Mode, check_config
 from ppfacerec.config.model_info import info_of_config
 from ppfacerec.core import distributed
 from ppfacerec.core.device.runtime import MixedPrecision, choose_device, device_memory, refuse_onednn_training
-from ppfacerec.core.log import log_to_file, logger, table
+from ppfacerec.core.log import log_to_file, logger
+from ppfacerec.core.version import __version__
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.data.datasets.base import TrainDataset, class_identity_of
 from ppfacerec.data.datasets.class_identity import ClassIdentity
@@ -26,6 +27,7 @@ from ppfacerec.demo.on_ranks import make_demo_data_on_each_disk
 from ppfacerec.engine.agreement import check_same_config, check_same_data
 from ppfacerec.engine.memory_plan import fit, size_of_run
 from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader, save_plan
+from ppfacerec.engine.results import info_of_evaluated, log_results, save_thresholds, write_report_page
 from ppfacerec.engine.run_identity import facts_of_run
 from ppfacerec.engine.tracking import build_visuals
 from ppfacerec.evaluation.evaluator import Evaluation, Evaluator
@@ -41,12 +43,10 @@ from ppfacerec.training.ema import EMA
 from ppfacerec.training.monitoring.health import Health, Length
 from ppfacerec.training.monitoring.watchdog import Watchdog
 from ppfacerec.training.replicas import ReplicaCheck
-from ppfacerec.training.state import Progress, TrainState
+from ppfacerec.training.state import TrainState
 from ppfacerec.training.stop_signals import StopSignals
 from ppfacerec.training.tables import ProgressLines, Tables
 from ppfacerec.training.trainer import Trainer, TrainingPlan
-from ppfacerec.weights.info import ModelInfo, info_beside, info_path, thresholds_of
-from ppfacerec.weights.zoo import ZOO
 
 
 class Engine:
@@ -75,7 +75,11 @@ class Engine:
 
         Args:
             callbacks: that hear of the training, besides those of the config.
+
+        Raises:
+            ConfigError: the config was checked for evaluation only, and cannot be trained with.
         """
+        self._check("train")
         refuse_onednn_training()
         with only_run(self.output_dir, self._disks.is_leader):
             return self._train(callbacks)
@@ -111,9 +115,10 @@ class Engine:
             evaluations = trainer.train([*self._callbacks(state, loader, evaluator, spare), *callbacks])
         finally:
             loader.close()
-        self._say_results(evaluations, state.progress)
+        log_results(self.output_dir, evaluations, state.progress)
         if evaluator and evaluations:
-            self._write_report(evaluations[max(evaluations)], evaluator, f"epoch {max(evaluations)}")
+            epoch = max(evaluations)
+            write_report_page(config, evaluations[epoch], evaluator, f"epoch {epoch}", info)
         return evaluations
 
     def _state(self, loader: TrainLoader, people: ClassIdentity) -> TrainState:
@@ -151,6 +156,7 @@ class Engine:
 
     def evaluate(self) -> Evaluation:
         """Evaluate the weights of ``Global.pretrained_model``; eval.json goes to output_dir."""
+        self._check("eval")
         self._begin("eval")
         make_demo_data_on_each_disk(self.config.Global.demo_data)
         recognizer = self._recognizer()
@@ -163,36 +169,16 @@ class Engine:
             evaluation.save(self.output_dir / "eval.json")
         logger.info("Evaluation\n%s", evaluation.table())
         logger.info("Written: %s", self.output_dir / "eval.json")
-        self._write_report(evaluation, evaluator, self.config.Global.pretrained_model)
-        self._save_thresholds(recognizer, evaluation)
+        name = self.config.Global.pretrained_model
+        write_report_page(self.config, evaluation, evaluator, name or "random", info_of_evaluated(name))
+        save_thresholds(self.config, recognizer.backbone.embedding_size, evaluation)
         return evaluation
 
-    def _write_report(self, evaluation: Evaluation, evaluator: Evaluator, weights: str | None) -> None:
-        glob = self.config.Global
-        if not glob.report or distributed.rank() != 0:
-            return
-        from ppfacerec.evaluation.report import write_report
-
-        facts = {
-            "weights": weights or "random",
-            "backbone": self.config.Arch.Backbone.name,
-            "flip test": "yes" if glob.flip_test else "no",
-        }
-        weights_info = self._known_info()
-        for label in ("training_data", "source", "licence"):
-            if getattr(weights_info, label, None):
-                facts[label.replace("_", " ")] = getattr(weights_info, label)
-        folder = self.output_dir / "report"
-        page = write_report(folder, evaluation, evaluator.dataset, facts=facts, faces=glob.report_faces)
-        logger.info("Written: %s", page)
-
-    def _known_info(self) -> ModelInfo | None:
-        """What is known of the evaluated weights, as far as a file or the zoo says it."""
-        name = self.config.Global.pretrained_model
-        zoo = ZOO.get(name or "")
-        if zoo:
-            return ModelInfo({}, 1, training_data=zoo.training_data, source=zoo.publisher, licence=zoo.licence)
-        return info_beside(weights_file(name)) if name else None
+    def _check(self, mode: Mode) -> None:
+        """Whoever loaded the config may have had it checked for something else."""
+        problems = check_config(self.config, mode)
+        if problems:
+            raise ConfigError(problems, f"the config, which was not loaded to {mode}")
 
     def _begin(self, mode: str) -> None:
         if distributed.rank() == 0:
@@ -267,43 +253,3 @@ class Engine:
             feature_normalize=glob.feature_normalize,
             backend=glob.eval_backend,
         )
-
-    def _save_thresholds(self, recognizer: FaceRecognizer, evaluation: Evaluation) -> None:
-        """Put what was measured into the info beside the evaluated weights; what other sets told stays."""
-        weights = Path(weights_file(self.config.Global.pretrained_model or ""))
-        if distributed.rank() != 0 or not weights.is_file() or not self.config.Global.save_thresholds:
-            return  # a model of the zoo has no folder of its own
-        used = info_of_config(self.config, recognizer.backbone.embedding_size)
-        info = info_beside(weights) or dataclasses.replace(used, training_data=None, config=None)
-        way = {name: getattr(used, name) for name in ("flip_test", "feature_normalize")}
-        earlier = info.thresholds if all(getattr(info, name) == value for name, value in way.items()) else {}
-        info = dataclasses.replace(info, **way, thresholds={**earlier, **thresholds_of(evaluation.results)})
-        if info.mismatches(used):
-            logger.warning(
-                "The thresholds are not kept in %s: images were prepared in another way than it says.",
-                info_path(weights),
-            )
-            return
-        try:
-            path = info.save_beside(weights)
-        except OSError as error:
-            logger.warning("%s cannot be written (%s): the thresholds are not kept.", info_path(weights), error)
-            return
-        logger.info("Thresholds written beside the weights: %s (not with Global.save_thresholds: False)", path)
-
-    def _say_results(self, evaluations: Mapping[int, Evaluation], progress: Progress) -> None:
-        """The end of a training log: accuracy by epoch, the last evaluation, and what was written."""
-        if evaluations:
-            last = evaluations[max(evaluations)]
-            rows = [
-                [str(epoch), *(f"{r.accuracy_mean:.5f}" for r in e.results.values()), f"{e.average_accuracy:.5f}"]
-                for epoch, e in evaluations.items()
-            ]
-            logger.info("Accuracy by epoch\n%s", table(["epoch", *last.results, "average"], rows))
-            logger.info("After the last epoch\n%s", last.table())
-        if progress.best_accuracy is not None:
-            logger.info("Best average accuracy %.5f, in epoch %d", progress.best_accuracy, progress.best_epoch)
-        names = ["config.yaml", "train.log", "train.csv", "eval.json", "eval.csv", "latest.pdparams",
-                 "best_model.pdparams"]  # fmt: skip
-        written = [str(self.output_dir / name) for name in names if (self.output_dir / name).is_file()]
-        logger.info("Written:\n%s", "\n".join(f"  {path}" for path in written))

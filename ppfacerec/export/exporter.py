@@ -11,10 +11,10 @@ import paddle
 import yaml
 from paddle import nn
 
-from ppfacerec import __version__
 from ppfacerec.core.device.inference import program_file, save_program
 from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.log import logger
+from ppfacerec.core.version import __version__
 from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
 from ppfacerec.export.onnx_format import save_onnx
 from ppfacerec.inference.exported import DESCRIPTIONS

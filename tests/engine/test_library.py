@@ -10,6 +10,7 @@ import yaml
 import ppfacerec
 from ppfacerec.config import ConfigError, load_config
 from ppfacerec.core.device import cpu_tuning
+from ppfacerec.engine import Engine
 
 
 def test_a_mapping_is_bound_and_checked_as_its_file_is(tiny_net_config):
@@ -41,6 +42,14 @@ def test_train_and_evaluate_take_a_mapping_and_tell_callbacks(tiny_net_config, m
     assert again.average_accuracy == evaluations[2].average_accuracy
     changed = {name for name in os.environ if os.environ[name] != before.get(name)} - {"PYTEST_CURRENT_TEST"}
     assert changed <= {"OPENCV_IO_MAX_IMAGE_PIXELS"}  # docs/security.md: the limit of what an image may unfold to
+
+
+def test_an_engine_refuses_a_training_for_which_its_config_was_not_checked(tiny_net_config, tmp_path):
+    tree = yaml.safe_load(tiny_net_config().read_text())
+    del tree["Optimizer"]
+    engine = Engine(*load_config(tree, [f"Global.output_dir={tmp_path}/o"], "eval"))
+    with pytest.raises(ConfigError, match=r"not loaded to train:\n  - Optimizer: missing; add the section"):
+        engine.train()
 
 
 def test_the_process_is_tuned_where_it_is_asked(tiny_net_config, monkeypatch):

@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ppfacerec import __version__
 from ppfacerec.core.printable import printable, without_secrets
+from ppfacerec.core.version import __version__
 from ppfacerec.data.pairs.pair_set import EvalDataset, PairSet
 from ppfacerec.evaluation.report.hardest import HardPair, data_uri, hardest_pairs, num_errors
 from ppfacerec.evaluation.report.plots import DARK, LIGHT, Theme, draw_roc, draw_scores

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ppfacerec import __version__
 from ppfacerec.core.log import logger
+from ppfacerec.core.version import __version__
 from ppfacerec.data.datasets.base import TrainDataset, class_name
 from ppfacerec.data.datasets.class_identity import ClassIdentity
 from ppfacerec.training.state import Progress

@@ -1,0 +1,89 @@
+"""What a training or an evaluation leaves for its reader: tables in the log, the report page, the thresholds."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from ppfacerec.config import Config, weights_file
+from ppfacerec.config.model_info import info_of_config
+from ppfacerec.core import distributed
+from ppfacerec.core.log import logger, table
+from ppfacerec.evaluation.evaluator import Evaluation, Evaluator
+from ppfacerec.training.state import Progress
+from ppfacerec.weights.info import ModelInfo, info_beside, info_path, thresholds_of
+from ppfacerec.weights.zoo import ZOO
+
+
+def log_results(output_dir: Path, evaluations: Mapping[int, Evaluation], progress: Progress) -> None:
+    """The end of a training log: accuracy by epoch, the last evaluation, and what was written."""
+    if evaluations:
+        last = evaluations[max(evaluations)]
+        rows = [
+            [str(epoch), *(f"{r.accuracy_mean:.5f}" for r in e.results.values()), f"{e.average_accuracy:.5f}"]
+            for epoch, e in evaluations.items()
+        ]
+        logger.info("Accuracy by epoch\n%s", table(["epoch", *last.results, "average"], rows))
+        logger.info("After the last epoch\n%s", last.table())
+    if progress.best_accuracy is not None:
+        logger.info("Best average accuracy %.5f, in epoch %d", progress.best_accuracy, progress.best_epoch)
+    names = ["config.yaml", "train.log", "train.csv", "eval.json", "eval.csv", "latest.pdparams",
+             "best_model.pdparams"]  # fmt: skip
+    written = [str(output_dir / name) for name in names if (output_dir / name).is_file()]
+    logger.info("Written:\n%s", "\n".join(f"  {path}" for path in written))
+
+
+def write_report_page(
+    config: Config, evaluation: Evaluation, evaluator: Evaluator, weights: str, info: ModelInfo | None
+) -> None:
+    """The report of `weights` (words for the reader), where the config asks for one; rank 0 writes it.
+
+    Args:
+        info: what is known of the weights' origin.
+    """
+    glob = config.Global
+    if not glob.report or distributed.rank() != 0:
+        return
+    from ppfacerec.evaluation.report import write_report  # has matplotlib, an extra
+
+    facts = {
+        "weights": weights,
+        "backbone": config.Arch.Backbone.name,
+        "flip test": "yes" if glob.flip_test else "no",
+    }
+    for label in ("training_data", "source", "licence"):
+        if getattr(info, label, None):
+            facts[label.replace("_", " ")] = getattr(info, label)
+    folder = Path(glob.output_dir) / "report"
+    page = write_report(folder, evaluation, evaluator.dataset, facts=facts, faces=glob.report_faces)
+    logger.info("Written: %s", page)
+
+
+def info_of_evaluated(name: str | None) -> ModelInfo | None:
+    """What a file beside the weights, or the zoo, says of them."""
+    zoo = ZOO.get(name or "")
+    if zoo:
+        return ModelInfo({}, 1, training_data=zoo.training_data, source=zoo.publisher, licence=zoo.licence)
+    return info_beside(weights_file(name)) if name else None
+
+
+def save_thresholds(config: Config, embedding_size: int, evaluation: Evaluation) -> None:
+    """Put what was measured into the info beside the evaluated weights; the thresholds of other sets stay."""
+    weights = Path(weights_file(config.Global.pretrained_model or ""))
+    if distributed.rank() != 0 or not weights.is_file() or not config.Global.save_thresholds:
+        return  # a model of the zoo has no folder of its own
+    used = info_of_config(config, embedding_size)
+    info = info_beside(weights) or dataclasses.replace(used, training_data=None, config=None)
+    way = {name: getattr(used, name) for name in ("flip_test", "feature_normalize")}
+    earlier = info.thresholds if all(getattr(info, name) == value for name, value in way.items()) else {}
+    info = dataclasses.replace(info, **way, thresholds={**earlier, **thresholds_of(evaluation.results)})
+    if info.mismatches(used):
+        logger.warning(
+            "The thresholds are not kept in %s: images were prepared in another way than it says.", info_path(weights)
+        )
+        return
+    try:
+        path = info.save_beside(weights)
+    except OSError as error:
+        logger.warning("%s cannot be written (%s): the thresholds are not kept.", info_path(weights), error)
+        return
+    logger.info("Thresholds written beside the weights: %s (not with Global.save_thresholds: False)", path)
