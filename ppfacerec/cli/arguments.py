@@ -175,6 +175,11 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _selftest_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers instead of a table")
+
+
 COMMANDS = {
     "train": Command("Train a network as a config says.", "train:train", _train_arguments, splits=True),
     "eval": Command(
@@ -207,6 +212,12 @@ COMMANDS = {
     "align": Command("Cut aligned 112 x 112 faces out of photos.", "data:align", _align_arguments, needs_paddle=False),
     "convert": Command(
         "Convert data: .rec, .bin, label file, folder.", "data:convert_data", _convert_arguments, needs_paddle=False
+    ),
+    "selftest": Command(
+        "Compute stored numbers on this machine's device: a training step, precisions, a head on two ranks.",
+        "selftest:selftest",
+        _selftest_arguments,
+        splits=True,
     ),
     "doctor": Command("Examine data and config before training.", "doctor:doctor", _doctor_arguments, splits=True),
     "make-bin": Command(

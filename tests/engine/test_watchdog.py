@@ -151,8 +151,8 @@ def test_a_machine_that_slept_is_no_stall(tmp_path, monkeypatch):
 
     clock = SimpleNamespace(monotonic=lambda: 100 * time.monotonic(), sleep=time.sleep)  # every look is late
     monkeypatch.setattr(module, "time", clock)
-    with Watchdog(0.02, tmp_path, nothing):  # 1.2 seconds, which would be over after 12 ms
-        time.sleep(0.9)
+    with Watchdog(0.1, tmp_path, nothing):  # 6 seconds, which would be over after 60 ms
+        time.sleep(3.5)  # two looks
 
 
 @pytest.mark.slow

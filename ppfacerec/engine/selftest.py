@@ -1,0 +1,149 @@
+"""Does this machine compute what ours did: one training step, in each precision, and a head spread over two ranks?
+
+Weights and inputs are sines of squares, so that no generator's stream is part of the comparison. The stored numbers
+are of Paddle 3.3.1 on a CPU.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+
+from ppfacerec.backbones import BACKBONES
+from ppfacerec.core import distributed
+from ppfacerec.core.device.runtime import MixedPrecision
+from ppfacerec.core.registry import Spec
+from ppfacerec.core.version import __version__
+from ppfacerec.heads import HEADS
+from ppfacerec.losses import CELoss
+from ppfacerec.recognizer import FaceRecognizer
+from ppfacerec.training.state import TrainState
+
+CLASSES, SAMPLES = 10, 8
+STEP = {"loss": 39.08325, "gradient norm": 253.7701, "loss after the step": 29.9025}
+HEAD = {"loss": 40.26219, "gradient norm": 5.048757}
+# Of the stored number. Rounding every convolution to TF32, float16 or bfloat16 moved them by 1e-3, 1e-3 and 5e-3.
+FLOAT32, HALF = 4e-3, 2e-2
+
+
+class Check(NamedTuple):
+    """One number beside its stored one."""
+
+    name: str
+    expected: float
+    found: float
+    tolerance: float  # of `expected`
+
+    @property
+    def passes(self) -> bool:
+        return abs(self.found - self.expected) <= self.tolerance * abs(self.expected)  # False for NaN
+
+
+def wave(shape: Iterable[int], first: int) -> np.ndarray:
+    """Sines of the squares from `first` on: numbers without a pattern, which every machine makes alike."""
+    shape = tuple(shape)
+    squares = np.arange(first, first + int(np.prod(shape)), dtype=np.float64) ** 2
+    return np.sin(squares).reshape(shape).astype(np.float32)
+
+
+def step_numbers(precision: MixedPrecision) -> dict[str, float]:
+    """One step of MobileFaceNet with ArcMargin and Momentum on eight images."""
+    backbone = BACKBONES.build(Spec("MobileFaceNet"))
+    recognizer = FaceRecognizer(backbone, _head(backbone.embedding_size, class_parallel=False))
+    for number, (_, parameter) in enumerate(recognizer.named_parameters()):
+        if parameter.ndim > 1:  # norms and PReLUs begin with constants
+            fan_in = np.prod(parameter.shape[1:])
+            parameter.set_value(wave(parameter.shape, 1000 * number) * np.float32(2 / np.sqrt(fan_in)))
+    optimizer = paddle.optimizer.Momentum(2e-4, parameters=recognizer.parameters())
+    precision.decorate(backbone, optimizer)
+    state = TrainState(recognizer, optimizer, precision=precision)
+    recognizer.train()
+    images, labels = paddle.to_tensor(wave([SAMPLES, 3, 112, 112], 7)), paddle.arange(SAMPLES)
+    losses, norm = [], 0.0
+    for _ in range(2):
+        with precision.autocast():
+            embedding = backbone(images)
+        loss = CELoss()(recognizer.scores(embedding, labels), labels)
+        losses.append(loss.item())
+        if len(losses) == 1:
+            precision.scaler.scale(loss).backward()
+            scale = precision.scaler.scale(paddle.ones([])).item()
+            norm = _norm(p.grad for _, p in state.trained()) / scale
+            state.apply_gradients()
+    return dict(zip(STEP, [losses[0], norm, losses[1]]))
+
+
+def head_numbers() -> dict[str, float]:
+    """Loss and gradient of ArcMargin, its classes spread over the ranks that are there; the same for any number."""
+    rank, ranks = distributed.rank(), distributed.world_size()
+    head = _head(64, class_parallel=True)
+    first, last = head.class_rows.range
+    head.weight.set_value(wave([CLASSES, 64], 3)[first:last])
+    own = slice(rank * SAMPLES // ranks, (rank + 1) * SAMPLES // ranks)
+    embedding = paddle.to_tensor(wave([SAMPLES, 64], 5)[own])
+    labels = paddle.arange(SAMPLES)[own]
+    loss = CELoss()(head(embedding, labels), labels)
+    loss.backward()
+    totals = paddle.to_tensor([loss.item() / ranks, _norm([head.weight.grad]) ** 2], "float64")
+    mean, square = distributed.sum_tensor(totals).tolist()
+    return dict(zip(HEAD, [mean, square**0.5]))
+
+
+def _head(embedding_size: int, class_parallel: bool) -> paddle.nn.Layer:
+    return HEADS.build(
+        Spec("ArcMargin"), embedding_size=embedding_size, class_num=CLASSES, class_parallel=class_parallel
+    )
+
+
+def _norm(gradients: Iterable[paddle.Tensor]) -> float:
+    return sum(float((g.astype("float32") ** 2).sum()) for g in gradients) ** 0.5
+
+
+def checks(device: str) -> Iterator[Check]:
+    """All checks of this process; under a launcher only the head's, spread over its ranks."""
+    ranks = distributed.world_size()
+    found = head_numbers()
+    yield from (Check(f"head, {ranks} rank{'s' * (ranks > 1)}: {k}", v, found[k], FLOAT32) for k, v in HEAD.items())
+    if ranks > 1:
+        return
+    precisions = {"float32": MixedPrecision()}
+    if device == "gpu":
+        precisions |= {f"{dtype} O1": MixedPrecision("O1", dtype) for dtype in ("float16", "bfloat16")}
+    for name, precision in precisions.items():
+        found, tolerance = step_numbers(precision), FLOAT32 if name == "float32" else HALF
+        yield from (Check(f"step, {name}: {k}", v, found[k], tolerance) for k, v in STEP.items())
+
+
+def spread_over_two(device: str) -> list[Check]:
+    """The head's checks on two ranks, by a launcher of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "checks.json"
+        command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", folder]
+        script = [str(Path(__file__).parents[1] / "__main__.py"), "selftest", "--device", device, "--json", str(result)]
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+        done = subprocess.run([*command, *script], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+        if done.returncode or not result.is_file():
+            log = Path(folder, "workerlog.0")
+            last = log.read_text(errors="replace")[-2000:] if log.is_file() else done.stderr.decode(errors="replace")
+            raise RuntimeError(f"Two ranks could not be tested; the launcher ended with {done.returncode}:\n{last}")
+        return [Check(*row) for row in json.loads(result.read_text())]
+
+
+def machine(device: str) -> str:
+    """What someone who reads the result must know of the machine."""
+    words = [f"ppfacerec {__version__}", f"Paddle {paddle.__version__}", f"Python {platform.python_version()}"]
+    if device == "gpu":
+        gpu = paddle.device.cuda.get_device_properties()
+        words += [
+            f"{gpu.name} (sm_{gpu.major}{gpu.minor}, {gpu.total_memory >> 20} MiB)",
+            f"CUDA {paddle.version.cuda()}",
+        ]
+    return ", ".join([*words, platform.platform()])
