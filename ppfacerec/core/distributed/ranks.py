@@ -28,6 +28,6 @@ def refuse_lone_slurm_tasks() -> None:
         raise ValueError(
             f"SLURM has started {tasks} tasks (task {task} here), but nothing tells "
             "them of each other: each would train alone. Start one launcher a machine, srun --ntasks-per-node=1 python "
-            "-m paddle.distributed.launch --master HOST:PORT --nnodes $SLURM_NNODES --rank $SLURM_NODEID ... "
+            "-m paddle.distributed.launch --master ADDRESS:PORT --nnodes $SLURM_NNODES --rank $SLURM_NODEID ... "
             "(docs/distributed.md has a whole job script); or one task, srun --ntasks=1."
         )
