@@ -40,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     enrolled, photos = draw(arguments.people, arguments.images_each, arguments.size)
     names = np.arange(arguments.people).repeat(arguments.images_each).astype(str).tolist()
-    index = PeopleIndex(enrolled, names, names, enrolled[0], "drawn", np.zeros(0, np.float32))
+    index = PeopleIndex(enrolled, names, names, enrolled[0], "drawn", nearest_others=np.zeros(0, np.float32))
     start = time.process_time()
     graph = ApproximatePeople(index)
     build = time.process_time() - start

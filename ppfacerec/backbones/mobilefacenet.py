@@ -16,7 +16,7 @@ BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2
 
 
 def conv(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> nn.Conv2D:
     """A convolution without bias, weights drawn from N(0, 2 / (kernel^2 * out_channels))."""
     std = math.sqrt(2.0 / (kernel * kernel * out_channels))
@@ -40,13 +40,14 @@ class ConvBlock(nn.Layer):
         in_channels: int,
         out_channels: int,
         kernel: int,
+        *,
         stride: int = 1,
         padding: int = 0,
         groups: int = 1,
         linear: bool = False,
     ) -> None:
         super().__init__()
-        self.conv = conv(in_channels, out_channels, kernel, stride, padding, groups)
+        self.conv = conv(in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups)
         self.bn = nn.BatchNorm2D(out_channels)
         self.prelu = None if linear else PReLU(out_channels)
 
@@ -66,7 +67,7 @@ class Bottleneck(nn.Layer):
             conv(in_channels, wide, 1),
             nn.BatchNorm2D(wide),
             PReLU(wide),
-            conv(wide, wide, 3, stride, padding=1, groups=wide),
+            conv(wide, wide, 3, stride=stride, padding=1, groups=wide),
             nn.BatchNorm2D(wide),
             PReLU(wide),
             conv(wide, out_channels, 1),

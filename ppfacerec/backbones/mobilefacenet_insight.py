@@ -17,7 +17,7 @@ class ConvBlock(nn.Layer):
     """Convolution, batch norm and, unless `linear`, PReLU. Weights are drawn from N(0, 2 / fan_out)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, groups: int = 1,
         linear: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()

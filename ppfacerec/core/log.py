@@ -77,7 +77,7 @@ class _TerminalHandler(logging.StreamHandler):
 
 
 def progress_bar(
-    iterable: Iterable[Any], total: int, what: str, unit: str = "it", initial: int = 0, in_log: bool = True
+    iterable: Iterable[Any], total: int, what: str, unit: str = "it", initial: int = 0, *, in_log: bool = True
 ) -> tqdm:
     """Iterate with a bar on rank 0's terminal; where that is none (a file, a pipe), a line in the log now and then.
 

@@ -72,6 +72,7 @@ def align_folder(
     landmarks: Mapping[str, np.ndarray] | None,
     detector: Callable[[], Detector] | None,
     num_processes: int,
+    *,
     suffix: str = ".jpg",
     faces: Faces = "centre",
 ) -> Iterator[Aligned]:

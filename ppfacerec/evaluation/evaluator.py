@@ -48,6 +48,7 @@ class Evaluator:
         pipeline: Pipeline,
         metric: FaceAccOnFiveDatasets,
         batch_size: int,
+        *,
         flip_test: bool = True,
         feature_normalize: bool = False,
         backend: Literal["auto", "eager", "onednn"] = "auto",

@@ -33,6 +33,7 @@ def export_model(
     info: ModelInfo,
     folder: Path,
     export_format: ExportFormat = "paddle",
+    *,
     uint8_input: bool = False,
     onnx_for_cpu: bool = False,
 ) -> list[Path]:

@@ -29,6 +29,7 @@ class AdaMargin(MarginHead):
         class_num: int,
         margin: float = 0.4,
         scale: float = 64.0,
+        *,
         h: float = 0.333,
         t_alpha: float = 0.01,
         options: HeadOptions = DEFAULT_OPTIONS,
@@ -71,6 +72,7 @@ class MagMargin(MarginHead):
         self,
         embedding_size: int,
         class_num: int,
+        *,
         norms: tuple[float, float] = (10.0, 110.0),
         margins: tuple[float, float] = (0.45, 0.8),
         scale: float = 64.0,
@@ -112,6 +114,7 @@ class CurricularMargin(MarginHead):
         class_num: int,
         margin: float = 0.5,
         scale: float = 64.0,
+        *,
         t_alpha: float = 0.01,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:

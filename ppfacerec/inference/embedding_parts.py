@@ -57,9 +57,13 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
     check = FaceCheck()
     with distributed.failing_together():
         for number in progress_bar(own, len(own), "embedding", f"part of {size} images"):
-            _write(
-                folder, number, keys[number], model, paths[starts[number] : starts[number] + size], batch_size, check
-            )
+            part = paths[starts[number] : starts[number] + size]
+            good, embeddings, problems = model.embed_files(part, batch_size, check)
+            chosen = set(good)
+            used = np.array([path in chosen for path in part])
+            with written_whole(_path(folder, number), private=True) as file:
+                lines = np.array(problems, dtype=str)
+                np.savez(file, key=np.array(keys[number]), embeddings=embeddings, used=used, problems=lines)
     check.warn()
     owner = {number: rank for rank in reversed(range(len(has))) for number in range(len(starts)) if has[rank][number]}
     owner |= {number: place % distributed.world_size() for place, number in enumerate(missing)}
@@ -104,16 +108,6 @@ def _read(folder: Path, number: int, key: str) -> Optional[dict[str, np.ndarray]
         return None
     part, _ = read_npz(path, _KEYS)
     return part if str(part["key"]) == key else None
-
-
-def _write(
-    folder: Path, number: int, key: str, model: FaceModel, paths: Sequence[Path], batch_size: int, check: FaceCheck
-) -> None:
-    good, embeddings, problems = model.embed_files(paths, batch_size, check)
-    chosen = set(good)
-    used = np.array([path in chosen for path in paths])
-    with written_whole(_path(folder, number), private=True) as file:
-        np.savez(file, key=np.array(key), embeddings=embeddings, used=used, problems=np.array(problems, dtype=str))
 
 
 def _on_rank_0(folder: Path, number: int, key: str, owner: int, disks: distributed.Disks) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class PeopleIndex:
         files: Sequence[str],
         probe: np.ndarray,
         model: str,
+        *,
         nearest_others: np.ndarray | None = None,
     ) -> None:
         embeddings = check_unit_rows("embeddings", embeddings)
@@ -224,7 +225,7 @@ def read_index(path: str | Path) -> PeopleIndex:
         probe = check_unit_rows("probe", probe)
         if not (np.abs(nearest_others) <= 1.001).all():
             raise ValueError("nearest_others are no cosines")
-        return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others)
+        return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others=nearest_others)
     except ValueError as error:
         _fail(path, str(error).rstrip("."))
 

@@ -27,6 +27,7 @@ def tar_intervals(
     fars: Sequence[float],
     identities: np.ndarray | None = None,
     seed: int = 0,
+    *,
     num_resamples: int = NUM_RESAMPLES,
     least_false_accepts: int = MIN_FALSE_ACCEPTS,
 ) -> list[Interval | None]:

@@ -56,6 +56,7 @@ _UNSET = 0.0
 def AdamW(
     groups: Groups,
     clip_norm: float | None = None,
+    *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,
@@ -88,6 +89,7 @@ def AdamW(
 def Adam(
     groups: Groups,
     clip_norm: float | None = None,
+    *,
     beta1: float = 0.9,
     beta2: float = 0.999,
     epsilon: float = 1e-8,

@@ -9,6 +9,7 @@ from ppfacerec.core.log import table
 PADDLE_FILES = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/foundation_models/"
 INSIGHTFACE_PAGE = "https://github.com/deepinsight/insightface/tree/master/recognition/arcface_torch#model-zoo"
 ADAFACE_PAGE = "https://github.com/mk-minchul/AdaFace#pretrained-models"
+_SMALL_SETS = ("LFW", "CFP-FP", "AgeDB-30")
 _INSIGHTFACE_LICENCE = "non-commercial research only (insightface)"
 _ADAFACE_LICENCE = "code MIT; no terms stated for the weights"
 _PADDLE_LICENCE = "code Apache-2.0; no terms stated for the weights"
@@ -45,9 +46,9 @@ class ZooModel:
     arguments: Mapping[str, object] = field(default_factory=dict)
 
 
-def _paddleclas(name: str, file: str, backbone: str, size: int, lfw: float, cfp: float, agedb: float) -> ZooModel:
+def _paddleclas(name: str, file: str, backbone: str, size: int, *published: float) -> ZooModel:
     return ZooModel(
-        name, backbone, "MS1M_v3", {"LFW": lfw, "CFP-FP": cfp, "AgeDB-30": agedb}, "PaddleClas", _PADDLE_LICENCE,
+        name, backbone, "MS1M_v3", dict(zip(_SMALL_SETS, published)), "PaddleClas", _PADDLE_LICENCE,
         embedding_size=size, url=PADDLE_FILES + file,
     )  # fmt: skip
 
@@ -59,9 +60,9 @@ def _insightface(name: str, backbone: str, data: str, ijbc4: float, ijbc5: float
     )  # fmt: skip
 
 
-def _adaface(name: str, backbone: str, data: str, lfw: float, cfp: float, agedb: float) -> ZooModel:
+def _adaface(name: str, backbone: str, data: str, *published: float) -> ZooModel:
     return ZooModel(
-        name, backbone, data, {"LFW": lfw, "CFP-FP": cfp, "AgeDB-30": agedb}, "AdaFace", _ADAFACE_LICENCE,
+        name, backbone, data, dict(zip(_SMALL_SETS, published)), "AdaFace", _ADAFACE_LICENCE,
         colors="BGR", page=ADAFACE_PAGE,
     )  # fmt: skip
 

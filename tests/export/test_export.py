@@ -50,7 +50,7 @@ def eager(net, info, images):
 @pytest.mark.parametrize("kind", ["paddle", pytest.param("onnx", marks=needs_onnx)])
 def test_an_exported_model_embeds_as_eager_does(tmp_path, kind, colors, uint8_input):
     net, info = tiny(colors)
-    export_model(net, info, tmp_path / "out", kind, uint8_input)
+    export_model(net, info, tmp_path / "out", kind, uint8_input=uint8_input)
     model = ppfacerec.load(tmp_path / "out")
     expected = eager(net, info, IMAGES) + eager(net, info, IMAGES[:, :, ::-1])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)

@@ -35,7 +35,7 @@ def align(arguments: argparse.Namespace) -> int:
         logger.warning("Left out in %s: %s.", arguments.root, walked.left_out())
     found = align_folder(
         arguments.root, arguments.out, landmarks, detector, arguments.processes or usable_cores(),
-        ".png" if arguments.png else ".jpg", arguments.faces,
+        suffix=".png" if arguments.png else ".jpg", faces=arguments.faces,
     )  # fmt: skip
     photos = list(progress_bar(found, total, "Photos", "photo"))
     without = [photo for photo in photos if photo.problem]

@@ -27,9 +27,11 @@ def export(arguments: argparse.Namespace) -> int:
         raise ConfigError(["give weights with -o Global.pretrained_model=output/X/best_model."], "the command")
     choose_device("cpu")  # the parity is measured there
     backbone, info = load_backbone(weights, config)
-    for path in export_model(
-        backbone, info, Path(folder), arguments.format, arguments.uint8_input, arguments.onnx_for_cpu
-    ):
+    files = export_model(
+        backbone, info, Path(folder), arguments.format,
+        uint8_input=arguments.uint8_input, onnx_for_cpu=arguments.onnx_for_cpu,
+    )  # fmt: skip
+    for path in files:
         logger.info("Written: %s (%.1f MB)", path, path.stat().st_size / 1e6)
     return 0
 

@@ -61,6 +61,7 @@ class ImageNetDataset:
         image_root: str,
         cls_label_path: str,
         delimiter: str | None = None,
+        *,
         relabel: bool = False,
         allow_outside: bool = False,
         class_num: int | None = None,

@@ -28,6 +28,7 @@ class DistributedBatchSampler:
         self,
         num_samples: int,
         batch_size: int,
+        *,
         drop_last: bool = False,
         shuffle: bool = True,
         seed: int = 0,

@@ -224,6 +224,7 @@ class RandomErasing(RandomTransform):
     def __init__(
         self,
         EPSILON: float = 0.5,
+        *,
         sl: float = 0.02,
         sh: float = 0.4,
         r1: float = 0.3,

@@ -21,27 +21,24 @@ def check_overlap(name: str, pairs: PairSet, sample: Sample, num_processes: int)
     )
     is_whole = sample.total == len(sample.dataset)
     of = "" if is_whole else f" (of {len(sample.facts)} training images that were looked at)"
+
+    def overlap(kind: str, what: str, found: Sequence[tuple[int, int]]) -> Finding:
+        return finding(
+            f"{name}: overlap ({kind})", "error" if found else "ok",
+            f"{len(found)} of {pairs.num_images} test images {what} as a training image{of}"
+            + (": the accuracy on this set says nothing about new people." if found else "."),
+            [f"{pairs.where(a)} = {sample.where(b)}" for a, b in found[:5]],
+        )  # fmt: skip
+
     digests = {fact.digest: k for k, fact in enumerate(sample.facts)}
     equal = [(k, digests[facts[k].digest]) for k in good if facts[k].digest in digests]
-    yield _finding(f"{name}: overlap (bytes)", "have the same bytes as a training image", equal, pairs, sample, of)
+    yield overlap("bytes", "have the same bytes", equal)
     if good and sample.facts:
         near = similar_pairs(np.stack([facts[k].thumbnail for k in good]), sample.thumbnails, NEARLY_EQUAL)
         once = {good[a]: b for a, b in near}
-        what = "are nearly the same picture as a training image"
-        yield _finding(f"{name}: overlap (picture)", what, sorted(once.items()), pairs, sample, of)
+        yield overlap("picture", "are nearly the same picture", sorted(once.items()))
     if pairs.identities is not None:
         yield _by_name(name, pairs.identities, sample)
-
-
-def _finding(
-    check: str, what: str, found: Sequence[tuple[int, int]], pairs: PairSet, sample: Sample, of: str
-) -> Finding:
-    return finding(
-        check, "error" if found else "ok",
-        f"{len(found)} of {pairs.num_images} test images {what}{of}"
-        + (": the accuracy on this set says nothing about new people." if found else "."),
-        [f"{pairs.where(a)} = {sample.where(b)}" for a, b in found[:5]],
-    )  # fmt: skip
 
 
 def _by_name(name: str, identities: Sequence[str], sample: Sample) -> Finding:

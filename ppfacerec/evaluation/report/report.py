@@ -51,6 +51,7 @@ def write_report(
     folder: Path,
     evaluation: Evaluation,
     dataset: EvalDataset | None = None,
+    *,
     identities: Mapping[str, Sequence[str]] | None = None,
     facts: Mapping[str, str] | None = None,
     faces: bool = True,
@@ -71,7 +72,7 @@ def write_report(
         pairs = dataset.open(name) if dataset else None
         is_short = len(os.fsencode(name)) <= _LONGEST_NAME
         plot = folder / f"scores_{name if is_short else number}.png"
-        sets.append(_report_set(plot, name, result, pairs, (identities or {}).get(name), faces))
+        sets.append(_report_set(plot, name, result, pairs, identities=(identities or {}).get(name), faces=faces))
     content = evaluation.to_json()
     for part in sets:
         content[json_key(part.name)].update(part.to_json())
@@ -87,6 +88,7 @@ def _report_set(
     name: str,
     result: VerificationResult,
     pairs: PairSet | None,
+    *,
     identities: Sequence[str] | None,
     faces: bool,
 ) -> SetReport:
