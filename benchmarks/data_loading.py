@@ -25,10 +25,11 @@ import paddle
 import psutil
 
 from ppfacerec.core.device.cpu_tuning import tune_cpu
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.registry import Spec
 from ppfacerec.data.datasets.base import ImageNetDataset
 from ppfacerec.data.loading.bad_images import BadImages
-from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker
+from ppfacerec.data.loading.batch_maker import BatchMaker
 from ppfacerec.data.loading.loader import TrainLoader
 from ppfacerec.data.loading.sampler import DistributedBatchSampler
 from ppfacerec.data.transforms.basic import Pipeline

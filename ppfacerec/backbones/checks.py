@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import paddle
 
-IMAGE_SIZE = 112  # height and width of an aligned face, pixels
+from ppfacerec.core.image_size import IMAGE_SIZE
 
 
 def positive_int(owner: str, name: str, value: object) -> int:

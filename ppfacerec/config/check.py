@@ -18,6 +18,7 @@ from typing import Any, Literal, Optional
 from ppfacerec.config.components import REQUIRED, arguments_of, check_spec, keys_of, registry_of
 from ppfacerec.config.schema import Config, DataLoaderSection, sections_of
 from ppfacerec.core.environment import DEVICE
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.ranges import range_problem
 from ppfacerec.core.registry import Registry, Spec, thaw
 from ppfacerec.weights.fetch import problem_of, weights_file
@@ -168,7 +169,7 @@ def _check_embedding_size(config: Config, mode: Mode) -> Iterator[str]:
 def _check_global(config: Config, mode: Mode) -> Iterator[str]:
     if not DEVICE.fullmatch(config.Global.device):
         yield f"Global.device: expected auto, cpu, gpu, or gpu:1 for one of several, found {config.Global.device!r}."
-    if tuple(config.Global.image_shape) != (3, 112, 112):
+    if tuple(config.Global.image_shape) != (3, IMAGE_SIZE, IMAGE_SIZE):
         yield f"Global.image_shape: the backbones take [3, 112, 112], found {list(config.Global.image_shape)}."
     if config.Global.demo_data is not None:
         from ppfacerec.demo.demo_faces import make_demo_data
@@ -204,7 +205,7 @@ def _check_images(config: Config, mode: Mode) -> Iterator[str]:
                 yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."
             if "size" in spec.kwargs:
                 sized.append(spec)
-        if sized and sized[-1].kwargs["size"] not in (112, (112, 112)):
+        if sized and sized[-1].kwargs["size"] not in (IMAGE_SIZE, (IMAGE_SIZE, IMAGE_SIZE)):
             last = sized[-1]
             yield f"{last.path}.size: the backbones take 112 x 112, found {thaw(last.kwargs['size'])}."
 

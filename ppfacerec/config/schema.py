@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, Union
 
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.ranges import AT_LEAST_1, BETWEEN_0_AND_1, NOT_NEGATIVE, OFF_OR_MORE, POSITIVE, SEED, Range, or_null
 from ppfacerec.core.registry import Spec, thaw
 
@@ -75,7 +76,7 @@ class GlobalSection:
     visualdl_faces: bool = key(True, "False leaves out the pictures of faces")
     flip_test: bool = key(True, "evaluation adds the mirrored image's embedding")
     feature_normalize: bool = key(False, "normalise both embeddings before they are added")
-    image_shape: tuple[int, ...] = key((3, 112, 112), "the only one that the backbones take")
+    image_shape: tuple[int, ...] = key((3, IMAGE_SIZE, IMAGE_SIZE), "the only one that the backbones take")
     save_inference_dir: str = key("./inference", "where `ppfacerec export` writes (docs/deployment.md)")
     plugins: tuple[str, ...] = key((), "modules to import first, which may register components")
     callbacks: Specs = component(

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from ppfacerec.config import Config
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.core.ranges import require_count
 from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
 from ppfacerec.data.loading.bad_images import BadImages
-from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker
+from ppfacerec.data.loading.batch_maker import BatchMaker
 from ppfacerec.data.transforms.basic import Pipeline
 from ppfacerec.data.transforms.images import decode_rgb
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.data.datasets.base import open_folder
 from ppfacerec.data.pairs.pair_bin import write_bin
@@ -133,11 +134,7 @@ def _different_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Ge
 def _check_image(image: bytes, where: str) -> None:
     pixels = decode_rgb(image, where)
     height, width = pixels.shape[:2]
-    if (height, width) != (112, 112):
-        resize_short_side(pixels, where=where)  # what evaluation would refuse is refused here
-        logger.warning(
-            "%s: %d x %d; evaluation resizes what is not 112 x 112. Align first (`ppfacerec align`)?",
-            where,
-            width,
-            height,
-        )
+    if pixels.shape != IMAGE_SHAPE:
+        resize_short_side(pixels, where)  # what evaluation would refuse is refused here
+        logger.warning("%s: %d x %d; evaluation resizes what is not 112 x 112. Align first (`ppfacerec align`)?",
+                       where, width, height)  # fmt: skip

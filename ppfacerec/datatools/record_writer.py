@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.io.whole_file import text_written_whole, written_whole
 from ppfacerec.data.datasets.record_io import EXACT_NUMBERS, frame, pack
 
@@ -51,4 +52,4 @@ def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
             append((float(first), float(end)))
         file.seek(0)
         file.write(frame(pack((float(images_end), float(num_records)), b"", 0)))
-        (path.parent / "property").write_text(f"{num_identities},112,112\n")
+        (path.parent / "property").write_text(f"{num_identities},{IMAGE_SIZE},{IMAGE_SIZE}\n")

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.opencv import import_cv2
 
-SIZE, ZOOM = 112, 2  # pixels of a side; drawn larger, then shrunk
+SIZE, ZOOM = IMAGE_SIZE, 2  # pixels of a side; drawn larger, then shrunk
 TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])  # ArcFace's landmarks
 # Half width and depth of an average head at heights from the crown to the chin
 HEIGHTS = np.array([-68, -64, -52, -34, -14, 4, 24, 42, 54, 61, 65], np.float64)

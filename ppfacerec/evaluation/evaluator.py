@@ -12,6 +12,7 @@ from paddle import nn
 
 from ppfacerec.core import distributed
 from ppfacerec.core.device.inference import InferenceRunner
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.data.loading.prefetch import made_ahead
 from ppfacerec.data.pairs.pair_set import EvalDataset, PairSet
@@ -25,7 +26,6 @@ from ppfacerec.recognizer import set_training
 
 __all__ = ["Evaluation", "Evaluator"]
 
-IMAGE_SIZE = 112
 Watch = Callable[[str, PairSet, np.ndarray, VerificationResult], None]
 
 
@@ -128,7 +128,7 @@ class Evaluator:
         def images(batch: range) -> np.ndarray:
             made = [(self._pipeline(pairs.read(i), pairs.where(i)), pairs.where(i)) for i in batch]
             sizes.update(image.shape[:2] for image, _ in made)
-            return np.stack([resize_short_side(image, IMAGE_SIZE, where) for image, where in made])
+            return np.stack([resize_short_side(image, where) for image, where in made])
 
         batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
         for batch in batches:

@@ -12,6 +12,7 @@ import yaml
 from paddle import nn
 
 from ppfacerec.core.device.inference import program_file, save_program
+from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
 from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.log import logger
 from ppfacerec.core.version import __version__
@@ -112,10 +113,10 @@ def _gate(runner: str, run: Callable[[np.ndarray], np.ndarray], inputs: np.ndarr
 
 
 def _description(info: ModelInfo, folder: Path, kind: str, names: list[str], uint8_input: bool) -> str:
-    layout = {"dtype": "uint8", "shape": [None, 112, 112, 3], "values": "RGB pixels"}
+    layout = {"dtype": "uint8", "shape": [None, *IMAGE_SHAPE], "values": "RGB pixels"}
     if not uint8_input:
         values = "RGB pixels, (x * scale - mean) / std"
-        layout = {"dtype": "float32", "shape": [None, 3, 112, 112], "values": values}
+        layout = {"dtype": "float32", "shape": [None, 3, IMAGE_SIZE, IMAGE_SIZE], "values": values}
     tree = {
         "ppfacerec": __version__,
         "files": {kind: names},

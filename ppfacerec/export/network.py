@@ -7,6 +7,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
+from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
 from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images
 from ppfacerec.weights.info import ModelInfo
 
@@ -63,5 +64,5 @@ class ExportedNetwork(nn.Layer):
     def input_spec(self) -> paddle.static.InputSpec:
         """Shape and dtype of the input; any number of images."""
         if self.uint8_input:
-            return paddle.static.InputSpec([None, 112, 112, 3], "uint8", INPUT)
-        return paddle.static.InputSpec([None, 3, 112, 112], "float32", INPUT)
+            return paddle.static.InputSpec([None, *IMAGE_SHAPE], "uint8", INPUT)
+        return paddle.static.InputSpec([None, 3, IMAGE_SIZE, IMAGE_SIZE], "float32", INPUT)

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, Union, cast
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.io.text_file import BLANKS, read_lines
 from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, one_spelling, read_regular, walk_images
 from ppfacerec.core.log import logger
@@ -53,7 +54,7 @@ def person_of(path: Path, folder: Path) -> str:
     return one_spelling(parts[0] if len(parts) > 1 else re.sub(r"(?<=.)[_ -]\d+$", "", path.stem))
 
 
-def read_image(image: Image, where: str, size: tuple[int, int] = (112, 112)) -> np.ndarray:
+def read_image(image: Image, where: str, size: tuple[int, int] = IMAGE_SHAPE[:2]) -> np.ndarray:
     """Return uint8 RGB pixels (112, 112, 3) of a path, of encoded bytes, of a file, a PIL image or such an array.
 
     Raises:

@@ -7,6 +7,7 @@ import paddle
 from paddle import nn
 
 from ppfacerec.core.device.inference import program_file
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
 
 TOLERANCE = 1e-4  # of the largest number
@@ -18,10 +19,10 @@ def spread_images(count: int = 4) -> np.ndarray:
     images = []
     for i in range(count):
         cell = (1, 8, 28)[i % 3]
-        coarse = rng.uniform(-1, 1, (3, 112 // cell, 112 // cell))
+        coarse = rng.uniform(-1, 1, (3, IMAGE_SIZE // cell, IMAGE_SIZE // cell))
         images.append(coarse.repeat(cell, 1).repeat(cell, 2))
     if count > 3:
-        images[3] = np.broadcast_to(rng.uniform(-1, 1, (3, 1, 1)), (3, 112, 112))
+        images[3] = np.broadcast_to(rng.uniform(-1, 1, (3, 1, 1)), images[0].shape)
     return np.stack(images).astype(np.float32)
 
 

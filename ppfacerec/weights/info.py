@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
@@ -53,7 +54,7 @@ class ModelInfo:
     backbone: Mapping[str, Any]
     embedding_size: int
     colors: Literal["RGB", "BGR"] = "RGB"
-    image_size: tuple[int, int] = (112, 112)
+    image_size: tuple[int, int] = IMAGE_SHAPE[:2]
     scale: float = 1.0 / 255.0
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.data.datasets.base import check_class_num
 from ppfacerec.data.datasets.class_identity import ClassIdentity, hash_numbers, identity_by_samples
@@ -52,6 +53,8 @@ class SyntheticDataset:
 def _picture(rng: np.random.Generator) -> bytes:
     """A soft pattern with as much fine noise as gives a face's 5 kB."""
     cv2 = import_cv2()
-    pattern = cv2.resize(rng.uniform(0, 255, (8, 8, 3)).astype(np.float32), (112, 112), interpolation=cv2.INTER_CUBIC)
+    pattern = cv2.resize(
+        rng.uniform(0, 255, (8, 8, 3)).astype(np.float32), IMAGE_SHAPE[:2], interpolation=cv2.INTER_CUBIC
+    )
     noisy = np.clip(pattern + rng.normal(0, 6, pattern.shape), 0, 255).astype(np.uint8)
     return cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.data.loading.bad_images import BadImage, BadImages
 from ppfacerec.data.transforms.basic import Pipeline
-
-IMAGE_SHAPE = (112, 112, 3)
 
 
 class Made(NamedTuple):

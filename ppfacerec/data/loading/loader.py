@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.data.loading.bad_images import BadImages
-from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker, Made
+from ppfacerec.data.loading.batch_maker import BatchMaker, Made
 from ppfacerec.data.loading.sampler import DistributedBatchSampler
 from ppfacerec.data.loading.workers import Task, WorkerPool
 from ppfacerec.data.transforms.basic import Pipeline

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE, BatchMaker, Made
+from ppfacerec.core.image_size import IMAGE_SHAPE
+from ppfacerec.data.loading.batch_maker import BatchMaker, Made
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM)  # the trainer receives them too, and finishes its step
 

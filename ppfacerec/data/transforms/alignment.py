@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.opencv import import_cv2
 
 # Places of the five landmarks in 112 x 112 (insightface's arcface_dst; Deng et al., arXiv:1801.07698).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
 )
-SIZE = 112
 _BETTER_TURNED = 0.2  # of LFW's faces 1.9 % are then below 0 and of those upside down 87 %; at 0.4: 1.0 % and 76 %
 _MOST_RESIDUAL = 21.0  # pixels of 112: a full profile has 20, five random points have mostly more
 
@@ -48,7 +48,7 @@ def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     residual = float(np.abs(placed - TEMPLATE).max())
     if residual > _MOST_RESIDUAL:
         raise ValueError(f"its landmarks are not those of a face: one stays {residual:.0f} pixels off its place")
-    return import_cv2().warpAffine(image, matrix, (SIZE, SIZE), flags=1, borderValue=0)  # 1: bilinear
+    return import_cv2().warpAffine(image, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=1, borderValue=0)  # 1: bilinear
 
 
 def eye_contrast(image: np.ndarray) -> float:
@@ -61,7 +61,7 @@ def eye_contrast(image: np.ndarray) -> float:
         image: uint8 RGB (H, W, 3), of an aligned face, for which it is above 0.
     """
     cv2 = import_cv2()
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (112, 112), interpolation=cv2.INTER_AREA)
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
     contrast = _eye_contrast(grey)
     return min(contrast, contrast - _eye_contrast(grey[::-1, ::-1]) + _BETTER_TURNED)
 

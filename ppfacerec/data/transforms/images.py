@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.opencv import MAX_PIXELS, PIXEL_LIMIT, counts_pixels, import_cv2
 from ppfacerec.data.transforms.image_size import image_size
 
@@ -100,8 +101,8 @@ def _decodes_to_rgb() -> bool:
     return hasattr(import_cv2(), "IMREAD_COLOR_RGB")
 
 
-def resize_short_side(image: np.ndarray, size: int = 112, where: object = "the image") -> np.ndarray:
-    """Resize [H, W, 3] so that the short side has `size` pixels, then cut out the central square.
+def resize_short_side(image: np.ndarray, where: object = "the image") -> np.ndarray:
+    """Resize [H, W, 3] so that the short side has 112 pixels, then cut out the central square.
 
     The resize is insightface's for images of another size (``load_bin``: MXNet's ``resize_short``, which is OpenCV's
     bicubic, the long side rounded down). insightface goes no further, so an image that is not square ends it with an
@@ -111,7 +112,7 @@ def resize_short_side(image: np.ndarray, size: int = 112, where: object = "the i
         ValueError: the image is so long that it would become one of more than 2^26 pixels.
     """
     cv2 = import_cv2()
-    height, width = image.shape[:2]
+    (height, width), size = image.shape[:2], IMAGE_SIZE
     if min(height, width) != size:
         resized = (size, size * height // width) if height > width else (size * width // height, size)
         if resized[0] * resized[1] > MAX_PIXELS:

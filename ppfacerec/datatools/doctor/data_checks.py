@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.datatools.doctor.findings import Finding, finding
 from ppfacerec.inference.image_facts import MANY_UNALIGNED, ImageFacts, similar_pairs
@@ -94,7 +95,7 @@ def check_images(sample: Sample, resizes: bool, skips_bad: bool) -> Iterator[Fin
     )  # fmt: skip
     if not sample.facts:
         return
-    other = [k for k, fact in enumerate(sample.facts) if fact.size != (112, 112)]
+    other = [k for k, fact in enumerate(sample.facts) if fact.size != (IMAGE_SIZE, IMAGE_SIZE)]
     yield finding(
         "size", "ok" if not other else "warning" if resizes else "error",
         f"{len(other)} of {len(sample.facts)} images are not 112 x 112" + ("; align them first." if other else "."),

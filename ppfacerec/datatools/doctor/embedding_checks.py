@@ -60,7 +60,7 @@ class Embedder:
 
     def _image(self, images: Images, index: int) -> np.ndarray:
         image = self._pipeline(images.read(index), images.where(index))
-        return resize_short_side(image, where=images.where(index))
+        return resize_short_side(image, images.where(index))
 
 
 class Centres:

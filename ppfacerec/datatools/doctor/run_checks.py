@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ppfacerec.config import Config
 from ppfacerec.core.device.runtime import device_problem
-from ppfacerec.data.loading.batch_maker import IMAGE_SHAPE
+from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.data.loading.parallel import usable_cores
 from ppfacerec.datatools.doctor.findings import Finding, finding
 
