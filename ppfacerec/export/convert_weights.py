@@ -12,7 +12,7 @@ from ppfacerec.backbones import BACKBONES
 from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec
-from ppfacerec.inference.verify_weights import TOLERANCE, difference_to
+from ppfacerec.inference.parity import TOLERANCE, difference_to
 from ppfacerec.weights.fetch import fetch, weights_file
 from ppfacerec.weights.formats.safetensors_file import write_safetensors
 from ppfacerec.weights.info import ModelInfo, info_beside, info_of_weights
@@ -59,7 +59,7 @@ def convert_weights(
         )
     set_weights(net, {name: weights.backbone[name] for name in report.matched})
     if reference:
-        _verify(net, weights.path, reference)
+        _check_parity(net, weights.path, reference)
     info = info_beside(weights.path) or info_of_weights(weights, net.embedding_size, ZOO.get(source))
     state = {f"backbone.{name}": tensor.numpy() for name, tensor in net.state_dict().items()}
     _WRITERS[target.suffix](target, {**state, **{f"head.{name}": array for name, array in weights.head.items()}})
@@ -81,7 +81,7 @@ def _checked_arch(weights: Weights, source_name: SourceName) -> Spec:
     return weights.arch
 
 
-def _verify(net: nn.Layer, path: str, reference: str) -> None:
+def _check_parity(net: nn.Layer, path: str, reference: str) -> None:
     difference = difference_to(net, reference)
     logger.info("Verified against %s: largest difference %.1e of the largest number", reference, difference)
     if not difference <= TOLERANCE:

@@ -19,8 +19,8 @@ from ppfacerec.core.version import __version__
 from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
 from ppfacerec.export.onnx_format import save_onnx
 from ppfacerec.inference.exported import DESCRIPTIONS
+from ppfacerec.inference.parity import TOLERANCE, relative_difference, spread_images, spread_pixels
 from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
-from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images, spread_pixels
 from ppfacerec.weights.info import ModelInfo
 
 ExportFormat = Literal["paddle", "onnx", "both"]

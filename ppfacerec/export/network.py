@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 
 from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
-from ppfacerec.inference.verify_weights import TOLERANCE, relative_difference, spread_images
+from ppfacerec.inference.parity import TOLERANCE, relative_difference, spread_images
 from ppfacerec.weights.info import ModelInfo
 
 INPUT, OUTPUT = "images", "embedding"

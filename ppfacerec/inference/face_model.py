@@ -20,7 +20,7 @@ from ppfacerec.inference.exported import find_description, read_description, rea
 from ppfacerec.inference.image_facts import FaceCheck
 from ppfacerec.inference.image_files import Image, is_one_image, name_of, read_image
 from ppfacerec.metrics import sum_flip
-from ppfacerec.metrics.roc import far_name
+from ppfacerec.metrics.roc import far_name, one_in
 from ppfacerec.weights.info import ModelInfo
 
 # uint8 RGB (N, 112, 112, 3) -> embeddings (N, D), as the network gives them
@@ -51,7 +51,7 @@ class Threshold:
         if self.far is None:
             return f"threshold {self.cosine:.3f}, chosen by you"
         return (
-            f"threshold {self.cosine:.3f}: at most 1 in {round(1 / self.far):,} pairs of different people is wrongly "
+            f"threshold {self.cosine:.3f}: at most {one_in(self.far)} pairs of different people is wrongly "
             f"called the same, {100 * self.tar:.1f} % of the pairs of one person are found (measured on "
             f"{self.measured_on}, {self.num_different:,} different pairs)"
         )

@@ -13,7 +13,7 @@ from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.ranges import require_count
 from ppfacerec.inference.face_model import FaceModel
 from ppfacerec.inference.image_facts import similar_pairs
-from ppfacerec.inference.verify_weights import spread_pixels
+from ppfacerec.inference.parity import spread_pixels
 from ppfacerec.metrics import normalize
 from ppfacerec.metrics.pair_embeddings import check_unit_rows
 

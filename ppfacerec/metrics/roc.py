@@ -60,6 +60,11 @@ def far_name(far: float) -> str:
     return (rounded if float(rounded) == far else f"{far:g}").replace("e-0", "e-")
 
 
+def one_in(rate: float) -> str:
+    """``0.001`` -> ``"1 in 1,000"``."""
+    return f"1 in {max(round(1 / rate), 1):,}"
+
+
 def allowed_false_accepts(far: float, num_different: int) -> int:
     """Return how many of so many pairs of different people may be accepted at a false accept rate."""
     return int(np.floor(far * num_different + 1e-9))  # 0.29 * 100 is 28.999999999999996

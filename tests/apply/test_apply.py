@@ -181,7 +181,7 @@ def test_enroll_and_search_know_the_enrolled_and_call_strangers_unknown(tmp_path
     said = capsys.readouterr().out
     assert re.search(r"probe\.jpg +2 +2 0\.9\d\d, \d 0\.\d+\n", said)
     assert re.search(r"stranger\.jpg +unknown", said)
-    assert "about 1 stranger in 5 is taken for someone enrolled (measured on 12 enrolled images" in said
+    assert "about 1 in 5 strangers is taken for someone enrolled (measured on 12 enrolled images" in said
     assert main(arguments) == 0
     assert "too few images (12) to measure how many strangers are accepted. Threshold 0.800" in capsys.readouterr().out
 

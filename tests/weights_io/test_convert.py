@@ -18,7 +18,7 @@ from ppfacerec.export import convert_weights as convert_module
 from ppfacerec.export import export_model
 from ppfacerec.export.convert_weights import convert_weights, write_pdparams
 from ppfacerec.inference.loading import load_backbone
-from ppfacerec.inference.verify_weights import relative_difference, spread_images
+from ppfacerec.inference.parity import relative_difference, spread_images
 from ppfacerec.weights.info import info_path, read_info
 from ppfacerec.weights.names import PYTORCH_WRAPPERS, from_fresresnet, split_head
 from ppfacerec.weights.read import _format_of, _read, as_floats, read_any

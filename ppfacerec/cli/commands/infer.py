@@ -21,6 +21,7 @@ from ppfacerec.inference.embedding_parts import embed_in_parts, remove_parts
 from ppfacerec.inference.face_model import USUAL_FAR, FaceModel, load
 from ppfacerec.inference.image_files import find_images, person_of
 from ppfacerec.inference.people_index import UNKNOWN, PeopleIndex, probe_of, read_index
+from ppfacerec.metrics.roc import one_in
 
 
 def embed(arguments: argparse.Namespace) -> int:
@@ -123,14 +124,14 @@ def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: Pe
     cosine = index.threshold(arguments.strangers)
     if cosine is not None:
         return cosine, (
-            f"Threshold {cosine:.3f}: about 1 stranger in {round(1 / arguments.strangers):,} is taken for someone "
+            f"Threshold {cosine:.3f}: about {one_in(arguments.strangers)} strangers is taken for someone "
             f"enrolled (measured on {len(index.nearest_others):,} enrolled images, each against the other people)."
         )
     pairs = model.threshold()
     return pairs.cosine, (
         f"The index has too few images ({len(index)}) to measure how many strangers are accepted. "
-        f"T{str(pairs)[1:]}. A stranger is compared with {len(index)} images, so about 1 in "
-        f"{max(round(1 / (len(index) * (pairs.far or 1))), 1):,} may be taken for someone."
+        f"T{str(pairs)[1:]}. A stranger is compared with {len(index)} images, so about "
+        f"{one_in(len(index) * (pairs.far or 1))} may be taken for someone."
     )
 
 

@@ -16,7 +16,7 @@ from ppfacerec.evaluation.report.plots import DARK, LIGHT, Theme, draw_roc, draw
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.bootstrap import CONFIDENCE, MIN_FALSE_ACCEPTS, NUM_RESAMPLES
 from ppfacerec.metrics.evaluation import Evaluation, json_key, or_na
-from ppfacerec.metrics.roc import far_name
+from ppfacerec.metrics.roc import far_name, one_in
 from ppfacerec.metrics.threshold_card import ThresholdCard, threshold_card
 
 _LONGEST_NAME = 200  # bytes of a set's name in a file's, which may have 255
@@ -119,7 +119,7 @@ def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str,
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
-    environment.filters.update(na=or_na, far=far_name, percent=_percent)
+    environment.filters.update(na=or_na, far=far_name, one_in=one_in, percent=_percent)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         evaluation=evaluation,
         sets=sets,
