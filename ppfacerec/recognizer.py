@@ -52,7 +52,7 @@ class FaceRecognizer(nn.Layer):
         return traits_of(self.head)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, paddle.Tensor]:
-        """The tensors that training goes on from, by name."""
+        """The tensors that training resumes from, by name."""
         state = super().state_dict(*args, **kwargs)
         state.pop(HEAD_ACTIVE_ROWS, None)
         return state

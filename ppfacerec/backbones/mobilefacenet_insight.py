@@ -35,7 +35,7 @@ class ConvBlock(nn.Layer):
 
 
 class DepthWise(nn.Layer):
-    """1x1 convolution to `inner` channels, 3x3 depthwise, 1x1 projection; with a residual connection where asked."""
+    """1x1 convolution to `inner` channels, 3x3 depthwise, 1x1 projection; optionally with a residual connection."""
 
     def __init__(self, in_channels: int, out_channels: int, inner: int, stride: int = 1, residual: bool = True) -> None:
         super().__init__()

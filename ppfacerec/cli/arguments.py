@@ -112,7 +112,9 @@ def _convert_weights_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", help="a checkpoint of ours at the end of an epoch: output/X/epoch_3")
+    parser.add_argument(
+        "source", metavar="SRC", help="a checkpoint of ppfacerec at the end of an epoch: output/X/epoch_3"
+    )
     parser.add_argument("target", metavar="DST", help="what to write, without suffix: output/RecModel/epoch_3")
     parser.add_argument(
         "--to", required=True, choices=["paddleclas"], help="the project whose training resumes from it"
@@ -196,7 +198,7 @@ COMMANDS = {
     "infer": Command("Embed, compare, search and group faces.", "", infer.arguments),
     "convert-weights": Command("Convert weights of other projects.", "weights:convert", _convert_weights_arguments),
     "convert-checkpoint": Command(
-        "Make a checkpoint of ours one that PaddleClas goes on from.",
+        "Convert a checkpoint of ppfacerec to one that PaddleClas resumes from.",
         "weights:convert_checkpoint",
         _checkpoint_arguments,
     ),

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from ppfacerec.core.registry import near_match
 
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was asked to stop and has saved; start it again to go on
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was stopped and has saved; start it again to resume
 
 # Options of other trainers, and the keys that they are here.
 _KEYS = {
@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, formatter_class=Help, **kwargs)  # type: ignore[misc, arg-type]
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """End with what was not understood, and with what was probably meant."""
+        """Exit with what was not understood, and a suggestion."""
         name, _, value = unknown[0].partition("=")
         value = value or next((text for text in unknown[1:2] if not text.startswith("-")), "VALUE")
         options = self._option_string_actions

@@ -110,7 +110,7 @@ class Binder:
                 )
 
 
-# Fields that do not stand in the YAML under their own name.
+# Fields that have another place in the YAML than their name.
 _PLACES = {"spec": "", "transform_ops": "dataset.transform_ops"}
 
 

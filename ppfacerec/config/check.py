@@ -184,7 +184,7 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
     is_looked_for = mode == "train" and not _is_one_of_many()
     if is_looked_for and prefix not in (None, "auto") and not Path(weights_file(prefix)).is_file():
         yield (
-            f"Global.checkpoints: {weights_file(prefix)} does not exist; 'auto' goes on from the newest complete "
+            f"Global.checkpoints: {weights_file(prefix)} does not exist; 'auto' resumes from the newest complete "
             "checkpoint in output_dir, if there is one."
         )
 

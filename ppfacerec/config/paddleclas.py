@@ -46,7 +46,7 @@ KEYS: dict[str, tuple[Optional[tuple[Any, ...]], str]] = {
     "Metric.Train": (None, "the training log shows the loss"),
     "Optimizer.multi_precision": (None, "half-precision weights always have float32 masters"),
     "Optimizer.lr.by_epoch": ((False, None), "the rate is computed for every step"),
-    "Optimizer.lr.last_epoch": ((-1, None), "a checkpoint says where the schedule goes on"),
+    "Optimizer.lr.last_epoch": ((-1, None), "a checkpoint has the schedule's position"),
     "Optimizer.lr.verbose": (None, "train.csv has the rate of every step"),
     "Optimizer.lr.warmup_iter": ((0, None), "warmup_epoch takes fractions"),
     "DataLoader.Train.loader.use_shared_memory": (None, "batches come through memory that needs no /dev/shm"),

@@ -1,4 +1,4 @@
-"""Strict YAML: what PyYAML lets pass in silence is an error or read as meant.
+"""Strict YAML: what PyYAML accepts silently is an error here, or read as intended.
 
 Differences from ``yaml.safe_load``: a key that stands twice in one mapping is an error with both lines, ``4e-3``
 is a number (PyYAML reads a string), and so is a quotient of two numbers such as PaddleClas's ``1.0/255.0``; ``None`` is
@@ -82,7 +82,7 @@ def _construct_quotient(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
 
 _StrictLoader.add_constructor("!exponent", _construct_float)
 _StrictLoader.add_constructor("!quotient", _construct_quotient)
-# Later resolvers of a first character are asked later, so plain ints and floats stay PyYAML's own.
+# Resolvers of a first character are tried in order, so plain ints and floats stay PyYAML's own.
 _StrictLoader.add_implicit_resolver("!exponent", _FLOAT, list("-+.0123456789"))
 _StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
 _StrictLoader.add_implicit_resolver("!quotient", _QUOTIENT, list("-+.0123456789"))
@@ -106,7 +106,7 @@ def parse_plain_yaml(text: str, source: str) -> Any:
 def _load(kind: type[Loader], text: str, source: str) -> tuple[Loader, Any]:
     if len(text) > MAX_LENGTH:
         raise ConfigError([f"{len(text):,} characters of YAML; no config needs more than {MAX_LENGTH:,}."], source)
-    if _bracket_depth(text) > MAX_DEPTH:  # PyYAML's time grows with the square of it
+    if _bracket_depth(text) > MAX_DEPTH:  # PyYAML's time grows with its square
         raise ConfigError([f"brackets are nested more than {MAX_DEPTH} deep."], source)
     loader = None
     try:
@@ -123,7 +123,9 @@ def _load(kind: type[Loader], text: str, source: str) -> tuple[Loader, Any]:
         if loader:
             loader.dispose()
     if size > MAX_VALUES:
-        raise ConfigError([f"its aliases unfold to more than {MAX_VALUES:,} values; no config needs so many."], source)
+        raise ConfigError(
+            [f"its aliases unfold to more than {MAX_VALUES:,} values; no config needs that many."], source
+        )
     return loader, value
 
 
@@ -163,7 +165,7 @@ def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
     """
     path = Path(path)
     if path.is_file() and path.stat().st_size > 4 * MAX_LENGTH:  # a character has at most 4 bytes
-        raise ConfigError([f"{path.stat().st_size:,} bytes; no config needs so many."], str(path))
+        raise ConfigError([f"{path.stat().st_size:,} bytes; no config needs that many."], str(path))
     if not path.exists():
         siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ConfigError([f"the file does not exist{near_match(path.name, siblings)}"], str(path))
@@ -180,7 +182,7 @@ def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Write ``a.b.0.c=value`` overrides into `tree` in place; values are YAML, split at the first ``=``.
 
-    Whether a key is known is the schema's question, asked later; here only the way to it must exist.
+    Whether a key is known is checked later, by the schema; here only the path to it must exist.
 
     Returns:
         The problems: no ``=``, a value that is no YAML, a list index out of range, a path through a plain value.

@@ -126,7 +126,7 @@ class Meters:
         self._began = time.perf_counter()
 
     def read(self) -> None:
-        """The batch is there."""
+        """A batch was read."""
         self._read = time.perf_counter()
 
     def add(self, losses: Mapping[str, float], num_samples: int) -> None:
@@ -153,7 +153,7 @@ def duration(seconds: float) -> str:
 
 
 class CsvLog:
-    """One row a call, with the columns of the first; a resumed run goes on in the same file.
+    """One row a call, with the columns of the first; a resumed run appends to the same file.
 
     Args:
         path: the file; None writes nothing (ranks other than 0).

@@ -78,7 +78,7 @@ def align_folder(
 ) -> Iterator[Aligned]:
     """Align every image below `root` into `out`, in the same folders; yield the result for each, in order.
 
-    Faces that are there already are left: run it once more after an interruption. Either `landmarks` or `detector` is
+    Existing faces are kept: run it again after an interruption. Either `landmarks` or `detector` is
     given; the latter is made once in each process.
 
     Args:

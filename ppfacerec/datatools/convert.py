@@ -55,7 +55,7 @@ def convert(source: str, target: str, image_root: str = "") -> list[Path]:
 def record_to_folder(source: str, target: str) -> list[Path]:
     """Write every image of a .rec to ``images/<label>/<number>.jpg``, and label.txt when all are there.
 
-    Images that are there already are not written again: run it once more after an interruption.
+    Existing images are not written again: run it again after an interruption.
     """
     dataset = RecordIODataset(str(Path(source).parent), Path(source).stem)
     folder, label_file = Path(target), Path(target) / "label.txt"

@@ -68,7 +68,7 @@ class YuNetDetector:
             raise ValueError(f"--detector: the model file {model} does not exist.")
         try:
             self._detector = cv2.FaceDetectorYN.create(model, "", (320, 320))
-            self(np.zeros((288, 352, 3), np.uint8))  # what does not work is told before the first photo
+            self(np.zeros((288, 352, 3), np.uint8))  # fail before the first photo
         except cv2.error as error:
             raise ValueError(
                 f"--detector: OpenCV {cv2.__version__} cannot use {model} as a YuNet model ({str(error).strip()}). "

@@ -63,7 +63,7 @@ def make_demo_data(
     num_pairs: int = 200,
     seed: int = 0,
 ) -> Path:
-    """Make the demo data in `root`, unless it is there already.
+    """Make the demo data in `root`, unless it exists already.
 
     The folder is written aside and renamed, so it is complete or it does not exist. The same arguments give the same
     bytes (with the same OpenCV). A folder made with other arguments is never overwritten.
@@ -95,7 +95,7 @@ def make_demo_data(
         )
     root = Path(root)
     if _is_there(root, made):
-        logger.info("The demo data in %s is there already.", root)
+        logger.info("The demo data in %s exists already.", root)
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent))

@@ -1,4 +1,4 @@
-"""Weights of another project to a file of ours, with a report and, where asked, proof that it is the same network."""
+"""Weights of another project to a file of ours, with a report and, optionally, a parity check."""
 
 import pickle
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The network that is exported: the backbone, and the preprocessing inside the graph where asked."""
+"""The exported network: the backbone, optionally with the preprocessing inside the graph."""
 
 import copy
 from dataclasses import replace

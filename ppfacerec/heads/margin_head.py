@@ -78,7 +78,7 @@ class MarginHead(HeadTraits, nn.Layer):
 
     def _say(self, options: HeadOptions) -> None:
         if distributed.world_size() > 1:
-            reason = "as class_parallel asks" if options.class_parallel is not None else (
+            reason = "as class_parallel says" if options.class_parallel is not None else (
                 f"class_parallel's default: {PARALLEL_FROM:,} classes and more are spread"
             )  # fmt: skip
             where = (
@@ -214,7 +214,7 @@ class MarginHead(HeadTraits, nn.Layer):
         else:
             key = (self._seed, self._step, self.shard.rank)
             chosen = sample_classes(self.shard.size, self.sample_rate, positives, key)
-        self._step += 1  # where nobody says begin_step
+        self._step += 1  # where begin_step is not called
         if self.active is not None:
             self.active.load(chosen)
             return self.active.parameter, len(self.active.classes), self.active.positions(positions)

@@ -29,7 +29,7 @@ _LARGEST_EXPONENT, _LARGEST_SUM = 80.0, 85.0
 # Logits that the backward finds ready, where there are no more (8 MiB): few classes, or few sampled ones.
 _MOST_KEPT = 1 << 21
 
-# Cosines (N, n) -> what stands for them in the sum, and its derivative (None: 1).
+# Cosines (N, n) -> their replacement in the sum, and its derivative (None: 1).
 Transform = Callable[[paddle.Tensor], tuple[paddle.Tensor, paddle.Tensor | None]]
 
 

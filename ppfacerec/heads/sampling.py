@@ -58,7 +58,7 @@ class ActiveRows:
 
     @paddle.no_grad()
     def load(self, classes: np.ndarray) -> None:
-        """Take further classes in; a class that is there stays where it is."""
+        """Add classes; those that are in keep their places."""
         new = classes[self._place[classes] < 0]
         first, last = len(self.classes), len(self.classes) + len(new)
         K = self._rows_per_class

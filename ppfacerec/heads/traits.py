@@ -50,7 +50,7 @@ class ClassRows:
         """The array for a file. All processes call it; rank 0 gets the whole."""
         counts = [count * self.num_sub_centers for count in self.shard.counts]
         rows = tensor.numpy() if self.shard.world_size == 1 else distributed.collect_rows(tensor, counts)
-        return rows.T  # a view: files keep its order in memory, and so does whoever reads them
+        return rows.T  # a view: files and readers keep its order in memory
 
     def places(self, classes: np.ndarray) -> np.ndarray:
         """The rows of some of this process's classes, which are numbered from 0 here."""
@@ -95,12 +95,12 @@ class HeadTraits:
     def centre_cosines(
         self, embedding: np.ndarray, labels: np.ndarray, most_centres: int
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """For histograms: cosines of embeddings (N, D) to their own centre, and to about so many others, or None."""
+        """For histograms: cosines of embeddings (N, D) to their own centre, and to about `count` others, or None."""
         return None
 
 
 class _PlainHead(HeadTraits):
-    """Of a layer that knows nothing of this toolkit."""
+    """The traits of a layer without any."""
 
     def __init__(self, layer: Any) -> None:
         class_num = getattr(layer, "class_num", None)

@@ -53,7 +53,7 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
     missing = [number for number in range(len(starts)) if not any(one[number] for one in has)]
     own = missing[distributed.rank() :: distributed.world_size()]
     if len(missing) < len(starts):
-        logger.info("%d of %d parts are there from an earlier run.", len(starts) - len(missing), len(starts))
+        logger.info("%d of %d parts are complete from an earlier run.", len(starts) - len(missing), len(starts))
     check = FaceCheck()
     with distributed.failing_together():
         for number in progress_bar(own, len(own), "embedding", f"part of {size} images"):

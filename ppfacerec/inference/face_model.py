@@ -85,7 +85,7 @@ class FaceModel:
         run: the network with its preprocessing.
         info: of the model.
         name: what it was loaded from.
-        device: that it was asked to be loaded on.
+        device: as given to `load`.
     """
 
     def __init__(self, run: Runner, info: ModelInfo, name: str, device: str = "auto") -> None:

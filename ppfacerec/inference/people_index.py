@@ -21,8 +21,8 @@ UNKNOWN = "unknown"
 _SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format
 _KEYS = ("embeddings", "names", "files", "probe", "nearest_others", "model")
 _CALIBRATION_IMAGES = 2000
-_ALIKE = 0.5  # cosine to their person's centre from which images tell what one person's are like
-_SAME_IMAGE = 0.95  # least cosine of the centres of one person under two names where they do not
+_ALIKE = 0.5  # least cosine to their person's centre at which images are typical of one person
+_SAME_IMAGE = 0.95  # least cosine of the centres of one person under two names otherwise
 _MOST_PEOPLE_COMPARED = 50_000
 _BLOCK = 64  # images compared with all at a time
 

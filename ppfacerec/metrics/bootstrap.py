@@ -13,7 +13,7 @@ from ppfacerec.metrics.roc import allowed_false_accepts
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
-# A percentile interval is told from so many false accepts on: with fewer, the threshold rests on a few pairs, and the
+# A percentile interval needs this many false accepts: with fewer, the threshold rests on a few pairs, and the
 # "95 %" cover 63 to 85 % with one and 85 to 90 % with three; from ten on 92 to 97 % (benchmarks/coverage.py).
 MIN_FALSE_ACCEPTS = 10
 _CHUNK = 50  # resamples at a time: 50 x 6,000 pairs of float64 are 2.4 MB

@@ -66,7 +66,7 @@ def one_in(rate: float) -> str:
 
 
 def allowed_false_accepts(far: float, num_different: int) -> int:
-    """Return how many of so many pairs of different people may be accepted at a false accept rate."""
+    """Return the number of false accepts that a rate allows among `num_different` pairs of different people."""
     return int(np.floor(far * num_different + 1e-9))  # 0.29 * 100 is 28.999999999999996
 
 

@@ -14,7 +14,7 @@ from ppfacerec.metrics.plausibility import doubts
 from ppfacerec.metrics.roc import FARS, OperatingPoint, Roc, exact_roc
 
 FAR_TARGET = 1e-3  # of `val`
-_FAR_FACTOR = 10  # a measured FAR so many times the target is another operating point
+_FAR_FACTOR = 10  # a measured FAR of this many times the target is another operating point
 ACCURACY_THRESHOLDS = np.arange(0, 4, 0.01)
 VAL_THRESHOLDS = np.arange(0, 4, 0.001)
 

@@ -57,18 +57,18 @@ def download(url: str, part: Path) -> None:
             _copy(response, part, start, total)
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise ValueError(
-            f"{shown}: the download failed ({without_secrets(str(error))}). Try again, it goes on where it stopped; or "
+            f"{shown}: the download failed ({without_secrets(str(error))}). Try again: it resumes where it stopped; or "
             "download the file by hand and give its path."
         ) from error
     if total is not None and part.stat().st_size != total:
         raise ValueError(
-            f"{shown}: {part.stat().st_size} of {total} bytes were received. Try again, it goes on where it stopped."
+            f"{shown}: {part.stat().st_size} of {total} bytes were received. Try again: it resumes where it stopped."
         )
     tag_file.unlink()
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect to http, nor from elsewhere to this machine, before anything is asked there."""
+    """Refuses redirects to http, and from elsewhere to this machine, before they are followed."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -89,7 +89,7 @@ def _request(url: str, part: Path, tag_file: Path) -> HTTPResponse:
     try:
         response: HTTPResponse = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
         if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise OSError(f"asked for the bytes from {have} on, got {response.headers.get('Content-Range')}")
+            raise OSError(f"requested the bytes from {have} on, got {response.headers.get('Content-Range')}")
         return response
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:  # the part is as long as the file, or longer

@@ -180,7 +180,7 @@ def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None 
 
     All of them take (x / 255 - 0.5) / 0.5; AdaFace's take BGR, the others RGB.
     """
-    assert weights.arch is not None, "asked for weights of unknown names"
+    assert weights.arch is not None, "callers check it"
     return ModelInfo(
         backbone={"name": weights.arch.name, **thaw(weights.arch.kwargs)},
         embedding_size=embedding_size,

@@ -111,7 +111,7 @@ def _source_of(arch: Spec | None, pytorch: bool, has_wrapper: bool) -> Source | 
 
 
 def as_floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """float32, in one piece; integers stay what they are, but for bfloat16, which Paddle saves as uint16."""
+    """float32, contiguous; integers are kept, except bfloat16, which Paddle saves as uint16."""
     result = {}
     for name, array in state.items():
         if array.dtype == np.uint16:

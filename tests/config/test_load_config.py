@@ -363,7 +363,7 @@ def test_a_yaml_bomb_is_refused(tmp_path):
     laughs += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
     (tmp_path / "bomb.yaml").write_text(laughs)
     assert problems_of(tmp_path / "bomb.yaml") == [
-        "its aliases unfold to more than 100,000 values; no config needs so many."
+        "its aliases unfold to more than 100,000 values; no config needs that many."
     ]
 
 
@@ -383,7 +383,7 @@ TOO_MUCH = {
     ),
     "tuples": (
         doubled("!!omap [{{k: [{}]}}]"),
-        "its aliases unfold to more than 100,000 values; no config needs so many.",
+        "its aliases unfold to more than 100,000 values; no config needs that many.",
     ),
     "long": ("a: 1\n" + "# " * 200_000, "400,005 characters of YAML; no config needs more than 262,144."),
     "digits": (

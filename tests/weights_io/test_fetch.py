@@ -104,7 +104,7 @@ def test_a_file_is_downloaded_once(server, tmp_path):
 def test_an_interrupted_download_is_never_half_there_and_goes_on(server, tmp_path):
     server.stop_after = 30_000
     with pytest.raises(
-        ValueError, match=r"30000 of 102400 bytes were received\. Try again, it goes on where it stopped"
+        ValueError, match=r"30000 of 102400 bytes were received\. Try again: it resumes where it stopped"
     ):
         fetch(server.url)
     assert files(tmp_path) == ["my_20net.pdparams.part", "my_20net.pdparams.part.etag"]
@@ -270,7 +270,7 @@ def test_a_full_disk_keeps_what_there_is_and_goes_on_later(server, tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(download_module, "open", lambda path, mode: Full(path.open(mode)), raising=False)
-        with pytest.raises(ValueError, match=r"No space left on device\)\. Try again, it goes on where it stopped"):
+        with pytest.raises(ValueError, match=r"No space left on device\)\. Try again: it resumes where it stopped"):
             fetch(server.url)
     assert files(tmp_path) == ["my_20net.pdparams.part", "my_20net.pdparams.part.etag"]
     assert fetch(server.url).read_bytes() == CONTENT

@@ -28,7 +28,7 @@ def align(arguments: argparse.Namespace) -> int:
     detector = None
     if landmarks is None:
         detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
-        detector()  # what is missing is told before the processes start
+        detector()  # fail before the processes start
     walked = walk_images(arguments.root)
     total = len(walked.images)
     if walked.left_out():
@@ -56,7 +56,7 @@ def align(arguments: argparse.Namespace) -> int:
     if people - kept:
         logger.warning("Folders that lose all their photos: %s.", printed_names(sorted(people - kept)))
     if doubtful:
-        logger.warning("%d of the faces do not look like one (photos sideways or upside down?), listed there too: %s.",
+        logger.warning("%d of the faces look wrong (photos sideways or upside down?), listed there too: %s.",
                        len(doubtful), printed_names([photo.name for photo in doubtful]))  # fmt: skip
     if more := sum(photo.left_out for photo in photos):
         logger.warning("%d more faces in %d photos were left out; --faces all takes them.",

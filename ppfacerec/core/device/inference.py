@@ -49,7 +49,7 @@ class InferenceRunner:
         backend: "eager", "onednn", or "auto": oneDNN on the CPU, eager on a GPU.
 
     Raises:
-        ValueError: oneDNN asked for on a GPU.
+        ValueError: oneDNN was requested on a GPU.
     """
 
     def __init__(self, backbone: nn.Layer, backend: Literal["auto", "eager", "onednn"] = "auto") -> None:

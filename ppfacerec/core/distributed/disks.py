@@ -1,4 +1,4 @@
-"""Which ranks share a disk: found out, not asked."""
+"""Which ranks share a disk: detected, not configured."""
 
 import uuid
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Ranks that wait for each other for as long as it takes, and hear why one of them ends.
+"""Ranks that wait for each other without a timeout, and learn why one of them fails.
 
 Collectives give up: gloo's after 30 seconds. So whatever one rank does alone (drawing, downloading, writing, scoring)
 is waited for on the store that paddle.distributed keeps on rank 0's machine. Every rank gives a sign of life there.
@@ -91,7 +91,7 @@ class Meeting:
         return f"rank {number}" + (f" on {self.hosts[number]}" if len(set(self.hosts)) > 1 else "")
 
     def leave(self, message: str) -> None:
-        """Tell the others why this rank ends, and give them time to hear it."""
+        """Notify the others why this rank fails, and give them time to receive it."""
         try:
             self._tell(message)
         except ValueError as error:  # Paddle's for a store that is gone, and rank 0 with it
@@ -208,7 +208,7 @@ def failing_together() -> Iterator[None]:
     failure: Exception | None = None
     try:
         yield
-    except Exception as error:  # whatever it is, the others must hear of it before it goes on
+    except Exception as error:  # of any kind: the other ranks must be notified before it propagates
         failure = error
     texts = _gather("" if failure is None else str(failure) or type(failure).__name__)
     if failure is not None:
@@ -245,7 +245,7 @@ def first_failure_first() -> Iterator[None]:
         yield
     except RankError:
         raise
-    except Exception as error:  # Paddle has several for a broken connection; each goes on as an error
+    except Exception as error:  # Paddle has several for a broken connection; each is raised as an error
         if _is_connection(error):
             raise RankError(_what_happened(error)) from error
         known = isinstance(error, (ValueError, ImportError, OSError))

@@ -1,6 +1,6 @@
 """Arrays of an untrusted .npz file: sizes are checked before memory is taken, and no pickle is read.
 
-``numpy.load`` allocates what a header of a hundred bytes asks for, unpacks a megabyte to a gigabyte, and raises six
+``numpy.load`` allocates what a header of a hundred bytes claims, unpacks a megabyte to a gigabyte, and raises six
 kinds of errors.
 """
 
@@ -30,7 +30,7 @@ _DAMAGED = (
 
 
 def read_npz(path: str | Path, keys: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return those of the arrays `keys` that are there, and the names of all arrays.
+    """Return the arrays among `keys` that exist, and the names of all arrays.
 
     Raises:
         OSError: it is missing or not readable.

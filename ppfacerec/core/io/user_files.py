@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
-# What programs leave behind in folders, beside everything that begins with a dot (.ipynb_checkpoints, ._x.jpg).
+# Folders that systems create; everything that begins with a dot (.ipynb_checkpoints, ._x.jpg) is ignored too.
 _LEFT_BEHIND = frozenset(("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 _USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read gets the file, without asking its size
 _DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # a named pipe would block; not on Windows

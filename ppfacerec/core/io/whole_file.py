@@ -104,4 +104,4 @@ def text_written_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
         yield text
         text.flush()
-        text.detach()  # the file is closed by whoever opened it
+        text.detach()  # the caller closes the file

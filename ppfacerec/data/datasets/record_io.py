@@ -127,7 +127,7 @@ class RecordFile:
         offset = int(self._offsets[position])
         return os.pread(
             self._file.fileno(), min(size, self._size - offset), offset
-        )  # memory is taken for what is asked
+        )  # `pread` allocates what is requested
 
     def _fail(self, position: int, what: str) -> NoReturn:
         raise ValueError(

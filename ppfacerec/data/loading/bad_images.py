@@ -20,7 +20,7 @@ class BadImages:
 
     Args:
         on_bad_image: "error" ends the run at the first; "skip" lets the next good sample of the data set stand in.
-        max_bad_images: with "skip", more than so many different ones met by one process end the run.
+        max_bad_images: with "skip", the run ends when one process meets more different ones than this.
         list_path: where they are listed, one a line; all ranks append to the same file. None: they are only logged.
     """
 

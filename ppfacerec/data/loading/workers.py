@@ -207,6 +207,6 @@ def _end(processes: Sequence[BaseProcess], connections: Sequence[Connection]) ->
         connection.close()
     for process in processes:
         process.join(5)
-        if process.is_alive():  # in a read that does not come back
+        if process.is_alive():  # in a read that hangs
             process.kill()
             process.join()

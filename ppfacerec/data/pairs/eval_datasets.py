@@ -44,7 +44,7 @@ class FiveFaceEvalDataset:
         """Problems of the arguments for the config's check, without reading a set."""
         folder, targets = arguments["val_data_path"], arguments["val_targets"]
         there = bins_in(folder)
-        if not Path(folder).is_dir():  # said of the path itself
+        if not Path(folder).is_dir():  # reported for the path itself
             return
         if not (targets and there):
             yield f"val_targets: {f'{folder} has no .bin file' if targets else NO_SET}."

@@ -27,7 +27,7 @@ class PairBin:
     index: np.ndarray  # (2N,) int64: which of `images` entry k is; entries 2i and 2i + 1 are pair i
     is_same: np.ndarray  # (N,) bool
     num_folds: int | None = None  # a .bin prescribes none
-    identities: Sequence[str] | None = None  # and says nothing about who is who
+    identities: Sequence[str] | None = None  # nor identities
 
     @property
     def num_images(self) -> int:

@@ -17,7 +17,7 @@ class PairSet(Protocol):
 
     index: np.ndarray  # (2N,) int64: which distinct image entry k is
     is_same: np.ndarray  # (N,) bool
-    num_folds: int | None  # contiguous folds that the set itself prescribes; None: as the metric has it
+    num_folds: int | None  # contiguous folds that the set prescribes; None: those of the metric
     identities: Sequence[str] | None  # (M,) who is on each distinct image; None where unknown
 
     @property

@@ -1,4 +1,4 @@
-"""Width and height of an encoded image from its header alone, for where OpenCV does not look before it takes memory."""
+"""Width and height of an encoded image from its header alone, for where OpenCV allocates before it checks."""
 
 import struct
 

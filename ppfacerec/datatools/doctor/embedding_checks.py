@@ -92,8 +92,8 @@ class Centres:
         return near.max(axis=1), self.classes[near.argmax(axis=1)]
 
     def same_person_from(self) -> float:
-        """The cosine to a centre from which an image counts as of that class: half way between what strangers have at
-        most (one in a thousand has more) and what members have at least (one in twenty has less)."""
+        """The cosine to a centre from which an image counts as of that class: half way between the
+        99.9th percentile of strangers and the 5th percentile of members."""
         return float((np.quantile(self.other, 0.999) + np.nanquantile(self.own, 0.05)) / 2)
 
 

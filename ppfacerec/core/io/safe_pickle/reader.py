@@ -49,7 +49,7 @@ class Source:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size, self.left = file, size, size
-        self.head = file.read(16)  # for messages: a web page or a Git LFS pointer is recognised at sight
+        self.head = file.read(16)  # for messages: a web page or a Git LFS pointer is recognised by them
         file.seek(-len(self.head), os.SEEK_CUR)
 
     def read(self, count: int) -> bytes:
