@@ -71,7 +71,7 @@ def test_parts_that_are_there_are_not_made_again_unless_their_images_changed(wor
     (world / "parts" / "000001.npz").unlink()
     cv2.imwrite(str(paths[-1]), picture(1, 99))
     again = embed_in_parts(model, paths, 2, world / "parts")
-    assert "1 of 3 parts are there from an earlier run" in log_lines.text
+    assert "1 of 3 parts are complete from an earlier run" in log_lines.text
     assert run.count - 2 * 1 <= 16 + 8  # two parts, and the pictures that tell the model
     np.testing.assert_array_equal(again.embeddings[:-1], first.embeddings[:-1])
     assert not np.array_equal(again.embeddings[-1], first.embeddings[-1])

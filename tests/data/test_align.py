@@ -224,7 +224,7 @@ def test_what_does_not_look_like_a_face_is_listed(tmp_path, capsys):
     (tmp_path / "l.txt").write_text("1.jpg " + " ".join(f"{v:.2f}" for v in TEMPLATE.ravel()))
     command = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--landmarks", str(tmp_path / "l.txt")]
     assert main([*command, "--processes", "1"]) == 0
-    assert "1 of the faces do not look like one (photos sideways or upside down?)" in capsys.readouterr().out
+    assert "1 of the faces look wrong (photos sideways or upside down?)" in capsys.readouterr().out
     assert (tmp_path / "out" / "not_found.txt").read_text().startswith("1.jpg\taligned, but the eye positions")
 
 
@@ -259,7 +259,7 @@ def test_faces_that_were_there_are_counted_and_doubted_again(tmp_path, capsys):
     assert run_align(tmp_path, ["a.jpg"]) == 0
     text = capsys.readouterr().out
     assert "(1 of them were there already and are left as they are)" in text
-    assert "1 of the faces do not look like one" in text
+    assert "1 of the faces look wrong" in text
 
 
 def test_an_upside_down_face_whose_mouth_is_dark_does_not_look_like_one():
