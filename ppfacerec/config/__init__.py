@@ -1,7 +1,5 @@
 """YAML configs: read strictly, checked whole before anything is built, frozen afterwards."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from os import PathLike

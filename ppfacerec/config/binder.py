@@ -1,7 +1,5 @@
 """From a plain tree of dicts and lists to the frozen sections of the schema, with every problem on the way."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints

@@ -6,8 +6,6 @@ path)``, the components in it. A transform also ``is_needed`` or
 ``is_random``; its argument `size` is the one that images have after it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import os

@@ -1,7 +1,5 @@
 """What a component or a section takes, with type, default, range and help; and components checked against it."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """The reference of all keys, docs/config.md: ``python -m ppfacerec.config.docs > docs/config.md``."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import typing

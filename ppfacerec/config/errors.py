@@ -1,7 +1,5 @@
 """The error with every problem of a config at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

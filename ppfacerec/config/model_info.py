@@ -1,7 +1,5 @@
 """What a config says of how its model is used."""
 
-from __future__ import annotations
-
 from ppfacerec.config.schema import Config
 from ppfacerec.core.registry import thaw
 from ppfacerec.data.datasets.train_datasets import source_of

@@ -3,8 +3,6 @@
 One pass over the plain tree, before the schema sees it. The page docs/paddleclas.md has the reasons.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, Optional

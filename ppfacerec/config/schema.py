@@ -5,8 +5,6 @@ line of help. Components (a backbone, a transform) are ``Spec`` fields, whose me
 from. docs/config.md is made from all of it (``python -m ppfacerec.config.docs``).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

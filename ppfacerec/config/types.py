@@ -1,7 +1,5 @@
 """Check plain YAML values against type annotations; one law for the schema and for constructors' signatures."""
 
-from __future__ import annotations
-
 import collections.abc
 import typing
 from collections.abc import Mapping, Sequence

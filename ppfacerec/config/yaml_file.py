@@ -5,8 +5,6 @@ is a number (PyYAML reads a string), and so is a quotient of two numbers such as
 null. Values of ``-o`` may also be Python's tuples; other Python, which PaddleClas evaluates, is refused.
 """
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Hashable, Sequence

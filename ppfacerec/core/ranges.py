@@ -1,7 +1,5 @@
 """Ranges of numbers: those of components' arguments by name; those of sections are in config/schema.py."""
 
-from __future__ import annotations
-
 import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, Optional

@@ -1,7 +1,5 @@
 """Embeddings of many images: split over the ranks, in parts that a restart does not make again."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Exported models as functions of images, on the CPU."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable
 from pathlib import Path

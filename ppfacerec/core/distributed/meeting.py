@@ -4,8 +4,6 @@ Collectives give up: gloo's after 30 seconds. So whatever one rank does alone (d
 is waited for on the store that paddle.distributed keeps on rank 0's machine. Every rank gives a sign of life there.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 import socket

@@ -1,7 +1,5 @@
 """Training sets in insightface's RecordIO form."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Optional

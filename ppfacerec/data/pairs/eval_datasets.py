@@ -1,7 +1,5 @@
 """Verification sets by the names that the YAML gives them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional

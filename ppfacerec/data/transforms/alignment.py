@@ -1,7 +1,5 @@
 """Landmark positions of aligned faces, the transformation to them, and a check whether a face looks aligned."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ppfacerec.core.image_size import IMAGE_SIZE

@@ -1,7 +1,5 @@
 """From a batch of images to what a network takes."""
 
-from __future__ import annotations
-
 import paddle
 
 from ppfacerec.data.transforms.basic import NormalizeImage
