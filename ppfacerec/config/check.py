@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -43,7 +44,8 @@ def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> lis
     """
     if config.DataLoader is None:  # reported by the schema
         config = dataclasses.replace(config, DataLoader=DataLoaderSection())
-    problems = [*_check_keys(config), *_check_signatures(config), *_missing_sections(config, mode)]
+    signatures = (check_spec(registry_of(rules), spec, rules) for spec, rules in _components(config))
+    problems = [*_check_keys(config), *chain.from_iterable(signatures), *_missing_sections(config, mode)]
     for reads, rule in _RULES:
         if not any(problem.startswith(reads) for problem in [*found, *problems]):
             problems += rule(config, mode)
@@ -79,11 +81,6 @@ def _check_keys(config: Config) -> Iterator[str]:
             problem = range_problem(getattr(section, name), key.range)
             if problem:
                 yield f"{path}.{name}: {problem}."
-
-
-def _check_signatures(config: Config) -> Iterator[str]:
-    for spec, rules in _components(config):
-        yield from check_spec(registry_of(rules), spec, rules)
 
 
 def _is_used(spec: Spec, config: Config, mode: Mode) -> bool:
@@ -135,17 +132,15 @@ def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
     if mode == "export":
         return
     evaluates = mode == "eval" or config.Global is None or config.Global.eval_during_train is True
-    needed = [] if mode == "eval" else ["Loss", "Optimizer", "DataLoader.Train"]
-    for path in [*needed, *(["DataLoader.Eval", "Metric"] if evaluates else [])]:
+    training = [] if mode == "eval" else ["Loss", "Optimizer", "DataLoader.Train"]
+    evaluation = ["DataLoader.Eval", "Metric"] if evaluates else []
+    for path in [*training, *evaluation]:
         section: object = config
         for key in path.split("."):
             section = getattr(section, key)
         if section is None:
-            hint = " or set Global.eval_during_train: False" if mode == "train" and path in _EVAL_SECTIONS else ""
+            hint = " or set Global.eval_during_train: False" if mode == "train" and path in evaluation else ""
             yield f"{path}: missing; add the section{hint}."
-
-
-_EVAL_SECTIONS = ("DataLoader.Eval", "Metric")
 
 
 def _check_embedding_size(config: Config, mode: Mode) -> Iterator[str]:

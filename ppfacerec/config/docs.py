@@ -45,8 +45,8 @@ def keys_page(name: str) -> str:
 
 def _section(hint: Any) -> Optional[type]:
     """The section's class that a type names, alone or as optional."""
-    return next((one for one in (hint, *typing.get_args(hint)) if hasattr(one, "__dataclass_fields__") and
-                 one.__module__ == Config.__module__), None)  # fmt: skip
+    sections = (one for one in (hint, *typing.get_args(hint)) if getattr(one, "__module__", "") == Config.__module__)
+    return next(sections, None)
 
 
 def _lines(cls: type, path: str) -> Iterator[str]:

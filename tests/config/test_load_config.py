@@ -160,7 +160,7 @@ def test_quotient_is_a_number(tiny_config):
         (["Global.keep_last=-2"], "Global.keep_last: expected 0 (off) or more, found -2."),
         (["Global.keep_last=all"], "Global.keep_last: expected an integer, found 'all' (str)."),
         (["Global.save_in_background=1"], "Global.save_in_background: expected true or false, found 1 (int)."),
-        (["Global.checkpoints=no/such"], "Global.checkpoints: no/such.pdparams does not exist; 'auto' goes on from the "
+        (["Global.checkpoints=no/such"], "Global.checkpoints: no/such.pdparams does not exist; 'auto' resumes from the "
                                          "newest complete checkpoint in output_dir, if there is one."),
         (["Global.checkpoints=True"], "Global.checkpoints: expected a text or null, found True (bool)."),
         (["Global.device=tpu"], "Global.device: expected auto, cpu, gpu, or gpu:1 for one of several, found 'tpu'."),

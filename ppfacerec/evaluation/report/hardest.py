@@ -46,7 +46,15 @@ def hardest_pairs(
         count: how many.
         faces: with their pictures.
     """
-    return [_hard_pair(result, pairs, int(pair), faces) for pair in hardest(result, is_same)[:count]]
+    found = []
+    for pair in hardest(result, is_same)[:count].tolist():
+        names = images = None
+        if pairs is not None:
+            left, right = pairs.index[2 * pair : 2 * pair + 2].tolist()
+            images = (_thumbnail_uri(pairs, left), _thumbnail_uri(pairs, right)) if faces else None
+            names = None if pairs.identities is None else (pairs.identities[left], pairs.identities[right])
+        found.append(HardPair(pair, float(result.distances[pair]), is_error(result, pair), names, images))
+    return found
 
 
 def hardest(result: VerificationResult, is_same: bool) -> np.ndarray:
@@ -63,17 +71,6 @@ def is_error(result: VerificationResult, pair: int) -> bool:
 def num_errors(result: VerificationResult, is_same: bool) -> int:
     """Return how many pairs of a kind are on the wrong side of the set's threshold."""
     return int(np.sum((result.distances < result.threshold)[result.is_same == is_same] != is_same))
-
-
-def _hard_pair(result: VerificationResult, pairs: PairSet | None, pair: int, faces: bool) -> HardPair:
-    distance = float(result.distances[pair])
-    names = images = None
-    if pairs is not None:
-        left, right = (int(image) for image in pairs.index[2 * pair : 2 * pair + 2])
-        images = (_thumbnail_uri(pairs, left), _thumbnail_uri(pairs, right)) if faces else None
-        if pairs.identities is not None:
-            names = pairs.identities[left], pairs.identities[right]
-    return HardPair(pair, distance, is_error(result, pair), names, images)
 
 
 def thumbnail(pairs: PairSet, image: int) -> np.ndarray:
