@@ -123,7 +123,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_faces, "_draw_all", lambda shots: (repr(shot).encode() for shot in shots))
+    monkeypatch.setattr(demo_faces, "in_processes", lambda draw, shots, count: (repr(shot).encode() for shot in shots))
     (tmp_path / "faces").mkdir()
     make_demo_data(tmp_path / "faces", **SMALL)
     assert json.loads((tmp_path / "faces" / "demo.json").read_text())["num_identities"] == 3
@@ -171,8 +171,6 @@ def test_without_a_semaphore_one_process_draws(monkeypatch, log_lines) -> None:
         raise OSError(28, "No space left on device")  # /dev/shm of 4 KiB
 
     monkeypatch.setattr("ppfacerec.data.loading.parallel.ProcessPoolExecutor", no_room)
-    monkeypatch.setattr(demo_faces, "SMALL", 1)
-    monkeypatch.setattr(demo_faces, "usable_cores", lambda: 2)
     shots = list_shots(2, 1, 40, 0)[:2]
-    assert list(demo_faces._draw_all(shots)) == [draw_jpeg(shot) for shot in shots]
+    assert list(demo_faces.in_processes(draw_jpeg, shots, 2)) == [draw_jpeg(shot) for shot in shots]
     assert "/dev/shm holds no semaphore (No space left on device): one process does the work." in log_lines.text

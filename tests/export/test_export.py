@@ -205,7 +205,7 @@ def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch):
     [
         (
             lambda fc: fc.weight.set_value(paddle.zeros_like(fc.weight)),
-            "nearly the same embedding for pictures that differ",
+            "nearly the same embedding for very different pictures",
         ),
         (lambda fc: fc.bias.set_value(paddle.full_like(fc.bias, float("nan"))), "embeddings are not finite"),
     ],
