@@ -39,8 +39,7 @@ def import_plugins(modules: Collection[str]) -> list[str]:
 def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> list[str]:
     """Return every problem of a bound config; nothing is built that costs time, and no data set is read.
 
-    Args:
-        found: what the schema found already; a rule is skipped where its input is broken.
+    A rule is skipped where its input is broken by a problem in `found`, those of the schema.
     """
     if config.DataLoader is None:  # reported by the schema
         config = dataclasses.replace(config, DataLoader=DataLoaderSection())

@@ -17,12 +17,6 @@ _MOST_IMAGES, _MOST_PAIRS = 200, 1000  # of one person, drawn from in a fold
 def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -> int:
     """Write the pairs of LFW's pairs.txt, or of lines ``left right 0|1``, to a .bin; return how many.
 
-    Args:
-        pairs_path: the list; a first line of one or two numbers is LFW's.
-        root: the folder that the names are relative to.
-        out: the .bin.
-        suffix: of LFW's image files.
-
     Raises:
         ValueError: a line of another form, an image that is not there or does not decode; with file and line.
     """

@@ -69,14 +69,9 @@ def make_demo_data(
     bytes (with the same OpenCV). A folder made with other arguments is never overwritten.
 
     Args:
-        root: folder to make.
         num_identities: people in the training set.
         images_per_identity: training images of each.
         num_pairs: pairs of each `.bin` file, half of them of the same identity; every image is in two pairs.
-        seed: not negative.
-
-    Returns:
-        `root` as a Path.
 
     Raises:
         ValueError: an argument out of range, or `root` holds something else.

@@ -34,8 +34,6 @@ class Evaluator:
 
     Args:
         dataset: the sets; one is open at a time.
-        pipeline: bytes to image.
-        metric: scores a set's embeddings.
         batch_size: images a batch and rank; each is run with its mirror image.
         flip_test: add the embedding of the mirrored image.
         feature_normalize: normalise both embeddings before they are added (PaddleClas's option).

@@ -26,7 +26,6 @@ def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False
 
     Args:
         prefix: Paddle's inference model, without suffix.
-        target: the file to write.
         info: goes into the file's metadata, as JSON under "ppfacerec".
         for_cpu: write PReLU as convolutions, see `_prelu_as_convolutions`.
 

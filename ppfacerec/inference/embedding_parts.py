@@ -36,9 +36,7 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
     not shared, they travel through the process group.
 
     Args:
-        model: the same on all ranks.
-        paths: the same on all ranks.
-        batch_size: images at once.
+        model, paths: the same on all ranks.
         folder: for the parts, which stay there until `remove_parts`.
     """
     size = batch_size * max(_LEAST_BATCHES, -(-len(paths) // (batch_size * _MOST_PARTS)))

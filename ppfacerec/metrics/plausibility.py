@@ -8,11 +8,7 @@ COLLAPSED = 0.01  # squared L2: the smallest threshold that the accuracy tries
 def doubts(embeddings: np.ndarray, distances: np.ndarray, is_same: np.ndarray, num_folds: int) -> tuple[str, ...]:
     """Return a sentence for each reason to doubt the results on these pairs.
 
-    Args:
-        embeddings: (2N, D).
-        distances: (N,) squared L2.
-        is_same: (N,) bool.
-        num_folds: contiguous folds that the pairs are cut into.
+    `embeddings` are (2N, D), `distances` (N,) squared L2, `is_same` (N,) bool.
     """
     found = []
     zero = np.flatnonzero(~embeddings.any(axis=1))

@@ -60,7 +60,6 @@ def threshold_card(result: VerificationResult, identities: Sequence[str] | None 
     """Return the card of a set.
 
     Args:
-        result: of the set.
         identities: (2N,) who is on image 2i and 2i + 1 of pair i; None where unknown.
         seed: of the bootstrap.
     """

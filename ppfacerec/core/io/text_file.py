@@ -18,10 +18,7 @@ _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(path: Path, what: str = "file") -> str:
-    """Read a text file whole.
-
-    Args:
-        what: what it is called in the error of one that cannot be read.
+    """Read a text file whole; `what` names it in the error of one that cannot be read.
 
     Raises:
         ValueError: it is missing, no regular file, or in another encoding; with its line.

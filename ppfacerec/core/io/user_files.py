@@ -91,11 +91,7 @@ class FolderImages:
 
 
 def walk_images(root: str | os.PathLike[str]) -> FolderImages:
-    """Find the images in and below a folder; what systems and programs left there is ignored.
-
-    Args:
-        root: the folder; links to folders are followed once.
-    """
+    """Find the images in and below a folder, links followed once; what systems and programs left there is ignored."""
     found = FolderImages(str(root))
     _walk(found, "", frozenset([os.path.realpath(root)]))
     return found

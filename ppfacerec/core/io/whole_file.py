@@ -43,10 +43,8 @@ def _target(path: str | os.PathLike[str]) -> Path:
 def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its place once everything is on disk.
 
-    Links are followed; a file that is replaced gives its permissions to the new one.
-
-    Args:
-        private: a new file is for its owner alone (biometric data).
+    Links are followed; a file that is replaced gives its permissions to the new one. A new file that is `private`
+    (biometric data) is for its owner alone.
     """
     target = _target(path)
     remove_abandoned(target)

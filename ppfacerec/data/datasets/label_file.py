@@ -22,13 +22,10 @@ _CHUNK = 1 << 20  # bytes of text parsed at once
 
 
 class LabelFile:
-    """The samples of a label file, in its order.
+    """The samples of a label file, in its order; the arguments are those of ``ImageNetDataset``.
 
-    Args:
-        path: the file; UTF-8, LF or CRLF, with or without a newline at its end. Blank lines are skipped.
-        delimiter: between path and class; None finds out: a tab if the first line has one, else spaces.
-        class_num: the labels must be below it; None takes any.
-        allow_outside: take absolute paths and paths with ``..`` too, which may lead out of the image folder.
+    UTF-8, LF or CRLF, with or without a newline at its end; blank lines are skipped. Without `delimiter`, it is a tab if
+    the first line has one, else spaces.
 
     Attributes:
         labels: (N,) int32.

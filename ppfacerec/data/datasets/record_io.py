@@ -34,8 +34,7 @@ class RecordFile:
 
     Reads with ``pread``: processes that inherit the open file do not disturb each other.
 
-    Args:
-        path: the .rec file; the .idx file is expected beside it.
+    The .idx file is expected beside the .rec file.
 
     Attributes:
         keys: (M,) int64, ascending, the keys of the .idx file.

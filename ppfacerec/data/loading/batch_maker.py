@@ -40,14 +40,7 @@ class SampleGenerators:
 
 
 class BatchMaker:
-    """Reads, decodes and transforms the samples of a batch.
-
-    Args:
-        dataset: the samples.
-        pipeline: bytes to image.
-        bad_images: whether a bad one ends the run or is replaced.
-        seed: of the augmentation.
-    """
+    """Reads, decodes and transforms the samples of a batch; `seed` is that of the augmentation."""
 
     def __init__(self, dataset: TrainDataset, pipeline: Pipeline, bad_images: BadImages, seed: int) -> None:
         self._dataset, self._pipeline, self._bad_images = dataset, pipeline, bad_images

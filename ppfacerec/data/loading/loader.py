@@ -29,12 +29,8 @@ class TrainLoader:
     The augmentation of a sample depends on (seed, epoch, index) alone, never on the worker that made it.
 
     Args:
-        dataset: the samples.
-        pipeline: bytes to image.
-        sampler: the order.
         num_workers: processes that prepare batches; 0 prepares them in this one.
         seed: of the augmentation.
-        bad_images: how bad images are handled.
         persistent_workers: keep the processes from epoch to epoch.
         prefetch_factor: batches that each of them may be ahead.
     """

@@ -48,9 +48,7 @@ class WorkerPool:
     """Forked processes with a ring of slots for finished batches.
 
     Args:
-        maker: makes a batch; the workers get it with the fork, with all that it holds, uncopied.
-        num_workers: processes.
-        batch_size: images that a slot holds.
+        maker: inherited by the workers with the fork, uncopied.
         prefetch_factor: batches that each worker may be ahead.
 
     Raises:

@@ -15,9 +15,8 @@ def read_pair_list(path: str, root: str, delimiter: str | None = None) -> Folder
     pair marked 0 in two.
 
     Args:
-        path: the list, UTF-8.
         root: the folder that the image paths are relative to.
-        delimiter: between the three; None finds out: a tab if the first line has one, else blanks.
+        delimiter: None: a tab if the first line has one, else blanks.
 
     Raises:
         ValueError: a line of another form, no line, an image that is not there or outside of `root`; with the line.
@@ -59,11 +58,6 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
     Its first line, ``10<TAB>300``, announces ten folds, each of 300 pairs of one person, ``name i j``, followed by 300
     of two persons, ``name i other j``. Image i of a person is ``name/name_0001.jpg``. A first line of one number N
     (pairsDevTest.txt) announces N and N pairs without folds.
-
-    Args:
-        path: the list, UTF-8.
-        root: the folder that has a folder for each person.
-        suffix: of the image files.
 
     Raises:
         ValueError: a line of another form, another number of lines than announced, an image that is not there or

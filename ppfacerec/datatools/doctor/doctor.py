@@ -59,11 +59,7 @@ def examine_folder(folder: str, max_images: int, num_processes: int, tests: Mapp
 
 
 def open_folder(folder: str) -> TrainDataset:
-    """Return the training set that a folder holds.
-
-    Raises:
-        ValueError: there is none in it.
-    """
+    """Return the training set in a folder, or raise a ValueError."""
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(

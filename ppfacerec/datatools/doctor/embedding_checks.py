@@ -64,11 +64,9 @@ class Embedder:
 
 
 class Centres:
-    """Class centres of the training images that were looked at, and how near each image is to its own and others.
+    """Class centres of the examined training images, and how near each image is to its own and to others.
 
-    Args:
-        embeddings: (N, D), norm 1.
-        labels: (N,).
+    `embeddings` are (N, D), of norm 1, `labels` (N,).
     """
 
     def __init__(self, embeddings: np.ndarray, labels: np.ndarray) -> None:

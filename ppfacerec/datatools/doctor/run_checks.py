@@ -20,12 +20,7 @@ _SHM_FOR_NCCL = 1 << 30
 
 
 def check_run(config: Config, num_images: int, num_processes: int) -> Iterator[Finding]:
-    """What a config says of the run, on this machine.
-
-    Args:
-        num_images: of the training set.
-        num_processes: that the training will have.
-    """
+    """Check the settings of a run of `num_processes` on `num_images` against this machine."""
     problem = device_problem(config.Global.device)
     yield finding("device", "error" if problem else "ok", problem or f"Global.device: {config.Global.device}.")
     section = config.DataLoader.Train

@@ -39,12 +39,9 @@ def hardest_pairs(
     """Return the hardest pairs of one kind, worst first.
 
     Args:
-        result: of the set.
         pairs: the set, for pictures and names.
         is_same: True for the false rejects (the largest distances of one person), False for the false accepts (the
             smallest ones of two).
-        count: how many.
-        faces: with their pictures.
     """
     found = []
     for pair in hardest(result, is_same)[:count].tolist():

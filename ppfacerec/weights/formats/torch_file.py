@@ -31,9 +31,6 @@ _ENCODING = "utf-8"  # of strings that Python 2 wrote
 class TorchFile:
     """An open PyTorch file. Tensors in `tree` are ``TensorView``; their ``numpy()`` works until the file is closed.
 
-    Args:
-        path: the file.
-
     Attributes:
         tree: what was saved, of plain data, TensorView and Unread.
 

@@ -49,12 +49,7 @@ class _UnreadClass(Call):
 
 
 class TorchMachine(Machine):
-    """Adds tensors to plain data.
-
-    Args:
-        open_storage: called for every storage that the pickle names.
-        encoding, size: as the plain machine's.
-    """
+    """Adds tensors to plain data; `open_storage` is called for every storage that the pickle names."""
 
     def __init__(self, open_storage: OpenStorage, encoding: str, size: int) -> None:
         super().__init__(encoding, size)
