@@ -53,7 +53,8 @@ def load_config(
         where = str(find_config(source))
         tree, problems = read_yaml(where)
     is_named |= any(override.startswith("Global.plugins") for override in overrides)
-    found_plugins = None if is_named else _get_plugins(tree)
+    section = tree.get("Global")
+    found_plugins = section.get("plugins") if isinstance(section, Mapping) and not is_named else None
     problems += apply_overrides(tree, overrides)
     try:
         tree, notes, more = translate(tree)
@@ -76,11 +77,6 @@ def load_config(
     if problems:
         raise ConfigError(problems, where)
     return config, notes
-
-
-def _get_plugins(tree: Mapping[str, Any]) -> Any:
-    section = tree.get("Global")
-    return section.get("plugins") if isinstance(section, Mapping) else None
 
 
 def shipped_configs() -> dict[str, Path]:

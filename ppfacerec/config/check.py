@@ -98,7 +98,9 @@ def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Itera
     declared = getattr(component, "paths", {}).items()
     paths = {name: (arguments[name], kind) for name, kind in declared if arguments.get(name) is not None}
     for name, (path, kind) in paths.items():
-        yield from _missing(path, f"{spec.path}.{name}", kind, demo)
+        exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
+        if not exists and not _is_made_later(path, demo):
+            yield f"{spec.path}.{name}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
     if not any(_is_made_later(path, demo) for path, _ in paths.values()):
         check = getattr(component, "check", None)
         yield from (f"{spec.path}.{problem}" for problem in (check(arguments) if check else ()))
@@ -113,13 +115,6 @@ def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Itera
 def _is_made_later(path: str, folder: Optional[str]) -> bool:
     """Whether a path is in the folder of the demo data, which is made when the run starts."""
     return folder is not None and Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
-
-
-def _missing(path: str, where: str, kind: str, made_later: Optional[str]) -> Iterator[str]:
-    """Name a file or folder that does not exist and is not below `made_later`."""
-    exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
-    if not exists and not _is_made_later(path, made_later):
-        yield f"{where}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
 
 
 def _is_one_of_many() -> bool:

@@ -64,7 +64,7 @@ class _StrictLoader(_PlainLoader):
         return super().construct_mapping(node, deep)
 
 
-def _construct_float(loader: _StrictLoader, node: yaml.ScalarNode) -> Union[int, float]:
+def _construct_float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
     return float(loader.construct_scalar(node))
 
 

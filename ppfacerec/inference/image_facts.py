@@ -46,12 +46,14 @@ def _facts(images: Images, index: int) -> ImageFacts:
         return ImageFacts(str(error))
     cv2 = import_cv2()
     difference = np.abs(image[:, :, 0].astype(np.int16) - image[:, :, 2]).mean()
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey, size = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (_THUMBNAIL, _THUMBNAIL)
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    small -= small.mean()
     return ImageFacts(
         digest=hashlib.blake2b(data, digest_size=16).digest(),
         size=(image.shape[1], image.shape[0]),
         is_grey=bool(difference < _GREY_DIFFERENCE),
-        thumbnail=_thumbnail(grey),
+        thumbnail=small / max(float(np.linalg.norm(small)), 1e-6),
         eye_contrast=eye_contrast(image),
     )
 
@@ -74,13 +76,6 @@ def similar_pairs(first: np.ndarray, second: np.ndarray, least: float, same: boo
         rows, columns = np.nonzero(near >= least)
         pairs += [(int(r) + begin, int(c)) for r, c in zip(rows, columns) if not same or r + begin < c]
     return pairs
-
-
-def _thumbnail(grey: np.ndarray) -> np.ndarray:
-    cv2 = import_cv2()
-    small = cv2.resize(grey, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    small -= small.mean()
-    return small / max(float(np.linalg.norm(small)), 1e-6)
 
 
 class FaceCheck:

@@ -1,7 +1,7 @@
 """Identify the network of a state dict by its names and shapes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,21 +52,17 @@ def _mbf(state: Mapping[str, np.ndarray]) -> Spec | None:
     return _spec(name, state, "features.layers.3.bias") if name else None
 
 
-def _mobilefacenet(state: Mapping[str, np.ndarray]) -> Spec | None:
-    return _spec("MobileFaceNet", state, "linear1.bn.bias")
-
-
 def _resnet50(state: Mapping[str, np.ndarray]) -> Spec | None:
     # Strides leave no trace in the weights: these are PaddleClas's for faces.
     face = {"max_pool": False, "stride_list": (1, 2, 2, 2, 2)}
     return _spec("ResNet50", state, "fc.bias", "class_num", **face)
 
 
-_RULES = {
+_RULES: dict[str, Callable[[Mapping[str, np.ndarray]], Spec | None]] = {
     "layer1.0.conv1.weight": _iresnet,
     "body.0.res_layer.1.weight": _ir,
     "conv_sep.layers.0.weight": _mbf,
-    "dw_conv1.conv.weight": _mobilefacenet,
+    "dw_conv1.conv.weight": lambda state: _spec("MobileFaceNet", state, "linear1.bn.bias"),
     "stem.0.conv.weight": _resnet50,
 }
 

@@ -51,7 +51,9 @@ def download(url: str, part: Path) -> None:
             tag_file.write_text(response.headers.get("ETag") or "", encoding="utf-8")
             start = part.stat().st_size if resumed else 0
             total = _total(response, start)
-            _check_space(part, start, total)
+            free = shutil.disk_usage(part.parent).free
+            if total is not None and total - start > free:
+                raise OSError(f"{total - start:,} bytes are missing, and only {free:,} are free in {part.parent}")
             if resumed:
                 logger.info("%s: going on at %.1f MB", url, start / 1e6)
             _copy(response, part, start, total)
@@ -127,12 +129,6 @@ def max_size() -> int:
 
 def _too_large(what: str) -> str:
     return f"{what}, more than the {max_size():,} that are allowed; {SIZE_VARIABLE} sets another limit"
-
-
-def _check_space(part: Path, start: int, total: int | None) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if total is not None and total - start > free:
-        raise OSError(f"{total - start:,} bytes are missing, and only {free:,} are free in {part.parent}")
 
 
 def _copy(response: HTTPResponse, part: Path, start: int, total: int | None) -> None:

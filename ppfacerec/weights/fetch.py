@@ -71,7 +71,11 @@ def fetch(name: str) -> Path:
         raise ValueError(problem)
     if name in ZOO:
         return _cached(str(ZOO[name].url), ZOO[name].sha256)
-    return _cached(*_with_checksum(name)) if "://" in name else Path(name)
+    if "://" not in name:
+        return Path(name)
+    address, _, fragment = name.partition("#")  # of https://x.org/a.pdparams#sha256=..., as pip writes it
+    checksum = _CHECKSUM.fullmatch(fragment)
+    return _cached(address, checksum[1].lower() if checksum else None)
 
 
 def cache_folder() -> Path:
@@ -123,13 +127,6 @@ def _check_sum(url: str, part: Path, expected: str | None) -> str:
     compared = "" if expected else f" (none to compare with; add #sha256={found} to the address to ask for this file)"
     logger.info("Downloaded %s, SHA-256 %s%s", url, found, compared)
     return found
-
-
-def _with_checksum(url: str) -> tuple[str, str | None]:
-    """Split ``https://x.org/a.pdparams#sha256=...``, as pip writes it, into the address and the checksum."""
-    address, _, fragment = url.partition("#")
-    match = _CHECKSUM.fullmatch(fragment)
-    return address, match[1].lower() if match else None
 
 
 @contextmanager

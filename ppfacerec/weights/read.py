@@ -169,8 +169,11 @@ def _torch_state(path: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     with TorchFile(path) as file:
         views = _state_views(file.tree)
         if not views:
+            found = type(file.tree).__name__
+            if isinstance(file.tree, dict):
+                found = f"dict with {', '.join(map(str, list(file.tree)[:6])) or 'nothing'}"
             raise ValueError(
-                f"{path}: no tensors found where a state dict should be ({_contents(file.tree)}). Save the "
+                f"{path}: no tensors found where a state dict should be (it holds a {found}). Save the "
                 "network's state_dict() with torch.save; a frozen TorchScript module has none any more."
             )
         _check_size(path, sum(view.nbytes for view in views.values()), file.max_bytes)
@@ -261,9 +264,3 @@ def _head_share(tree: Any) -> TensorView | None:
     part = tree.get(_INSIGHTFACE_HEAD) if isinstance(tree, dict) else None
     weight = part.get("weight") if isinstance(part, dict) else None
     return weight if isinstance(weight, TensorView) and len(weight.shape) == 2 else None
-
-
-def _contents(tree: Any) -> str:
-    if not isinstance(tree, dict):
-        return f"it holds a {type(tree).__name__}"
-    return f"it holds a dict with {', '.join(map(str, list(tree)[:6])) or 'nothing'}"

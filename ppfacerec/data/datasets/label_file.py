@@ -24,8 +24,8 @@ _CHUNK = 1 << 20  # bytes of text parsed at once
 class LabelFile:
     """The samples of a label file, in its order; the arguments are those of ``ImageNetDataset``.
 
-    UTF-8, LF or CRLF, with or without a newline at its end; blank lines are skipped. Without `delimiter`, it is a tab if
-    the first line has one, else spaces.
+    UTF-8, LF or CRLF, with or without a newline at its end; blank lines are skipped. Without `delimiter`, it is a tab
+    if the first line has one, else spaces.
 
     Attributes:
         labels: (N,) int32.

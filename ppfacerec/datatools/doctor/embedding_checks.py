@@ -52,15 +52,14 @@ class Embedder:
         rows = [np.zeros((0, self._runner.embedding_size), np.float32)]
         with distributed.failing_together():
             for places in progress_bar(own, len(own), what, "batch"):
-                batch = [self._image(images, int(i)) for i in indices[places]]
+                batch = [
+                    resize_short_side(self._pipeline(images.read(i), images.where(i)), images.where(i))
+                    for i in indices[places].tolist()
+                ]
                 pixels = np.stack(batch)[..., ::-1] if swap_colours else np.stack(batch)
                 tensor = paddle.to_tensor(np.ascontiguousarray(pixels))
                 rows.append(self._runner(to_network_input(tensor, self._pipeline.normalize)))
         return normalize(distributed.gather_rows(np.concatenate(rows), [sum(map(len, share)) for share in shares]))
-
-    def _image(self, images: Images, index: int) -> np.ndarray:
-        image = self._pipeline(images.read(index), images.where(index))
-        return resize_short_side(image, images.where(index))
 
 
 class Centres:
