@@ -77,6 +77,7 @@ def test_parts_that_are_there_are_not_made_again_unless_their_images_changed(wor
     assert not np.array_equal(again.embeddings[-1], first.embeddings[-1])
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(world, monkeypatch):
     write, calls = embedding_parts._write, []
 

@@ -67,6 +67,7 @@ def test_several_files_make_one_table_and_a_report(tmp_path):
     assert (tmp_path / "out" / "report" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_it_needs_neither_paddle_nor_a_config(tmp_path):
     embeddings, is_same = rows()
     path = saved(tmp_path, embeddings=embeddings, is_same=is_same)
@@ -194,6 +195,7 @@ def test_other_options_beside_embeddings_are_refused(tmp_path, capsys):
     assert "--embeddings: two files are named 'mine', which names the set. Rename one." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_several_models_on_the_same_pairs_have_no_average(tmp_path, capsys):
     embeddings, is_same = rows()
     paths = [str(tmp_path / f"{name}.npz") for name in ("a", "b")]

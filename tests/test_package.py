@@ -49,6 +49,7 @@ def test_version_is_the_packages():
     assert run("-m", "ppfacerec", "--version").stdout.strip() == f"ppfacerec {ppfacerec.__version__}"
 
 
+@pytest.mark.slow
 def test_a_mistake_is_a_message_and_not_a_traceback():
     done = run("tools/train.py", "-c", "configs/quickstart.yaml", "-o", "Global.epohs=1")
     assert done.returncode == cli.EXIT_ERROR

@@ -66,6 +66,7 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     script = (
         "import time\nfrom ppfacerec.data.loading.parallel import in_processes\n"

@@ -36,6 +36,7 @@ def test_registry_lists_every_backbone():
     )
 
 
+@pytest.mark.slow
 def test_gradient_reaches_every_trainable_parameter(net):
     net.train()
     weight = paddle.to_tensor(np.random.RandomState(4).randn(2, 16).astype("float32"))
@@ -56,6 +57,7 @@ def test_embedding_of_an_image_does_not_depend_on_its_batch(net):
     np.testing.assert_allclose(both[:1].numpy(), alone.numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_static_graph_equals_eager_at_any_batch_size(net):
     net.eval()
     spec = paddle.static.InputSpec([None, 3, 112, 112], "float32")

@@ -21,6 +21,7 @@ def test_state_dict_has_the_sources_keys_and_shapes(net, table):
     assert actual_table(net()) == key_table(table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "table", "fixture", "gain"),
     [
@@ -35,6 +36,7 @@ def test_features_equal_the_sources(net, table, fixture, gain):
     assert_features_equal(net, fixture)
 
 
+@pytest.mark.slow
 def test_recompute_gives_the_same_gradients():
     gradients = []
     for recompute in (False, True):

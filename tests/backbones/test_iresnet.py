@@ -25,6 +25,7 @@ def test_features_equal_insightface():
     assert_features_equal(net, "iresnet18_insightface")
 
 
+@pytest.mark.slow
 def test_last_weight_stays_one():
     net = IResNet18(num_features=8)
     optimizer = paddle.optimizer.AdamW(0.1, parameters=[p for p in net.parameters() if not p.stop_gradient])
@@ -68,6 +69,7 @@ def test_wrong_num_features_is_refused_under_the_name_the_user_wrote():
         IResNet100(num_features=-1)
 
 
+@pytest.mark.slow
 def test_recompute_gives_the_same_gradients_and_the_same_statistics():
     """To the last bit, with each block computed twice; Paddle's recompute alone moves the statistics twice."""
     images = paddle.to_tensor(np.random.RandomState(0).randn(2, 3, 112, 112).astype("float32"))

@@ -208,6 +208,7 @@ def test_a_broken_set_is_told_before_training(tiny_net_config, tmp_path):
     assert not list((tmp_path / "output").glob("*.pdparams"))
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_write_the_report_when_asked(tiny_net_config, tmp_path):
     config, _ = load_config(tiny_net_config(), ["Global.report=True", "Global.epochs=1", "Optimizer.lr.warmup_epoch=0"])
     Engine(config).train()

@@ -92,6 +92,7 @@ def assert_as_paddles_own(weights, prefix):
             np.testing.assert_allclose(weights[name], after[name], rtol=1e-4, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["AdamW", "Momentum"])
 def test_the_next_step_equals_paddles_own(name, request, log_lines):
     prefix = request.getfixturevalue(name.lower())
@@ -130,6 +131,7 @@ def test_the_writers_names_tell_no_layer(adamw):
     assert table["head.weight"] == "arc_margin_0.w_0"
 
 
+@pytest.mark.slow
 def test_without_the_table_of_names_the_order_tells(tmp_path, log_lines):
     prefix = write(tmp_path, "AdamW", "without_table")
     recognizer, optimizer = build("AdamW")
@@ -210,6 +212,7 @@ def test_missing_files_are_said(adamw, tmp_path, log_lines):
     assert "the number of finished epochs (.pdstates does not tell it)" in message
 
 
+@pytest.mark.slow
 def test_with_ema_the_weights_are_in_pdema_and_the_averages_in_pdparams(tmp_path, log_lines):
     prefix = write(tmp_path, "AdamW", "ema")
     recognizer, optimizer = build("AdamW")
@@ -353,6 +356,7 @@ def test_two_processes_that_share_the_classes_go_on_from_it(tiny_net_config, tmp
     assert optimizers["head.weight"]["moment1_0"].shape == (16, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["AdamW", "Momentum"])
 def test_a_checkpoint_goes_there_and_back_and_plain_paddle_goes_on_from_it(name, request, tmp_path):
     theirs = request.getfixturevalue(name.lower())

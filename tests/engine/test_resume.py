@@ -249,6 +249,7 @@ def test_a_run_that_is_saving_elsewhere_is_not_disturbed(trained, tmp_path):
 # the same training
 
 
+@pytest.mark.slow
 def test_the_best_metric_survives(tiny_net_config, tmp_path, monkeypatch):
     train(tiny_net_config(), "Global.epochs=2")
     best = training_state(tmp_path / "output/latest")["progress"]["best_accuracy"]
@@ -334,6 +335,7 @@ def test_another_total_batch_goes_on_at_the_same_samples(old, new, before, after
     assert dataclasses.astuple(moved) == (*after, 0.9, 1)
 
 
+@pytest.mark.slow
 def test_samples_and_learning_rate_go_on_on_another_total_batch(tiny_net_config, tmp_path, monkeypatch, log_lines):
     """As on twice as many ranks: what is seen after the stop is the rest of the same order."""
     seen, forward = [], Trainer._forward_backward
@@ -363,6 +365,7 @@ def test_samples_and_learning_rate_go_on_on_another_total_batch(tiny_net_config,
 # the tables
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_killed_and_resumed_run_are_the_uninterrupted_ones(tiny_net_config, tmp_path):
     train(tiny_net_config(), "Global.epochs=3", f"Global.output_dir={tmp_path}/whole")
     train(tiny_net_config(), "Global.epochs=3", "Global.save_interval_steps=4")
@@ -428,6 +431,7 @@ def test_measured_thresholds_stay_beside_the_weights_that_they_are_of(
     assert (thresholds("best_model"), thresholds("latest")) == (of_best, of_latest)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_evaluation_evaluates_when_it_goes_on(tiny_net_config, tmp_path):
     train(tiny_net_config(), "Global.epochs=2", f"Global.output_dir={tmp_path}/whole")
     train(tiny_net_config(), "Global.epochs=2", "Global.save_interval_steps=5")

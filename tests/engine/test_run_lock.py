@@ -21,6 +21,8 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from ppfacerec.training.checkpoints.files.run_lock import only_run
+
+pytestmark = pytest.mark.slow
 with only_run(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)

@@ -68,6 +68,7 @@ def test_only_the_last_ones_are_kept(tiny_net_config, tmp_path):
     assert not left_over(tmp_path / "output")
 
 
+@pytest.mark.slow
 def test_what_is_resumed_from_is_never_removed_nor_what_another_training_has_saved(
     tiny_net_config, tmp_path, monkeypatch
 ):

@@ -26,6 +26,7 @@ with stop_signals.StopSignals():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_second_signal_ends_a_process_that_is_stuck(number, status):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

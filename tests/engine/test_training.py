@@ -72,6 +72,7 @@ def test_the_loss_falls_and_the_csv_has_what_the_log_has(tiny_net_config, tmp_pa
     assert all(word in lines[0] for word in ("batch_cost: ", "reader_cost: ", "ips: ", "eta: "))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [{}, {"name": "CurricularMargin", "sample_rate": 0.5}, {"name": "AdaMargin"}], ids=str)
 @pytest.mark.parametrize(("optimizer", "update_freq"), [("AdamW", 1), ("AdamW", 2), ("Momentum", 2)])
 def test_resumed_run_equals_the_uninterrupted_one(tiny_net_config, tmp_path, monkeypatch, update_freq, optimizer, head):
@@ -271,6 +272,7 @@ def test_a_pair_that_does_not_decode_is_named(tiny_net_config, tmp_path, tiny_da
         Engine(config).evaluate()
 
 
+@pytest.mark.slow
 def test_onednn_evaluation_equals_eager(tiny_config, tmp_path, log_lines):
     results = {}
     for backend in ("eager", "onednn"):

@@ -15,6 +15,8 @@ from ppfacerec.heads.sharding import ClassShard
 from ppfacerec.training.monitoring.distributions import head_statistics, some_values, watched_parameters
 from ppfacerec.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("visualdl")
 
 WATCHED = ["backbone.features.0.weight", "backbone.features.3.weight", "backbone.fc.weight", "head.weight"]

@@ -78,6 +78,7 @@ def train(config: Path, folder: Path, sleeps: str, *overrides: str, **environmen
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_read_that_never_returns_ends_the_run_with_the_stacks_of_all(tiny_net_config, tmp_path, num_workers):
     status, output = train(

@@ -92,6 +92,7 @@ def test_a_description_of_another_models_files_is_refused(tmp_path):
         ppfacerec.load(tmp_path / "a")
 
 
+@pytest.mark.slow
 @needs_onnx
 @pytest.mark.parametrize("name", ["MobileFaceNet", "MobileFaceNetInsight", "ResNet50", "IResNet18", "IR18"])
 def test_every_image_keeps_a_row_of_its_own_in_opencv(tmp_path, monkeypatch, name):

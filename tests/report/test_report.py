@@ -23,6 +23,8 @@ from ppfacerec.evaluation.report.plots import drawable
 from ppfacerec.metrics import evaluate, normalize
 from ppfacerec.metrics.evaluation import Evaluation
 
+pytestmark = pytest.mark.slow
+
 
 def embeddings(num_pairs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)

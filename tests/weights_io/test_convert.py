@@ -50,6 +50,7 @@ def test_paddle_loads_a_converted_file(tmp_path, mbf):
     assert "backbone.layers.0.layers.0.weight" in loaded
 
 
+@pytest.mark.slow
 def test_adaface_takes_bgr_and_the_info_says_so(tmp_path):
     state = {f"model.{k}": v for k, v in pytorch_state("ir18_512", 0.7).items()}
     path = save_torch(tmp_path / "a.ckpt", state, lambda tree: {"state_dict": tree})
@@ -226,6 +227,7 @@ def test_one_tensor_in_the_wrong_place_is_found(tmp_path, monkeypatch, spoilt):
     assert difference_to_source(path, path, False) > 1e-4
 
 
+@pytest.mark.slow
 def test_an_inference_model_of_paddle_is_a_reference(tmp_path, log_lines):
     path = saved(tmp_path, "MobileFaceNet")
     backbone, info = load_backbone(str(path))

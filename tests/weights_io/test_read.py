@@ -42,6 +42,7 @@ def test_insightface_backbone_gives_insightfaces_embedding(tmp_path, table, gain
     assert_features_equal(loaded(weights), fixture)
 
 
+@pytest.mark.slow
 def test_adaface_checkpoint_gives_adafaces_embedding_and_head(tmp_path):
     kernel = np.random.default_rng(0).standard_normal((512, 7)).astype("float32")
     state = {f"model.{k}": v for k, v in pytorch_state("ir18_512", 0.7).items()}
