@@ -37,6 +37,7 @@ def commands(name: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_config_page_is_the_one_that_the_schema_and_the_components_make():
     made = subprocess.run([sys.executable, "-m", "ppfacerec.config.docs"], capture_output=True, text=True, check=True)
     assert "## Global" in made.stdout

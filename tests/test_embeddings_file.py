@@ -53,6 +53,7 @@ def test_rows_are_normalised_and_scored_by_the_same_rules(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_several_files_make_one_table_and_a_report(tmp_path):
     embeddings, is_same = rows()
     identities = np.repeat([f"person {i}" for i in range(20)], 4)

@@ -179,7 +179,6 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _selftest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers instead of a table")
 
 
 COMMANDS = {
@@ -216,7 +215,7 @@ COMMANDS = {
         "Convert data: .rec, .bin, label file, folder.", "data:convert_data", _convert_arguments, needs_paddle=False
     ),
     "selftest": Command(
-        "Compute stored numbers on this machine's device: a training step, precisions, a head on two ranks.",
+        "Compare this machine's numbers with stored ones: a training step, a head on the ranks of a launcher.",
         "selftest:selftest",
         _selftest_arguments,
         splits=True,

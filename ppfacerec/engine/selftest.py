@@ -4,14 +4,8 @@ Weights and inputs are sines of squares, so that no generator's stream is part o
 are of Paddle 3.3.1 on a CPU.
 """
 
-import json
-import os
 import platform
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -120,21 +114,6 @@ def checks(device: str) -> Iterator[Check]:
     for name, precision in precisions.items():
         found, tolerance = step_numbers(precision), FLOAT32 if name == "float32" else HALF
         yield from (Check(f"step, {name}: {k}", v, found[k], tolerance) for k, v in STEP.items())
-
-
-def spread_over_two(device: str) -> list[Check]:
-    """The head's checks on two ranks, by a launcher of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "checks.json"
-        command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", folder]
-        script = [str(Path(__file__).parents[1] / "__main__.py"), "selftest", "--device", device, "--json", str(result)]
-        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run([*command, *script], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
-        if done.returncode or not result.is_file():
-            log = Path(folder, "workerlog.0")
-            last = log.read_text(errors="replace")[-2000:] if log.is_file() else done.stderr.decode(errors="replace")
-            raise RuntimeError(f"Two ranks could not be tested; the launcher ended with {done.returncode}:\n{last}")
-        return [Check(*row) for row in json.loads(result.read_text())]
 
 
 def machine(device: str) -> str:

@@ -16,6 +16,7 @@ from ppfacerec.weights.info import ModelInfo, info_path
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("sklearn")
     paddle.seed(0)

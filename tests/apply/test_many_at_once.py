@@ -99,11 +99,13 @@ def test_a_fork_uses_the_model_while_its_parents_threads_use_it(models, kind):
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_spawned_process_loads_the_model_anew(models):
     model = ppfacerec.load(models["exported"])
     np.testing.assert_allclose(in_process("spawn", embed_all, model), embed_all(model), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_tracing_again_and_again_keeps_no_call_stacks():
     net = TinyNet()
     net.eval()

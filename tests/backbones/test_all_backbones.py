@@ -48,6 +48,7 @@ def test_gradient_reaches_every_trainable_parameter(net):
     assert (without, dead) == ([], [])
 
 
+@pytest.mark.slow
 def test_embedding_of_an_image_does_not_depend_on_its_batch(net):
     net.eval()
     faces = random_faces(2)

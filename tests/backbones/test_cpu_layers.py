@@ -53,6 +53,7 @@ def test_partial_gradients_of_prelu_equal_the_full_ones():
     assert np.array_equal(only_input, x.grad.numpy())
 
 
+@pytest.mark.slow
 def test_mobilefacenets_gradients_equal_those_with_paddles_prelu(plain_prelu):
     """In float64: in float32 the rounding of either way is amplified to 1e-3 by 50 batch norms over 4 images."""
     random = np.random.RandomState(1)

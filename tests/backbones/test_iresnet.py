@@ -18,6 +18,7 @@ def test_blocks_per_stage_are_insightface_s():
     assert depths == [(2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 14, 3), (3, 13, 30, 3), (6, 26, 60, 6)]
 
 
+@pytest.mark.slow
 def test_features_equal_insightface():
     net = IResNet18()
     missing, unexpected = net.set_state_dict(reference_state("iresnet18_512", gain=0.7, pytorch=True))

@@ -27,6 +27,7 @@ def blank_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["", "import cv2; "])
 def test_an_image_that_unfolds_to_gigabytes_is_refused(tmp_path, first):
     """In a process of its own, because OpenCV reads its limit when it is imported; also where that was before us."""

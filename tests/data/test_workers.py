@@ -113,6 +113,7 @@ print(*(process.pid for process in pool._processes), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "raise ValueError", "os._exit(1)", "time.sleep(60)"])
 def test_workers_end_with_the_trainer_however_it_ends(end, tmp_path):
     """At its end, at an error, without any clean-up, and by kill -9; and nothing is left in shared memory."""

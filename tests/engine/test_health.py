@@ -84,6 +84,7 @@ def test_a_learning_rate_far_too_high_is_named_once(tiny_net_config, tmp_path, l
     assert alarms(tmp_path / "output")[0]["condition"] == "weights_explode"  # known at once
 
 
+@pytest.mark.slow
 def test_embeddings_that_are_all_the_same_are_named_once(tiny_net_config, tmp_path, log_lines):
     train(tiny_net_config(), "Arch.Backbone.name=ConstantNet", "Global.epochs=14")
     (row,) = [row for row in alarms(tmp_path / "output") if row["condition"] == "embeddings_collapsed"]

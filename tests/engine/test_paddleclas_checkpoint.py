@@ -111,6 +111,7 @@ def test_the_next_step_equals_paddles_own(name, request, log_lines):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["AdamW", "Momentum"])
 def test_the_law_can_fail(name, request):
     """Without the optimizer's state, or with the state of other parameters, the next step is another one."""

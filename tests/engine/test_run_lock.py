@@ -17,12 +17,12 @@ from ppfacerec.engine import Engine
 from ppfacerec.training.checkpoints.files import run_lock
 from ppfacerec.training.checkpoints.files.run_lock import LOCK_FILE, lock_if_free, make_output_dir, only_run
 
+pytestmark = pytest.mark.slow
+
 HOLDER = """
 import sys, time
 from pathlib import Path
 from ppfacerec.training.checkpoints.files.run_lock import only_run
-
-pytestmark = pytest.mark.slow
 with only_run(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(60)

@@ -62,6 +62,7 @@ def test_latest_is_saved_every_so_many_minutes(tiny_net_config, monkeypatch):
 original = Saver.save
 
 
+@pytest.mark.slow
 def test_only_the_last_ones_are_kept(tiny_net_config, tmp_path):
     train(tiny_net_config(), "Global.epochs=3", "Global.save_interval_steps=2", "Global.keep_last=2")
     assert names(tmp_path / "output") == ["best_model", "epoch_3", "latest", "step_14"]
@@ -87,6 +88,7 @@ def test_what_is_resumed_from_is_never_removed_nor_what_another_training_has_sav
     assert "epoch_4" in names(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["whole", "shards"])
 def test_files_written_in_the_background_are_those_written_in_the_foreground(tiny_net_config, tmp_path, head):
     save_head = "shards" if head == "shards" else True

@@ -204,6 +204,7 @@ def test_what_is_run_is_what_the_sources_own_program_gives(name, fixture):
     assert np.abs(features - stored).max() / np.abs(stored).max() < 2e-5
 
 
+@pytest.mark.slow
 def test_plscs_older_backbone_is_run_under_its_own_names():
     own = reference_state("iresnet18_512", 0.7)
     theirs = {fresresnet_name(name): array for name, array in own.items()}
