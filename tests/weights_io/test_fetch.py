@@ -313,7 +313,7 @@ def test_a_server_that_hardly_sends_anything_is_given_up(server, monkeypatch):
     monkeypatch.setattr(download_module, "_WINDOW", 0.0)
     monkeypatch.setattr(download_module, "_SLOWEST", 1e15)
     with pytest.raises(
-        ValueError, match=r"the server sent [\d,]+ bytes in \d+ s, too slow; giving up\)\. Try again, it goes"
+        ValueError, match=r"the server sent [\d,]+ bytes in \d+ s, too slow; giving up\)\. Try again: it resumes"
     ):
         fetch(server.url)
 
