@@ -30,17 +30,19 @@ def test_a_file_is_read_whole(tmp_path, size):
 
 def test_a_walk_says_what_is_no_image_and_passes_over_what_programs_leave(tmp_path):
     for name in ("b/2.JFIF", "b/1.jpg", "a/x.tiff", ".ipynb_checkpoints/1.jpg", "b/@eaDir/1.jpg", "__MACOSX/c/1.jpg",
-                 "b/._1.jpg", "notes.txt", "b/deep/3.heic"):  # fmt: skip
+                 "b/._1.jpg", "notes.txt", "b/deep/3.heic", "@Recycle/1.jpg", "b/2.jpe"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     os.symlink("gone.jpg", tmp_path / "b" / "link.jpg")
     os.symlink("..", tmp_path / "b" / "loop")
     found = walk_images(tmp_path)
-    assert found.images == ["b/1.jpg", "b/2.JFIF", "b/deep/3.heic"]
+    assert found.images == ["b/1.jpg", "b/2.JFIF", "b/2.jpe", "b/deep/3.heic"]
     assert sorted(found.others) == ["a/x.tiff", "b/link.jpg", "notes.txt"]
     assert found.left_out() == (
         "3 files that are not read as images (1 .tiff, 1 .jpg, 1 .txt; first: a/x.tiff) and 1 folders without an image (a)"
     )
+    found.empty.extend("bcdefg")
+    assert found.left_out().endswith("7 folders without an image (a, b, c, d, e and 2 more)")
 
 
 def test_a_name_in_both_of_unicodes_spellings_is_one_person(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +14,8 @@ import psutil
 import pytest
 
 from ppfacerec.core.io.whole_file import check_target, written_whole
+from ppfacerec.datatools.record_writer import RecordWriter
+from ppfacerec.export.exporter import _moved_together
 
 
 def write(path, private=False, content=b"new"):
@@ -64,6 +69,50 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write(tmp_path / "a", content="no bytes")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
+
+
+def write_record(path):
+    with RecordWriter(path.parent, path.stem) as writer:
+        writer.add(0, bytes(3000))
+
+
+def write_export(path):
+    (path.parent / "work").mkdir()
+    for name, size in (("small", 10), (path.name, 3000)):
+        (path.parent / "work" / name).write_bytes(bytes(size))
+    try:
+        with disk_of(1000):
+            _moved_together(path.parent / "work", path.parent, ["small", path.name])
+    finally:
+        shutil.rmtree(path.parent / "work")
+
+
+@contextlib.contextmanager
+def disk_of(size):
+    """No file can grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("writer", [lambda path: write(path, content=bytes(3000)), write_record, write_export])
+def test_a_full_disk_is_said_with_the_file_and_nothing_is_left(tmp_path, writer):
+    with (
+        pytest.raises(OSError, match=r"File too large: '.*x\.rec'"),
+        disk_of(10**6 if writer is write_export else 1000),
+    ):
+        writer(tmp_path / "x.rec")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_says_what_is_in_the_file(tmp_path):
+    check_target(tmp_path / "a.CSV", ".csv")
+    message = r"a\.pkl: what is written is \.png or \.jpg; give it a name that ends so"
+    with pytest.raises(ValueError, match=message):
+        check_target(tmp_path / "a.pkl", ".png", ".jpg")
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 """A grid of training samples: as they are stored, and below after the transforms."""
 
-from pathlib import Path
-
 import numpy as np
 
 from ppfacerec.config import Config
 from ppfacerec.core.image_size import IMAGE_SHAPE
+from ppfacerec.core.io.whole_file import check_target, written_whole
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.core.ranges import require_count
 from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
@@ -21,10 +20,12 @@ def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
     """Draw the first `columns` samples of the first epoch, and below them what each of `rows` epochs makes of them.
 
     Raises:
-        ValueError: fewer than one column or row, a file name that OpenCV does not write, a bad image.
+        ValueError: fewer than one column or row, a name that is not .png or .jpg, a bad image.
+        OSError: it cannot be written.
     """
     require_count("--columns", columns)
     require_count("--rows", rows)
+    suffix = check_target(path, ".png", ".jpg", ".jpeg").suffix
     section = config.DataLoader.Train
     assert section is not None, "checked by load_config"
     dataset = TRAIN_DATASETS.build(section.dataset)
@@ -38,10 +39,8 @@ def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
         grid[0, k] = cv2.resize(stored, IMAGE_SHAPE[1::-1], interpolation=cv2.INTER_AREA)
     for row in range(rows):
         maker.make(row + 1, indices, grid[row + 1])
-    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise ValueError(f"--out: expected a name that ends in .png or .jpg, found '{path}'.")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(path, tiled(grid)[:, :, ::-1])
+    with written_whole(path) as file:
+        file.write(cv2.imencode(suffix, tiled(grid)[:, :, ::-1])[1].tobytes())
 
 
 def tiled(grid: np.ndarray) -> np.ndarray:

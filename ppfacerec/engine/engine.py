@@ -161,7 +161,8 @@ class Engine:
         make_demo_data_on_each_disk(self.config.Global.demo_data)
         recognizer = self._recognizer()
         if self.config.Global.pretrained_model is None:
-            logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.")
+            unused = " Global.checkpoints is for training alone." if self.config.Global.checkpoints else ""
+            logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.%s", unused)
         evaluator = self._evaluator()
         evaluator.check()
         evaluation = evaluator.evaluate(recognizer.backbone)

@@ -1,8 +1,8 @@
 """Export with a parity check: a model that differs from eager is not written."""
 
-import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from paddle import nn
 from ppfacerec.core.device.inference import program_file, save_program
 from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
 from ppfacerec.core.io.user_files import sha256
+from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.version import __version__
 from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
@@ -79,8 +80,7 @@ def export_model(
         for kind, names in files.items():
             (work / DESCRIPTIONS[kind]).write_text(_description(info, work, kind, names, uint8_input), encoding="utf-8")
         names = [name for kind, names in files.items() for name in (*names, DESCRIPTIONS[kind])]
-        folder.mkdir(parents=True, exist_ok=True)
-        return [Path(shutil.move(work / name, folder / name)) for name in names]
+        return _moved_together(work, folder, names)
 
 
 def save_paddle(network: ExportedNetwork, folder: Path) -> list[str]:
@@ -126,3 +126,13 @@ def _description(info: ModelInfo, folder: Path, kind: str, names: list[str], uin
         "model": info.to_tree(),
     }
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def _moved_together(work: Path, folder: Path, names: list[str]) -> list[Path]:
+    """All files, or on a full disk none."""
+    with ExitStack() as stack:
+        for name in names:
+            file = stack.enter_context(written_whole(folder / name))
+            file.write((work / name).read_bytes())
+            file.flush()
+    return [folder / name for name in names]

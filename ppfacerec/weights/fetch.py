@@ -29,7 +29,7 @@ def weights_file(name: str) -> str:
     """
     if name in ZOO or "://" in name or Path(name).suffix in SUFFIXES:
         return name
-    file = f"{name}.pdparams"
+    file = f"{name.rstrip('/')}.pdparams"
     return file if Path(file).is_file() or not Path(name).exists() else name
 
 

@@ -160,7 +160,8 @@ def _folder_state(path: str) -> dict[str, np.ndarray]:
             raise ValueError(f"{file}: expected one array, found {type(array).__name__}.")
         state[file.name[: -len(".pdparam")]] = array
     if not state:
-        raise ValueError(f"{path} is a folder without *.pdparam files; give a file of weights.")
+        there = [f", such as {file}" for file in sorted(Path(path).glob("*.pdparams"))[:1]]
+        raise ValueError(f"{path} is a folder without *.pdparam files; give a file of weights{''.join(there)}.")
     return {name: array for name, array in state.items() if "dist@" not in name}  # a rank's share of the classes
 
 

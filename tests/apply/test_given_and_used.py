@@ -218,8 +218,26 @@ def test_embeddings_go_to_npz_or_nowhere(tmp_path, weights, capsys, out):
     (tmp_path / "a.jpg").write_bytes(jpeg(face(0)))
     arguments = ["infer", "embed", str(tmp_path / "a.jpg"), "--model", weights, "--out", str(tmp_path / out)]
     assert main(arguments) == 1
-    assert "embeddings are written as .npz" in capsys.readouterr().out
+    assert f"{out}: what is written is .npz" in capsys.readouterr().out
     assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suffix"),
+    [
+        (["infer", "cluster", "people", "--out"], ".csv"),
+        (["infer", "enroll", "people", "--index"], ".npz"),
+        (["make-bin", "--root", "people", "--num-pairs", "2", "--folds", "1", "--out"], ".bin"),
+    ],
+)
+def test_no_format_is_written_under_the_name_of_another(tmp_path, weights, capsys, monkeypatch, arguments, suffix):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"):
+        (tmp_path / "people" / name[0]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "people" / name).write_bytes(jpeg(face(ord(name[0]))))
+    assert main([*arguments, "x.xlsx", *(["--model", weights] if arguments[0] == "infer" else [])]) == 1
+    assert f"x.xlsx: what is written is {suffix}; give it a name that ends so" in capsys.readouterr().out
+    assert not (tmp_path / "x.xlsx").exists()
 
 
 def test_pil_images_count_as_their_files_do(model):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ppfacerec.config import ConfigError, load_config, weights_file
+from ppfacerec.weights.read import read_any
 
 OVERRIDES = [  # neutral here
     "Global.print_mem_info=True", "Global.log_ranks='0'", "Global.start_eval_epoch=0", "Global.iter_per_epoch=None",
@@ -135,4 +136,8 @@ def test_a_file_of_weights_wins_over_paddleclas_folder_of_the_same_name(tmp_path
     ).mkdir()  # PaddleClas's save_model leaves best_model.pdparams and best_model/model.pdparams
     assert weights_file(f"{tmp_path}/best_model") == f"{tmp_path}/best_model"
     (tmp_path / "best_model.pdparams").touch()
-    assert weights_file(f"{tmp_path}/best_model") == f"{tmp_path}/best_model.pdparams"
+    for name in ("best_model", "best_model/"):  # a shell completes the folder's name
+        assert weights_file(f"{tmp_path}/{name}") == f"{tmp_path}/best_model.pdparams"
+    (tmp_path / "best_model" / "model.pdparams").touch()
+    with pytest.raises(ValueError, match=r"give a file of weights, such as .*/best_model/model\.pdparams\."):
+        read_any(tmp_path / "best_model")

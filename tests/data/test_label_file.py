@@ -118,7 +118,7 @@ def test_num_classes_is_the_largest_label_plus_one(tmp_path):
         (
             "x.txt\t0\n",
             {},
-            "label.txt: none of its 1 lines names an image ('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.webp', '.heic', '.heif').",
+            "label.txt: none of its 1 lines names an image ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.webp', '.heic', '.heif').",
         ),
     ],
 )

@@ -71,6 +71,7 @@ def convert_data(arguments: argparse.Namespace) -> int:
 
 
 def make_bin(arguments: argparse.Namespace) -> int:
+    check_target(arguments.out, ".bin")
     if arguments.pairs:
         count = bin_from_pairs(arguments.pairs, arguments.root, arguments.out, arguments.suffix)
     else:

@@ -26,14 +26,10 @@ from ppfacerec.metrics.roc import one_in
 
 def embed(arguments: argparse.Namespace) -> int:
     require_count("--batch-size", arguments.batch_size)
-    if Path(arguments.out).suffix != ".npz":
-        raise ValueError(
-            f"--out {arguments.out}: embeddings are written as .npz (np.load(...)['embeddings']); name it so."
-        )
     parts = Path(f"{arguments.out}.parts")
     with distributed.first_failure_first():
         with distributed.failing_together():
-            check_target(arguments.out)
+            check_target(arguments.out, ".npz")
             model, paths = load(arguments.model), find_images(arguments.images, arguments.allow_outside)
         distributed.init()
         embedded = embed_in_parts(model, paths, arguments.batch_size, parts)
@@ -54,7 +50,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def enroll(arguments: argparse.Namespace) -> int:
     require_count("--batch-size", arguments.batch_size)
-    check_target(arguments.index)
+    check_target(arguments.index, ".npz")
     folder, model = Path(arguments.folder), load(arguments.model)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; expected one with a folder of images for each person.")
@@ -138,7 +134,7 @@ def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: Pe
 def cluster(arguments: argparse.Namespace) -> int:
     require_count("--batch-size", arguments.batch_size)
     if arguments.out:
-        check_target(arguments.out)
+        check_target(arguments.out, ".csv")
     model = load(arguments.model)
     threshold = model.threshold(arguments.far, arguments.threshold)
     if arguments.far is None and threshold.far and threshold.far > USUAL_FAR:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
 # Folders that systems create; everything that begins with a dot (.ipynb_checkpoints, ._x.jpg) is ignored too.
-_LEFT_BEHIND = frozenset(("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
+_LEFT_BEHIND = frozenset(
+    ("@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+)
 _USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read gets the file, without asking its size
 _DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # a named pipe would block; not on Windows
 
@@ -83,10 +85,10 @@ class FolderImages:
         kinds = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in self.others)
         parts = []
         if self.others:
-            shown = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+            shown = printed_names([f"{count} {kind}" for kind, count in kinds.most_common()])
             parts.append(f"{len(self.others)} files that are not read as images ({shown}; first: {self.others[0]})")
         if self.empty:
-            parts.append(f"{len(self.empty)} folders without an image ({', '.join(self.empty[:5])})")
+            parts.append(f"{len(self.empty)} folders without an image ({printed_names(self.empty)})")
         return " and ".join(parts)
 
 

@@ -1,6 +1,7 @@
 """A file that appears whole or not at all."""
 
 import contextlib
+import errno
 import glob
 import io
 import os
@@ -12,14 +13,20 @@ from typing import BinaryIO, TextIO
 
 _MARK = ".tmp"
 _PRIVATE = 0o600
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
+def check_target(path: str | os.PathLike[str], *suffixes: str) -> Path:
     """Return the file that writing to `path` creates or replaces, with links resolved; called before long work begins.
 
+    Args:
+        suffixes: what the name may end in, as the format is one; any unless told.
+
     Raises:
-        ValueError: a folder, a device or a pipe is there, or its folder cannot be made or written.
+        ValueError: another suffix, a folder, a device or a pipe is there, or its folder cannot be made or written.
     """
+    if suffixes and Path(path).suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: what is written is {' or '.join(suffixes)}; give it a name that ends so.")
     target = _target(path)
     try:
         with tempfile.TemporaryFile(dir=target.parent):
@@ -57,8 +64,15 @@ def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterat
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        raise _named(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
+    """A full disk names no file."""
+    return OSError(error.errno, error.strerror, str(path)) if error.errno in _FULL and not error.filename else error
 
 
 def write_one_of_many(path: Path, content: bytes) -> None:
@@ -70,7 +84,7 @@ def write_one_of_many(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk names no file
+        raise _named(error, path) from error
 
 
 def remove_abandoned(target: Path) -> None:
