@@ -320,7 +320,7 @@ def test_json_without_end_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"w\.info\.json: expected JSON"):
         read_info(tmp_path / "w.info.json")
     with pytest.raises(ValueError, match=r"x\.onnx: its metadata are no JSON"):
-        read_metadata(tmp_path / "x.onnx", deep)
+        read_metadata(tmp_path / "x.onnx", {"ppfacerec": deep})
 
 
 def test_a_bomb_of_yaml_beside_an_exported_model_is_refused(tmp_path):

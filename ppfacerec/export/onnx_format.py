@@ -4,6 +4,7 @@ A batch norm in front of a padded convolution (IResNet, IR) cannot be folded: th
 """
 
 import contextlib
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ import paddle
 
 from ppfacerec.core.device.inference import program_file
 from ppfacerec.export.network import INPUT, OUTPUT
+from ppfacerec.inference.exported import METADATA, METADATA_DIGEST, NO_DIGEST
 from ppfacerec.inference.runners import needed
 from ppfacerec.weights.info import ModelInfo
 
@@ -83,7 +85,10 @@ def _finish(onnx: ModuleType, path: Path, info: ModelInfo, for_cpu: bool) -> Non
     del model.opset_import[:]
     model.opset_import.extend(kept)
     model.ir_version, model.producer_name = IR_VERSION, "ppfacerec"
-    onnx.helper.set_model_props(model, {"ppfacerec": json.dumps(info.to_tree())})
+    properties = {METADATA: json.dumps(info.to_tree()), METADATA_DIGEST: NO_DIGEST}
+    onnx.helper.set_model_props(model, properties)
+    digest = hashlib.sha256(model.SerializeToString()).hexdigest()
+    onnx.helper.set_model_props(model, {**properties, METADATA_DIGEST: digest})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 

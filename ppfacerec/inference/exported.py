@@ -1,15 +1,20 @@
 """The description of an exported model, in the file beside it or in an ONNX file's metadata."""
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ppfacerec.config.yaml_file import parse_plain_yaml
 from ppfacerec.core.io.user_files import sha256
+from ppfacerec.core.log import logger
 from ppfacerec.weights.info import ModelInfo, from_tree
 
 DESCRIPTIONS = {"paddle": "inference.yml", "onnx": "inference.onnx.yml"}  # in the order in which they are looked for
+METADATA, METADATA_DIGEST = "ppfacerec", "ppfacerec_sha256"  # an ONNX file's: `ModelInfo` as JSON; SHA-256 of the file,
+NO_DIGEST = "0" * 64  # in which the digest itself is this
 
 
 class Exported(NamedTuple):
@@ -55,14 +60,19 @@ def read_description(path: Path) -> Exported:
     return Exported(from_tree(model, f"{path}: model"), folder / onnx if onnx is not None else None, dtype == "uint8")
 
 
-def read_metadata(path: Path, metadata: str) -> ModelInfo:
-    """Read what our export writes into an ONNX file.
+def read_metadata(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
+    """Read what our export writes into an ONNX file; without the thresholds if another program has changed the file.
 
     Raises:
         ValueError: it is no JSON, or not what `ModelInfo` has.
     """
     try:
-        tree = json.loads(metadata)
+        tree = json.loads(metadata[METADATA])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its metadata are no JSON ({error}). Export it again.") from error
-    return from_tree(tree, f"{path}: metadata")
+    info, digest = from_tree(tree, f"{path}: metadata"), metadata.get(METADATA_DIGEST, NO_DIGEST)
+    content = path.read_bytes().replace(digest.encode(), NO_DIGEST.encode())
+    if info.thresholds and hashlib.sha256(content).hexdigest() != digest:
+        logger.warning("%s was changed after its export (quantised?): the thresholds of before are not used.", path)
+        info = replace(info, thresholds={})
+    return info

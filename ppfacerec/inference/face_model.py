@@ -16,7 +16,7 @@ import numpy as np
 
 from ppfacerec.core.log import progress_bar
 from ppfacerec.core.ranges import require_count
-from ppfacerec.inference.exported import find_description, read_description, read_metadata
+from ppfacerec.inference.exported import METADATA, find_description, read_description, read_metadata
 from ppfacerec.inference.image_facts import FaceCheck
 from ppfacerec.inference.image_files import Image, is_one_image, name_of, read_image
 from ppfacerec.metrics import sum_flip
@@ -262,12 +262,12 @@ def _onnx(path: Path) -> FaceModel:
     from ppfacerec.inference.runners import onnx_metadata, run_onnx
 
     metadata, is_uint8 = onnx_metadata(path)
-    if "ppfacerec" not in metadata:
+    if METADATA not in metadata:
         raise ValueError(
             f"{path} does not say how its images are prepared (it was not exported by ppfacerec). Convert the weights "
             "that it was made from, or run it with onnxruntime yourself."
         )
-    info = read_metadata(path, metadata["ppfacerec"])
+    info = read_metadata(path, metadata)
     return FaceModel(_prepared(run_onnx(path), info, is_uint8), info, str(path))
 
 

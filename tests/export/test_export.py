@@ -132,6 +132,25 @@ def test_an_onnx_file_alone_knows_its_preprocessing(tmp_path):
 
 
 @needs_onnx
+def test_an_onnx_file_that_was_changed_quotes_no_thresholds(tmp_path, log_lines):
+    """A program that quantises keeps the metadata, whose thresholds are of other numbers."""
+    import onnx
+
+    net, info = tiny()
+    info = dataclasses.replace(info, thresholds={"own": {"1e-3": {"cosine": 0.3, "tar": 0.9, "num_different": 3000.0}}})
+    export_model(net, info, tmp_path, "onnx")
+    assert ppfacerec.load(tmp_path / "inference.onnx").threshold().cosine == 0.3
+    model = onnx.load(str(tmp_path / "inference.onnx"))
+    weight = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    rounded = onnx.numpy_helper.to_array(weight).round(2)
+    weight.CopyFrom(onnx.numpy_helper.from_array(rounded, weight.name))
+    onnx.save(model, str(tmp_path / "rounded.onnx"))
+    changed = ppfacerec.load(tmp_path / "rounded.onnx")
+    assert "rounded.onnx was changed after its export (quantised?)" in log_lines.text
+    assert changed.info == dataclasses.replace(info, thresholds={})
+
+
+@needs_onnx
 def test_onnx_has_named_ends_a_free_batch_and_no_batch_norm_behind_a_convolution(tmp_path):
     import onnx
 
