@@ -46,9 +46,11 @@ def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
         rank=distributed.rank(), world_size=distributed.world_size(),
     )  # fmt: skip
     logger.info(
-        "Training set: %d images, labels 0 to %d, %d lines that name no image left out; %d iterations an epoch",
-        len(dataset), dataset.num_classes - 1, getattr(dataset, "num_skipped", 0), len(sampler),
+        "Training set: %d images, labels 0 to %d; %d iterations an epoch",
+        len(dataset), dataset.num_classes - 1, len(sampler),
     )  # fmt: skip
+    if left_out := getattr(dataset, "left_out", ""):
+        logger.info("Left out of the training set: %s.", left_out)
     if class_num is None:
         _check_classes(dataset.num_classes, len(dataset))
         logger.info("Arch.Head.class_num is not given: the %d of the data are taken.", dataset.num_classes)

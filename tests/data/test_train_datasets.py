@@ -43,7 +43,8 @@ def test_folders_are_identities_by_name(people):
     ]
     assert dataset.read(4) == (people / "bo" / "1.JPG").read_bytes()
     assert dataset.where(5) == f"{people}/张三/0.JPG"
-    assert dataset.num_skipped == 2  # .DS_Store, and the folder without an image
+    text = "1 files that are not read as images (1 .txt; first: readme.txt) and 1 folders without an image (empty)"
+    assert dataset.left_out == text
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import psutil
 import pytest
+from conftest import jpeg, picture
 
 from ppfacerec.config import load_config
 from ppfacerec.datatools.convert import convert
 from ppfacerec.engine import Engine
+from ppfacerec.engine.parts import build_train_loader
 from ppfacerec.training.checkpoints.pretrained import read_weights
 from ppfacerec.training.trainer import Trainer
 
@@ -36,6 +38,18 @@ def test_a_record_file_trains_to_the_same_weights_as_its_label_file(tiny_net_con
     record = {"name": "RecordIODataset", "root": str(tmp_path / "rec"),
               "transform_ops": [{op.name: dict(op.kwargs)} for op in ops]}  # fmt: skip
     assert_same(plain, train(tiny_net_config(**{DATASET: record, "Arch.Head.class_num": None})))
+
+
+def test_a_training_says_who_has_no_image(tiny_net_config, tmp_path, log_lines):
+    for name in ("a/1.jpg", "b/1.jpg", "lost/1.tiff"):
+        (tmp_path / "people" / name).parent.mkdir(parents=True)
+        (tmp_path / "people" / name).write_bytes(jpeg(picture(0, 0)))
+    ops = load_config(tiny_net_config())[0].DataLoader.Train.transform_ops
+    people = {"name": "ConcatDataset", "datasets": [{"name": "FolderDataset", "root": str(tmp_path / "people")}] * 2,
+              "transform_ops": [{op.name: dict(op.kwargs)} for op in ops]}  # fmt: skip
+    build_train_loader(load_config(tiny_net_config(**{DATASET: people, "Arch.Head.class_num": None}))[0], tmp_path)
+    left_out = "1 files that are not read as images (1 .tiff; first: lost/1.tiff) and 1 folders without an image (lost)"
+    assert f"Left out of the training set: {left_out}; {left_out}." in log_lines.text
 
 
 def test_class_num_is_taken_from_the_data(tiny_net_config, tmp_path, log_lines):

@@ -75,7 +75,8 @@ class ImageNetDataset:
             self.labels = numbers.astype(np.int32)
         self.num_classes = int(self.labels.max()) + 1
         check_class_num(self.num_classes, class_num, str(cls_label_path))
-        self.num_skipped = self._file.num_skipped
+        skipped = self._file.num_skipped
+        self.left_out = f"{skipped} lines that name no image" if skipped else ""
 
     def __len__(self) -> int:
         return len(self._file)
@@ -100,7 +101,7 @@ class FolderDataset:
 
     Attributes:
         identities: name of each class's folder.
-        num_skipped: files that are no images, and folders without one; left_out: which, in words.
+        left_out: files that are no images, and folders without one, in words.
 
     Raises:
         ValueError: no identity with an image, more of them than `class_num`.
@@ -120,7 +121,6 @@ class FolderDataset:
                 elsewhere.append(name)
         names = [name for images in of_person.values() for name in images]
         self.identities, counts = list(of_person), [len(images) for images in of_person.values()]
-        self.num_skipped = len(elsewhere) + len(found.others) + len(found.empty)
         self.left_out = found.left_out()
         if elsewhere:
             text = f"{len(elsewhere)} images that do not lie in a person's folder itself (first: {elsewhere[0]})"

@@ -52,7 +52,7 @@ class ConcatDataset:
         first_labels = np.cumsum([0, *classes[:-1]])
         self.labels = np.concatenate([d.labels + np.int32(first) for d, first in zip(self._datasets, first_labels)])
         self.num_classes = sum(classes)
-        self.num_skipped = sum(getattr(dataset, "num_skipped", 0) for dataset in self._datasets)
+        self.left_out = "; ".join(filter(None, (getattr(dataset, "left_out", "") for dataset in self._datasets)))
         parts = [getattr(d, "identities", None) or [""] * d.num_classes for d in self._datasets]
         self.identities = [name for part in parts for name in part]
         check_class_num(self.num_classes, class_num, "ConcatDataset")

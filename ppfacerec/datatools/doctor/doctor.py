@@ -85,11 +85,10 @@ def _examine(
     sample: Sample, tests: Mapping[str, PairSet], num_processes: int, *,
     class_num: int | None, resizes: bool, skips_bad: bool,
 ) -> Iterator[Finding]:  # fmt: skip
-    skipped = getattr(sample.dataset, "num_skipped", 0)
     left_out = getattr(sample.dataset, "left_out", "")
     yield finding("images", "note" if left_out or sample.total < len(sample.dataset) else "ok",
-                  f"{sample.total} of {len(sample.dataset)} were looked at (--max-images); {skipped} files or lines "
-                  "that are no images are left out.", [left_out] * bool(left_out))  # fmt: skip
+                  f"{sample.total} of {len(sample.dataset)} were looked at (--max-images).",
+                  [f"left out: {left_out}"] * bool(left_out))  # fmt: skip
     yield from check_labels(sample.dataset, class_num)
     yield from check_names(sample.dataset)
     yield from check_images(sample, resizes, skips_bad)
