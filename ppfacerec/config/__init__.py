@@ -67,7 +67,10 @@ def load_config(
     if plugins and not problems:
         unknown = [name for name in plugins if name in (found_plugins or ()) and name not in sys.modules]
         if unknown:
-            problems.append(f"Global.plugins: {', '.join(unknown)} would be run; name the file with -c to allow it.")
+            problems.append(
+                f"Global.plugins: {', '.join(unknown)} would be run; name the file with -c to allow it (`infer` has no "
+                "-c: export the model with it)."
+            )
         else:
             problems += import_plugins(plugins)
     elif plugins:  # nothing of them is known, so that their components cannot be checked

@@ -20,8 +20,8 @@ from ppfacerec.weights.zoo import ZOO
 def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, ModelInfo]:
     """Return a backbone with its weights, in eval mode, and its info.
 
-    The network is the config's, else that of the info or the ``config.yaml`` beside the weights, else the one that the
-    names in the file belong to. Images are prepared as the info beside the weights says; where it differs from the
+    The network is the config's, else that of the info beside the weights, of the ``config.yaml`` there, or the one that
+    the names in the file belong to. Images are prepared as the info beside the weights says; where it differs from the
     config, the log says so.
 
     Args:
@@ -33,7 +33,7 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
     """
     weights = read_any(fetch(weights_file(name)))
     known = known_info(weights, ZOO.get(name))
-    config = config or _config_beside(weights.path)
+    config = config or (None if known else _config_beside(weights.path))
     spec = config.Arch.Backbone if config else known.spec if known else weights.arch
     if spec is None:
         raise ValueError(
@@ -58,7 +58,10 @@ def _config_beside(path: str) -> Config | None:
 def _filled(spec: Spec, weights: Weights) -> nn.Layer:
     problems = list(check_spec(BACKBONES, spec, {}))
     if problems:
-        raise ValueError(f"{weights.path}: the network described beside it cannot be built: {' '.join(problems)}")
+        raise ValueError(
+            f"{weights.path}: the network described beside it cannot be built: {' '.join(problems)} Import the module "
+            "of a network of your own first, or export the model with -c and use that."
+        )
     backbone = BACKBONES.build(spec)
     report = match_weights(backbone, weights.backbone)
     if report.problems():

@@ -72,7 +72,7 @@ class ModelInfo:
     @property
     def spec(self) -> Spec:
         """The backbone for the registry."""
-        return Spec(self.backbone["name"], {k: v for k, v in self.backbone.items() if k != "name"})
+        return Spec(self.backbone["name"], {k: v for k, v in self.backbone.items() if k != "name"}, "backbone")
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values, as JSON and YAML write them."""

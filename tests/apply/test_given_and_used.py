@@ -44,6 +44,19 @@ def model(weights):
     return ppfacerec.load(weights)
 
 
+def test_a_model_that_knows_itself_needs_no_config_beside_it(tmp_path):
+    """Whoever trained it with a callback of his own embeds where that is not installed."""
+    weights = save(tmp_path / "w.pdparams")
+    (tmp_path / "config.yaml").write_text("Global: {plugins: [not_here]}\n")
+    assert ppfacerec.load(weights).embed(face(0)).shape == (16,)
+    ModelInfo({"name": "MyNet"}, 16).save(info_path(tmp_path / "w.pdparams"))
+    message = (
+        r"w\.pdparams: the network described beside it cannot be built: backbone: unknown backbone 'MyNet'.*module of a network"
+    )
+    with pytest.raises(ValueError, match=message):
+        ppfacerec.load(weights)
+
+
 def face(number):
     """Looks like an aligned RGB face to a very coarse eye: skin, and dark where the eyes are."""
     image = np.full((112, 112, 3), (200, 150, 120), np.int16)
