@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from ppfacerec.core.io.whole_file import check_target, written_whole
-from ppfacerec.datatools.record_writer import RecordWriter
+from ppfacerec.datatools.record_writer import write_records
 from ppfacerec.export.exporter import _moved_together
 
 
@@ -72,8 +72,7 @@ def test_a_failure_leaves_the_old_file(tmp_path):
 
 
 def write_record(path):
-    with RecordWriter(path.parent, path.stem) as writer:
-        writer.add(0, bytes(3000))
+    write_records(path, [(0, bytes(3000))])
 
 
 def write_export(path):

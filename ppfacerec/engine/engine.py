@@ -207,7 +207,8 @@ class Engine:
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
             info = info_of_config(self.config, recognizer.backbone.embedding_size)
-            load_pretrained(recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, info, people)
+            load_pretrained(recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, info, people,
+                            dataset)  # fmt: skip
         is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
         distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer

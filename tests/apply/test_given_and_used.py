@@ -50,9 +50,7 @@ def test_a_model_that_knows_itself_needs_no_config_beside_it(tmp_path):
     (tmp_path / "config.yaml").write_text("Global: {plugins: [not_here]}\n")
     assert ppfacerec.load(weights).embed(face(0)).shape == (16,)
     ModelInfo({"name": "MyNet"}, 16).save(info_path(tmp_path / "w.pdparams"))
-    message = (
-        r"w\.pdparams: the network described beside it cannot be built: backbone: unknown backbone 'MyNet'.*module of a network"
-    )
+    message = r"w\.pdparams: the network described beside it cannot be built: backbone: unknown backbone 'MyNet'.*module of a network"
     with pytest.raises(ValueError, match=message):
         ppfacerec.load(weights)
 

@@ -117,3 +117,11 @@ def test_an_evaluation_keeps_its_thresholds_beside_the_weights_unless_images_wer
     ModelInfo({"name": "TinyNet"}, 16, colors="BGR").save(info_path(weights))
     assert main(arguments) == 0
     assert json.loads(info_path(weights).read_text())["thresholds"] == {}
+
+
+def test_an_evaluation_says_that_it_takes_no_checkpoint(tiny_net_config, capsys):
+    from ppfacerec.cli import main
+
+    assert main(["eval", "-c", str(tiny_net_config()), "-o", "Global.checkpoints=auto"]) == 0
+    said = capsys.readouterr().out
+    assert "these are the numbers of random weights. Global.checkpoints is for training alone." in said

@@ -12,6 +12,7 @@ from ppfacerec.core import distributed
 from ppfacerec.core.io import safe_pickle
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec, thaw
+from ppfacerec.data.datasets.base import TrainDataset, class_name
 from ppfacerec.data.datasets.class_identity import ClassIdentity
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.training.checkpoints.files.checkpoint_files import sha256
@@ -97,7 +98,7 @@ def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
     return Weights(file, parts["backbone"], parts["head"], shared["format"], shared["source"], spec), shared["state"]
 
 
-def _other_people(path: str, people: ClassIdentity) -> str:
+def _other_people(path: str, people: ClassIdentity, dataset: TrainDataset) -> str:
     """Which classes of the weights' head are other people than those of this training; "" if none or unknown."""
     info = info_beside(path)
     if info is None or info.classes is None or info.classes == people.digest:
@@ -106,7 +107,9 @@ def _other_people(path: str, people: ClassIdentity) -> str:
     saved = safe_pickle.load(states).get("people") if states.is_file() else None
     if saved is None:
         return "by their digest"
-    return ClassIdentity(saved["classes"], saved["samples"]).difference(people)
+    return ClassIdentity(saved["classes"], saved["samples"]).difference(
+        people, lambda label: class_name(dataset, label)
+    )
 
 
 def _digest(path: Path) -> str:
@@ -119,6 +122,7 @@ def load_pretrained(
     load_head: LoadHead = "auto",
     config_info: ModelInfo | None = None,
     people: ClassIdentity | None = None,
+    dataset: TrainDataset | None = None,
 ) -> WeightsReport:
     """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 
@@ -129,7 +133,7 @@ def load_pretrained(
         load_head: True: it must fit; "auto": where it fits and its classes are the same people, else it starts anew,
             and the log says so; False: never.
         config_info: how the config prepares images; where the weights are known to want it otherwise, the log says so.
-        people: who the classes of this training are.
+        people: who the classes of this training are; of `dataset`, which has their names.
 
     Raises:
         ValueError: the weights are another backbone's, or the head does not fit and must.
@@ -137,10 +141,10 @@ def load_pretrained(
     weights, state = _read_together(name)
     path = weights.path
     others = ""
-    if people and recognizer.head is not None and load_head is not False:
+    if people and dataset and recognizer.head is not None and load_head is not False:
         # Only a rank that has the files beside the weights can tell, and all must do the same.
         with distributed.failing_together():
-            own = _other_people(path, people)
+            own = _other_people(path, people, dataset)
         others = next(filter(None, distributed.gather_texts(own)), "")
     if others and load_head is True:
         raise ValueError(f"{path}: the classes of its head are other people: {others}. With Global.load_head: auto the "
