@@ -99,6 +99,23 @@ def test_a_fork_uses_the_model_while_its_parents_threads_use_it(models, kind):
             thread.join()
 
 
+def test_predictors_run_in_one_thread_that_stays(models, monkeypatch):
+    """Paddle clears what it keeps by thread where one ends, and a process forked at that moment waited for ever."""
+    used = set()
+    run = inference.Predictor._run
+
+    def noted(predictor, images):
+        used.add(threading.get_native_id())
+        return run(predictor, images)
+
+    monkeypatch.setattr(inference.Predictor, "_run", noted)
+    model = ppfacerec.load(models["exported"])
+    for _ in range(2):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: embed_all(model), range(4)))
+    assert len(used) == 1
+
+
 @pytest.mark.slow
 def test_a_spawned_process_loads_the_model_anew(models):
     model = ppfacerec.load(models["exported"])

@@ -6,7 +6,8 @@ import os
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=PADDLE_LOCK.acquire, after_in_parent=PADDLE_LOCK.release, after_in_child=PADDLE_LOCK.release
     )
+
+
+class _OneThread:
+    """A thread that stays, for what Paddle keeps by thread; a forked process gets one of its own.
+
+    Predictors run in it: where another thread ends, Paddle empties its oneDNN cache, under a lock that a process
+    forked at that moment (half of those forked right after) would wait for without end.
+    """
+
+    def __init__(self) -> None:
+        self._start()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start)
+
+    def _start(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "predictor")
+
+    def run(self, work: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+        with PADDLE_LOCK:
+            return self._executor.submit(work, images).result()
+
+
+_PREDICTOR_THREAD = _OneThread()
 
 PARITY_TOLERANCE = 1e-4
 # Images in one call on the CPU: with 64, oneDNN's activations were mapped and unmapped by every operator, which
@@ -124,14 +148,16 @@ class Predictor:
         self._predictor = predictor
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        with PADDLE_LOCK:
-            given = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-            given.reshape(images.shape)
-            given.copy_from_cpu(np.ascontiguousarray(images))
-            self._predictor.run()
-            output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
-            result: np.ndarray = output.copy_to_cpu()
-            return result
+        return _PREDICTOR_THREAD.run(self._run, images)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        given = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
+        given.reshape(images.shape)
+        given.copy_from_cpu(np.ascontiguousarray(images))
+        self._predictor.run()
+        output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+        result: np.ndarray = output.copy_to_cpu()
+        return result
 
 
 def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -> None:
