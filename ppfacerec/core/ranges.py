@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple, Optional
 
 _INF = float("inf")
@@ -57,6 +58,11 @@ def require_count(name: str, value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, found {value!r}.")
     return int(value)
+
+
+def is_number(value: Any, least: float, most: float) -> bool:
+    """Whether it is one real number from `least` to `most`; NaN, texts and bools are not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 
 def require_ranges(component: str = "", **values: Any) -> None:

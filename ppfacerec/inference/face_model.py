@@ -6,7 +6,7 @@ print(model.compare("a.jpg", "b.jpg"))
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from ppfacerec.core.log import progress_bar
-from ppfacerec.core.ranges import require_count
+from ppfacerec.core.ranges import is_number, require_count
 from ppfacerec.inference.exported import METADATA, find_description, read_description, read_metadata
 from ppfacerec.inference.image_facts import FaceCheck
 from ppfacerec.inference.image_files import Image, is_one_image, name_of, read_image
@@ -44,7 +44,7 @@ class Threshold:
     num_different: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.cosine, (str, bool)) or not -1 <= self.cosine <= 1:  # NaN is not between them
+        if not is_number(self.cosine, -1, 1):
             raise ValueError(f"threshold: expected a cosine from -1 to 1, found {self.cosine!r}.")
 
     def __str__(self) -> str:
@@ -74,6 +74,7 @@ class Comparison:
 
 
 USUAL_FAR = 1e-3
+_LEAST_RANGE = 8  # between the brightest and the darkest pixel of 255
 
 
 class FaceModel:
@@ -103,7 +104,7 @@ class FaceModel:
             batch_size: images that are decoded at a time.
 
         Raises:
-            ValueError: one is no image, or not 112 x 112.
+            ValueError: one is no image, not 112 x 112, or all of one shade.
         """
         if is_one_image(images):
             return self.embed([cast(Image, images)], batch_size)[0]
@@ -116,7 +117,7 @@ class FaceModel:
         return np.concatenate(rows)
 
     def embed_files(
-        self, paths: Sequence[Path], batch_size: int = 32, check: FaceCheck | None = None
+        self, paths: str | Path | Iterable[str | Path], batch_size: int = 32, check: FaceCheck | None = None
     ) -> tuple[list[Path], np.ndarray, list[str]]:
         """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot.
 
@@ -125,6 +126,7 @@ class FaceModel:
         """
         good: list[Path] = []
         bad: list[str] = []
+        paths = [Path(paths)] if isinstance(paths, (str, Path)) else list(paths)
         own = FaceCheck() if check is None else check
         require_count("batch_size", batch_size)
         rows = [np.zeros((0, self.info.embedding_size), np.float32)]
@@ -134,7 +136,7 @@ class FaceModel:
             for path in paths[start : start + batch_size]:
                 try:
                     images.append(self._read(path, str(path), own))
-                    good.append(path)
+                    good.append(Path(path))
                 except ValueError as error:
                     bad.append(str(error))
             if images:
@@ -171,7 +173,7 @@ class FaceModel:
         """
         if cosine is not None:
             return Threshold(cosine)
-        if far is not None and (isinstance(far, str) or not 0 < far < 1):
+        if far is not None and (not is_number(far, 0, 1) or far in (0, 1)):
             raise ValueError(f"far: expected a false accept rate between 0 and 1, such as 1e-3, found {far!r}.")
         if far is None:
             measured = {float(key) for by_far in self.info.thresholds.values() for key in by_far}
@@ -211,6 +213,8 @@ class FaceModel:
 
     def _read(self, image: Image, name: str, check: FaceCheck) -> np.ndarray:
         pixels = read_image(image, name, self.info.image_size)
+        if int(pixels.max()) - int(pixels.min()) < _LEAST_RANGE:  # all such are "the same person"
+            raise ValueError(f"{name}: all of the image is of one shade, {pixels.max()} of 255; expected a face.")
         check.add(pixels, name)
         return pixels
 
@@ -230,6 +234,8 @@ def load(name: str | Path, device: Any = "auto") -> FaceModel:
         raise ValueError(
             f"device: expected auto, cpu or gpu, found {device!r}; CUDA_VISIBLE_DEVICES chooses among several."
         )
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(f"name: expected a path, a name of the zoo or an https URL, found {name!r}.")
     path = Path(name)
     description = find_description(path)
     if description:

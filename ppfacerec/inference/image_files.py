@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Union, cast
 
@@ -16,10 +16,11 @@ from ppfacerec.data.transforms.images import decode_rgb
 
 LIST_SUFFIX = ".txt"
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of PIL
+_EXPECTED = "a path, an image's bytes, a PIL image, or uint8 RGB (H, W, 3)"
 Image = Union[str, Path, bytes, BinaryIO, np.ndarray]  # or a PIL image
 
 
-def find_images(paths: Sequence[str | Path], allow_outside: bool = False) -> list[Path]:
+def find_images(paths: str | Path | Sequence[str | Path], allow_outside: bool = False) -> list[Path]:
     """Return files in order: a folder's images in it and below, a .txt's lines (relative to it; a tab ends the path).
 
     Args:
@@ -30,7 +31,7 @@ def find_images(paths: Sequence[str | Path], allow_outside: bool = False) -> lis
         ValueError: a path does not exist, a list leads out of its folder, or there is no image in them.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
         if path.is_dir():
             walked = walk_images(path)
             images = [path / name for name in walked.images]
@@ -78,9 +79,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = IMAGE_SHAPE[:2]
         image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(
-            f"{where}: expected a path, an image's bytes, a PIL image, or uint8 RGB (H, W, 3), found {found}."
-        )
+        raise ValueError(f"{where}: expected {_EXPECTED}, found {found}.")
     if image.shape[:2] != size:
         raise ValueError(
             f"{where}: the image is {image.shape[1]} x {image.shape[0]}, expected an aligned face of {size[1]} x "
@@ -102,12 +101,16 @@ def is_one_image(images: Any) -> bool:
                 f"An array of shape {list(images.shape)} has its colours first, or is three grey images. Give "
                 "(H, W, 3), image.transpose(1, 2, 0), or a list of three."
             )
+        if images.ndim < 2 and images.dtype.kind not in "OU":
+            raise ValueError(f"images: expected {_EXPECTED}, found {images.dtype} {list(images.shape)}.")
         return images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
-    return (
-        isinstance(images, (str, Path, bytes, bytearray, memoryview))
-        or hasattr(images, "read")
-        or hasattr(images, "getbands")
-    )
+    if isinstance(images, (str, Path, bytes, bytearray, memoryview)):
+        return True
+    if hasattr(images, "read") or hasattr(images, "getbands"):
+        return True
+    if not isinstance(images, Iterable):
+        raise ValueError(f"images: expected {_EXPECTED}, or several of them in an iterable, found {images!r}.")
+    return False
 
 
 def _listed(path: Path, allow_outside: bool) -> Iterator[Path]:

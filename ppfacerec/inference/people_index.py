@@ -10,7 +10,7 @@ import numpy as np
 
 from ppfacerec.core.io.npz_file import read_npz
 from ppfacerec.core.io.whole_file import written_whole
-from ppfacerec.core.ranges import require_count
+from ppfacerec.core.ranges import is_number, require_count
 from ppfacerec.inference.face_model import FaceModel
 from ppfacerec.inference.image_facts import similar_pairs
 from ppfacerec.inference.parity import spread_pixels
@@ -62,7 +62,7 @@ class PeopleIndex:
         nearest_others: np.ndarray | None = None,
     ) -> None:
         embeddings = check_unit_rows("embeddings", embeddings)
-        if not len(names) == len(files) == len(embeddings) or not len(names):
+        if embeddings.ndim != 2 or not 0 < len(names) == len(files) == len(embeddings):
             raise ValueError(
                 f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files: expected "
                 "as many of each, and at least one."
@@ -70,10 +70,14 @@ class PeopleIndex:
         order = np.argsort(np.asarray(names), kind="stable")
         self.embeddings = np.ascontiguousarray(embeddings[order])
         self.names, self.files = np.asarray(names)[order], np.asarray(files)[order]
-        self.probe, self.model = probe, model
+        self.probe, self.model = check_unit_rows("probe", probe), model
+        if self.probe.shape != embeddings.shape[1:]:
+            raise ValueError(f"probe: expected shape {list(embeddings.shape[1:])}, found {list(self.probe.shape)}.")
         self._starts = np.flatnonzero(np.r_[True, self.names[1:] != self.names[:-1]])  # first row of each person
         self.same_people: list[tuple[str, str]] = []  # two names that are probably one person, when made from images
-        self.nearest_others = nearest_others if nearest_others is not None else self._nearest_others()
+        self.nearest_others = self._nearest_others() if nearest_others is None else np.asarray(nearest_others)
+        if self.nearest_others.ndim != 1 or not (np.abs(self.nearest_others) <= 1.001).all():  # NaN is not
+            raise ValueError("nearest_others: expected cosines (M,), from -1 to 1.")
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -93,7 +97,7 @@ class PeopleIndex:
             stranger_rate: the false positive identification rate, such as 1e-2.
         """
         count = len(self.nearest_others)
-        if not 0 < stranger_rate < 1:
+        if not is_number(stranger_rate, 0, 1) or stranger_rate in (0, 1):
             raise ValueError(f"stranger_rate: expected a number between 0 and 1, found {stranger_rate!r}.")
         if count * stranger_rate < 1:
             return None
@@ -132,7 +136,8 @@ class PeopleIndex:
         """Return an embedding (D,) as float32; refuse one of another size than the index's, or not of length 1."""
         if np.shape(embedding) != self.embeddings.shape[1:]:
             raise ValueError(
-                f"The embedding has {np.size(embedding)} numbers, the index's have {self.embeddings.shape[1]}."
+                f"The embedding: expected one of shape [{self.embeddings.shape[1]}], as the index's, found "
+                f"{list(np.shape(embedding))}."
             )
         return check_unit_rows("The embedding", embedding)
 
@@ -215,16 +220,11 @@ def read_index(path: str | Path) -> PeopleIndex:
         model = str(json.loads(str(arrays["model"]))["name"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         _fail(path, str(error))
-    if embeddings.ndim != 2 or any(array.dtype.kind != "f" for array in (embeddings, probe, nearest_others)):
-        _fail(path, "its embeddings are no matrix of numbers")
+    if nearest_others.dtype.kind != "f":
+        _fail(path, "its nearest_others are no numbers")
     if any(array.dtype.kind != "U" or array.shape != embeddings.shape[:1] for array in (names, files)):
         _fail(path, f"it has not a name and a file for each of {len(embeddings)} embeddings")
-    if probe.shape != embeddings.shape[1:] or nearest_others.ndim != 1 or not embeddings.size:
-        _fail(path, "its probe does not fit, or it is empty")
     try:
-        probe = check_unit_rows("probe", probe)
-        if not (np.abs(nearest_others) <= 1.001).all():
-            raise ValueError("nearest_others are no cosines")
         return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others=nearest_others)
     except ValueError as error:
         _fail(path, str(error).rstrip("."))

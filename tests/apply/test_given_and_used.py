@@ -131,6 +131,18 @@ def test_every_form_of_an_image_gives_the_same_embedding(tmp_path, model):
         (lambda m: PeopleIndex(2 * np.eye(4), "abcd", "abcd", np.eye(4)[0], "m"), "embeddings: expected finite"),
         (lambda m: cluster(3 * np.eye(4), 0.4), "embeddings: expected finite embeddings of length 1"),
         (lambda m: cluster(np.eye(4), float("nan")), "threshold: expected a cosine"),
+        (lambda m: m.embed(None), "images: expected a path, .* in an iterable, found None"),
+        (lambda m: m.embed(3), "images: expected a path, .* in an iterable, found 3"),
+        (lambda m: m.embed(np.array(3)), r"images: expected a path, .* found int64 \[\]"),
+        (lambda m: m.embed(np.zeros((112, 112, 3), np.uint8)), "image 0: all of the image is of one shade, 0 of 255"),
+        (lambda m: m.compare(face(0), face(1), threshold=np.array([0.4])), "threshold: expected a cosine from -1 to 1"),
+        (lambda m: m.threshold([1e-3]), "far: expected a false accept rate between 0 and 1"),
+        (lambda m: ppfacerec.load(None), "name: expected a path, a name of the zoo or an https URL, found None"),
+        (lambda m: ppfacerec.load(3), "name: expected a path, a name of the zoo or an https URL, found 3"),
+        (lambda m: index().search(np.eye(4)[:1]), r"expected one of shape \[4\], as the index's, found \[1, 4\]"),
+        (lambda m: index().threshold("0.1"), "stranger_rate: expected a number between 0 and 1"),
+        (lambda m: index(nearest_others=[np.nan] * 4), "nearest_others: expected cosines"),
+        (lambda m: index(probe=np.eye(3)[0]), r"probe: expected shape \[4\], found \[3\]"),
     ],
 )
 def test_python_functions_check_what_the_command_line_checks(model, ask, message):
@@ -138,8 +150,15 @@ def test_python_functions_check_what_the_command_line_checks(model, ask, message
         ask(model)
 
 
-def index():
-    return PeopleIndex(np.eye(4), list("abcd"), list("abcd"), np.eye(4)[0], "m")
+def index(**changed):
+    return PeopleIndex(np.eye(4), list("abcd"), list("abcd"), **{"probe": np.eye(4)[0], "model": "m", **changed})
+
+
+def test_one_path_is_a_list_of_one(model, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(face(0)))
+    files, embeddings, bad = model.embed_files(str(tmp_path / "a.jpg"))
+    assert files == find_images(str(tmp_path)) == [tmp_path / "a.jpg"]
+    assert len(embeddings) == 1 and not bad
 
 
 def test_numbers_that_overflow_in_an_index_are_refused(tmp_path):
