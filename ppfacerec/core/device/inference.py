@@ -28,23 +28,24 @@ if hasattr(os, "register_at_fork"):
 
 
 class _OneThread:
-    """A thread that stays, for what Paddle keeps by thread; a forked process gets one of its own.
+    """A thread that stays, in which predictors run.
 
-    Predictors run in it: where another thread ends, Paddle empties its oneDNN cache, under a lock that a process
-    forked at that moment (half of those forked right after) would wait for without end.
+    Where a thread ends that ran one, Paddle empties its oneDNN cache, under a lock that a process forked at that moment
+    (half of those forked right after) would wait for without end. A forked process runs them in the calling thread: a
+    new one may have the id of the parent's, by which Paddle would find the parent's cache ("std::exception").
     """
 
     def __init__(self) -> None:
-        self._start()
+        self._executor: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "predictor")
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start)
+            os.register_at_fork(after_in_child=self._end)
 
-    def _start(self) -> None:
-        self._executor = ThreadPoolExecutor(1, "predictor")
+    def _end(self) -> None:
+        self._executor = None
 
     def run(self, work: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
         with PADDLE_LOCK:
-            return self._executor.submit(work, images).result()
+            return self._executor.submit(work, images).result() if self._executor else work(images)
 
 
 _PREDICTOR_THREAD = _OneThread()
