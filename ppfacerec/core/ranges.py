@@ -32,7 +32,7 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["epochs", "batch_size", "base_batch_size", "step_size"], AT_LEAST_1),
     "clip_norm": or_null(POSITIVE),
     "seed": SEED,
-    **dict.fromkeys(["learning_rate", "epsilon", "power"], POSITIVE),
+    **dict.fromkeys(["learning_rate", "epsilon", "power", "scale"], POSITIVE),
     **dict.fromkeys(["weight_decay", "eta_min", "end_lr", "values", "warmup_epoch", "warmup_start_lr"], NOT_NEGATIVE),
     "weight": NOT_NEGATIVE,  # of a loss
     **dict.fromkeys(["beta1", "beta2", "momentum", "CELoss.epsilon"], BELOW_1),
