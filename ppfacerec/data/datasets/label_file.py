@@ -62,7 +62,7 @@ class LabelFile:
             self._fail(
                 self.lines[first],
                 f"label {self.labels[first]} is out of range for class_num {class_num}; the file's labels need "
-                f"Arch.Head.class_num: {self.num_classes}.",
+                f"Arch.Head.class_num: {self.num_classes}, or relabel: True where they have gaps or begin at 1.",
             )
 
     def __len__(self) -> int:
