@@ -94,7 +94,8 @@ def find_config(path: Union[str, PathLike[str]]) -> Path:
         ConfigError: there is neither.
     """
     shipped = shipped_configs()
-    if Path(path).is_file() or (str(path) not in shipped and Path(path).name != str(path)):
+    is_there = Path(path).exists() and not Path(path).is_dir()  # what is no regular file, its reader refuses
+    if is_there or (str(path) not in shipped and Path(path).name != str(path)):
         return Path(path)
     if str(path) in shipped:
         return shipped[str(path)]

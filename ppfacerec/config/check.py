@@ -99,7 +99,9 @@ def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Itera
     paths = {name: (arguments[name], kind) for name, kind in declared if arguments.get(name) is not None}
     for name, (path, kind) in paths.items():
         exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
-        if not exists and not _is_made_later(path, demo):
+        if Path(path).exists() and not exists:  # such as a named pipe
+            yield f"{spec.path}.{name}: {path} is no {'folder' if kind == 'folder' else 'regular file'}."
+        elif not exists and not _is_made_later(path, demo):
             yield f"{spec.path}.{name}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
     if not any(_is_made_later(path, demo) for path, _ in paths.values()):
         check = getattr(component, "check", None)

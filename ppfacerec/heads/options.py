@@ -71,12 +71,18 @@ def with_head_options(head: Head) -> Head:
     construct.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
     construct.__annotations__ = {name: hint for name, hint in hints.items() if name != "options"}
     head.__init__ = construct  # type: ignore[misc]
-    head.check, head.documented_by = staticmethod(_check), HeadOptions  # type: ignore[attr-defined]
+    own_check = head.check if "check" in vars(head) else None  # type: ignore[attr-defined]
+
+    def check(arguments: Mapping[str, Any]) -> Iterator[str]:
+        yield from own_check(arguments) if own_check else ()
+        yield from _problems(arguments)
+
+    head.check, head.documented_by = staticmethod(check), HeadOptions  # type: ignore[attr-defined]
     return head
 
 
-def _check(arguments: Mapping[str, Any]) -> Iterator[str]:
-    """What the config's check says of the options among a head's arguments."""
+def _problems(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Problems of the options among a head's arguments, for the config's check."""
     try:
         HeadOptions(**{f.name: arguments[f.name] for f in dataclasses.fields(HeadOptions)})
     except ValueError as error:

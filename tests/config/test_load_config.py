@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 
@@ -417,3 +418,39 @@ def test_missing_parts_are_told_beside_everything_else(tiny_config):
     assert any(problem.startswith("DataLoader.Train.dataset: missing; expected") for problem in found)
     assert any(problem.startswith("Metric.Eval: missing; expected a list such as") for problem in found)
     assert any(problem.startswith("Global.epohs: unknown key. Did you mean 'epochs'?") for problem in found)
+
+
+CHECKED_HEAD = """
+from ppfacerec.heads import HEADS, MarginHead, with_head_options
+from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions
+
+@HEADS.register
+@with_head_options
+class WarmMargin(MarginHead):
+    def __init__(self, embedding_size: int, class_num: int, warm: int = 1, options: HeadOptions = DEFAULT_OPTIONS):
+        super().__init__(embedding_size, class_num, options=options)
+
+    @staticmethod
+    def check(arguments):
+        if arguments["warm"] < 1:
+            yield "warm: expected at least 1."
+"""
+
+
+def test_a_heads_own_check_is_asked_besides_that_of_the_options(tiny_config, tmp_path, monkeypatch):
+    (tmp_path / "my_checked_heads.py").write_text(CHECKED_HEAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = problems_of(
+        tiny_config(**{"Arch.Head": {"name": "WarmMargin", "embedding_size": 128, "class_num": 10}}),
+        "Global.plugins=[my_checked_heads]", "Arch.Head.warm=0", "Arch.Head.sample_rate=2",
+    )  # fmt: skip
+    assert "Arch.Head.warm: expected at least 1." in found
+    assert any(problem.startswith("Arch.Head.sample_rate: ") for problem in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_called_so_and_not_missing(tiny_config, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (found,) = problems_of(tiny_config(), f"DataLoader.Train.dataset.cls_label_path={tmp_path}/pipe")
+    assert found == f"DataLoader.Train.dataset.cls_label_path: {tmp_path}/pipe is no regular file."
+    assert any("not a regular file" in problem for problem in problems_of(tmp_path / "pipe"))
