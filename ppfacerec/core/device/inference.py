@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import paddle
@@ -32,16 +33,23 @@ class _OneThread:
 
     Where a thread ends that ran one, Paddle empties its oneDNN cache, under a lock that a process forked at that moment
     (half of those forked right after) would wait for without end. A forked process runs them in the calling thread: a
-    new one may have the id of the parent's, by which Paddle would find the parent's cache ("std::exception").
+    new one may have the id of the parent's, by which Paddle would find the parent's cache ("std::exception"). It also
+    keeps the parent's predictors: their destructor needs threads that a fork does not have, and crashes without them.
     """
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "predictor")
+        self._predictors: WeakSet[Predictor] = WeakSet()
+        self._kept: list[Predictor] = []
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._end)
+            os.register_at_fork(after_in_child=self._after_fork)
 
-    def _end(self) -> None:
+    def _after_fork(self) -> None:
         self._executor = None
+        self._kept += self._predictors
+
+    def add(self, predictor: Predictor) -> None:
+        self._predictors.add(predictor)
 
     def run(self, work: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
         with PADDLE_LOCK:
@@ -147,6 +155,7 @@ class Predictor:
 
     def __init__(self, predictor: Any) -> None:
         self._predictor = predictor
+        _PREDICTOR_THREAD.add(self)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         return _PREDICTOR_THREAD.run(self._run, images)
