@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import threading
@@ -47,6 +48,7 @@ class _OneThread:
     def _after_fork(self) -> None:
         self._executor = None
         self._kept += self._predictors
+        gc.freeze()  # nor is what of Paddle's hangs in cycles destroyed here
 
     def add(self, predictor: Predictor) -> None:
         self._predictors.add(predictor)
