@@ -80,7 +80,7 @@ _LEAST_RANGE = 8  # between the brightest and the darkest pixel of 255
 class FaceModel:
     """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
 
-    Thread-safe, also in a forked process; a spawned process that receives one loads it again.
+    Thread-safe. A spawned process that receives one loads it again; rather spawn than fork (docs/api.md).
 
     Args:
         run: the network with its preprocessing.
