@@ -1,5 +1,6 @@
-"""Training and evaluation data from one form to another; encoded images go over byte for byte, nothing is re-encoded.
+"""Training and evaluation data from one form to another; encoded images go over byte for byte.
 
+Only HEIC, which other programs do not read in a .rec, becomes PNG there.
 (AdaFace's and others' scripts decode a .rec and save its images again as JPEG: a second loss, and other bytes.)
 """
 
@@ -14,6 +15,7 @@ from ppfacerec.core.log import progress_bar
 from ppfacerec.data.datasets.base import ImageNetDataset, TrainDataset, open_folder
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.pairs.pair_bin import read_bin
+from ppfacerec.data.transforms.images import portable
 from ppfacerec.datatools.record_writer import write_records
 
 _SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
@@ -105,7 +107,7 @@ def dataset_to_record(dataset: TrainDataset, target: str) -> list[Path]:
     path = Path(target)
     order = np.argsort(dataset.labels, kind="stable").tolist()
     indices = progress_bar(order, len(order), "Images", "image")
-    write_records(path, ((int(dataset.labels[index]), dataset.read(index)) for index in indices))
+    write_records(path, ((int(dataset.labels[i]), portable(dataset.read(i), dataset.where(i))) for i in indices))
     return [path, path.with_suffix(".idx"), path.parent / "property"]
 
 

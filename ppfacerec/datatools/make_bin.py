@@ -9,7 +9,7 @@ from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.data.datasets.base import open_folder
 from ppfacerec.data.pairs.pair_bin import write_bin
 from ppfacerec.data.pairs.pair_list import is_lfw_list, read_lfw_pairs, read_pair_list
-from ppfacerec.data.transforms.images import decode_rgb, resize_short_side
+from ppfacerec.data.transforms.images import decode_rgb, portable, resize_short_side
 
 _MOST_IMAGES, _MOST_PAIRS = 200, 1000  # of one person, drawn from in a fold
 
@@ -24,7 +24,7 @@ def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -
     pairs = read_lfw_pairs(pairs_path, root, suffix) if is_lfw else read_pair_list(pairs_path, root)
     images = []
     for number in progress_bar(range(pairs.num_images), pairs.num_images, "Images", "image"):
-        images.append(pairs.read(number))
+        images.append(portable(pairs.read(number), pairs.where(number)))
         _check_image(images[-1], pairs.where(number))
     write_bin(out, [images[i] for i in pairs.index], pairs.is_same)
     return len(pairs)
@@ -58,7 +58,7 @@ def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int =
     is_same = [True, False] * (num_pairs // 2)
     images = {}
     for i in progress_bar(sorted(set(index)), len(set(index)), "Images", "image"):
-        images[i] = dataset.read(i)
+        images[i] = portable(dataset.read(i), dataset.where(i))
         _check_image(images[i], dataset.where(i))
     write_bin(out, [images[i] for i in index], is_same)
     return num_pairs

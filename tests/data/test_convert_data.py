@@ -15,6 +15,7 @@ from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.pairs.eval_datasets import FaceEvalDataset
 from ppfacerec.data.pairs.pair_bin import read_bin
+from ppfacerec.data.transforms import images as decoding
 from ppfacerec.datatools.convert import convert
 from ppfacerec.datatools.make_bin import bin_from_folder, bin_from_pairs
 
@@ -209,3 +210,18 @@ def test_make_bin_says_what_it_leaves_out_and_refuses_what_evaluation_would(tmp_
     (root / "a" / "1.jpg").write_bytes(cv2.imencode(".png", np.zeros((1, 200_000), np.uint8))[1].tobytes())
     assert main(command) == 1
     assert "200000 x 1 pixels are no face" in capsys.readouterr().out
+
+
+def test_heic_photos_are_png_in_a_bin_and_a_record_file(people, tmp_path, monkeypatch):
+    """Other programs read no HEIC there; the decoder is a stand-in, as its package cannot write."""
+    pixels = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+    monkeypatch.setattr(decoding, "_decode_heif", lambda data, where: pixels)
+    for path in sorted(people.rglob("*.jpg")):
+        path.with_suffix(".heic").write_bytes(b"\0\0\0\x1cftypheic" + b"\0" * 16)
+        path.unlink()
+    bin_from_folder(str(people), str(tmp_path / "x.bin"), num_pairs=12, num_folds=3)
+    convert(str(people), str(tmp_path / "x.rec"))
+    records = RecordIODataset(str(tmp_path), "x")
+    for written in [*read_bin(tmp_path / "x.bin").images, *(records.read(i) for i in range(len(records)))]:
+        assert written.startswith(b"\x89PNG")
+        assert (decoding.decode_rgb(written, "x") == pixels).all()

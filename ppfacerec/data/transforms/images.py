@@ -31,7 +31,7 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
             without its end, of which older OpenCVs make a picture that is grey below, or HEIC without pi-heif.
     """
     cv2 = import_cv2()
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+    if _is_heif(data):
         return _decode_heif(data, where)
     if data and not data.startswith(_SIGNATURES):  # OpenCV has decoders for many formats more, and bugs in them
         raise ValueError(_cannot_decode(data, where, ""))
@@ -78,6 +78,17 @@ def _shown(raw: np.ndarray) -> np.ndarray:
     if alpha.size:
         colours = np.asarray((colours * alpha + 127) // 255, np.uint8)
     return np.ascontiguousarray(np.broadcast_to(colours, (*raw.shape[:2], 3)), np.uint8)
+
+
+def portable(data: bytes, where: object) -> bytes:
+    """The contents of an image file for a .bin or .rec, which other programs read: a HEIC photo as PNG, lossless."""
+    if not _is_heif(data):
+        return data
+    return import_cv2().imencode(".png", decode_rgb(data, where)[..., ::-1])[1].tobytes()
+
+
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIF
 
 
 def _decode_heif(data: bytes, where: object) -> np.ndarray:
