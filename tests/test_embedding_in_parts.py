@@ -79,16 +79,16 @@ def test_parts_that_are_there_are_not_made_again_unless_their_images_changed(wor
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(world, monkeypatch):
-    write, calls = embedding_parts._write, []
+    write, calls = embedding_parts.written_whole, []
 
-    def killed(*rest):
-        calls.append(rest)
+    def killed(path, **rest):
+        calls.append(path)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        write(*rest)
+        return write(path, **rest)
 
     model, paths = load(world / "net.pdparams"), sorted((world / "faces").rglob("*.png"))
-    monkeypatch.setattr(embedding_parts, "_write", killed)
+    monkeypatch.setattr(embedding_parts, "written_whole", killed)
     with pytest.raises(KeyboardInterrupt):
         embed_in_parts(model, paths, 2, world / "parts")
     found = embed_in_parts(model, paths, 2, world / "parts")
