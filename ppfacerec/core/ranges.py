@@ -2,7 +2,6 @@
 
 import numbers
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, NamedTuple, Optional
 
 _INF = float("inf")
@@ -62,7 +61,7 @@ def require_count(name: str, value: Any, least: int = 1) -> int:
 
 def is_number(value: Any, least: float, most: float) -> bool:
     """Whether it is one real number from `least` to `most`; NaN, texts and bools are not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 
 def require_ranges(component: str = "", **values: Any) -> None:
