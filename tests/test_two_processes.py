@@ -28,7 +28,7 @@ def train(num_processes: int, config: Path, output: Path, *overrides: str, **opt
 def visualdl_steps(folder: Path) -> dict[tuple[str, str], list[int]]:
     from visualdl import LogReader
 
-    (path,) = folder.iterdir()
+    (path,) = folder.glob("*/*")
     reader = LogReader(file_path=str(path))
     tags = [(kind, tag) for kind, found in reader.get_tags().items() for tag in found]
     return {(kind, tag): [record.id for record in reader.get_data(kind, tag)] for kind, tag in tags}

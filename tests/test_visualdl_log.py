@@ -21,15 +21,11 @@ from ppfacerec.training.monitoring.visualdl_log import VisualDLLog
 MISSING = "Global.use_visualdl is on, but VisualDL cannot be imported"
 
 
-def file_of(folder: Path) -> Path:
-    """The file that VisualDL shows: the last of a folder."""
-    return sorted(folder.glob("*vdlrecords*"))[-1]
-
-
 def read(folder: Path):
     from visualdl import LogReader
 
-    return LogReader(file_path=str(file_of(folder)))
+    (path,) = folder.iterdir()
+    return LogReader(file_path=str(path))
 
 
 def steps(folder: Path, tag: str, kind: str = "scalar") -> list[int]:
@@ -74,8 +70,8 @@ def test_what_is_written_is_read_back(folder):
     assert [info.name for info in run.hparam.metricInfos] == ["train/loss"]
 
 
-def write_run(folder: Path, first: int, last: int, **kwargs) -> VisualDLLog:
-    log = VisualDLLog(folder, **kwargs)
+def write_run(folder: Path, first: int, last: int) -> None:
+    log = VisualDLLog(folder)
     log.hyper_parameters({"epochs": 3}, ["train/loss"])
     for step in range(first, last + 1):
         log.scalars({"train/loss": 1 / step}, step)
@@ -83,43 +79,6 @@ def write_run(folder: Path, first: int, last: int, **kwargs) -> VisualDLLog:
             log.embeddings(f"lfw/step_{step}", np.eye(2), {"person": ["a", "b"]})
             log.scalars({"eval/lfw": step}, step)
     log.close()
-    return log
-
-
-def test_a_resumed_run_goes_on_in_the_same_curves(folder):
-    write_run(folder, 1, 12)
-    log = write_run(folder, 8, 15, is_done=lambda tag, step: step <= 7)
-    assert log.tags == {"meta_data_tag", "hparam", "train/loss", "eval/lfw", "lfw/step_5"}
-    assert len(list(folder.iterdir())) == 1
-    assert steps(folder, "train/loss") == list(range(1, 16))
-    assert steps(folder, "eval/lfw") == [5, 10, 15]
-    assert read(folder).get_tags()["embeddings"] == ["lfw/step_5", "lfw/step_10", "lfw/step_15"]
-    assert len(read(folder).get_data("embeddings", "lfw/step_10")) == 1
-    assert len(read(folder).get_data("hyper_parameters", "hparam")) == 1
-
-
-def test_points_of_an_evaluation_that_is_not_done_are_repeated_not_doubled(folder):
-    write_run(folder, 1, 5)
-    write_run(folder, 5, 5, is_done=lambda tag, step: step < 5 or not tag.startswith("eval/"))
-    assert len(read(folder).get_data("embeddings", "lfw/step_5")) == 1
-    assert steps(folder, "eval/lfw") == [5]
-
-
-@pytest.mark.parametrize("torn", [3, 8, 11])
-def test_a_torn_record_of_a_kill_is_cut_off(folder, torn):
-    write_run(folder, 1, 4)
-    whole = file_of(folder).read_bytes()
-    with open(file_of(folder), "ab") as file:
-        file.write(whole[:torn])
-    write_run(folder, 5, 6, is_done=lambda tag, step: True)
-    assert steps(folder, "train/loss") == [1, 2, 3, 4, 5, 6]
-
-
-def test_a_new_run_starts_a_file_that_is_shown_instead(folder):
-    for last in (5, 3, 4):  # within one second
-        write_run(folder, 1, last)
-        assert steps(folder, "train/loss") == list(range(1, last + 1))
-    assert len(list(folder.iterdir())) == 3
 
 
 def test_without_visualdl_training_goes_on_and_is_told_how_to_install_it(tmp_path, monkeypatch, log_lines):

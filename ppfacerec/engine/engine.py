@@ -25,8 +25,8 @@ from ppfacerec.data.loading.loader import TrainLoader
 from ppfacerec.data.transforms.basic import Pipeline
 from ppfacerec.demo.on_ranks import make_demo_data_on_each_disk
 from ppfacerec.engine.agreement import check_same_config, check_same_data
+from ppfacerec.engine.build import build_losses, build_optimizer, build_schedule, build_train_loader, save_plan
 from ppfacerec.engine.memory_plan import fit, size_of_run
-from ppfacerec.engine.parts import build_losses, build_optimizer, build_schedule, build_train_loader, save_plan
 from ppfacerec.engine.results import info_of_evaluated, log_results, save_thresholds, write_report_page
 from ppfacerec.engine.run_identity import facts_of_run
 from ppfacerec.engine.tracking import build_visuals
@@ -149,7 +149,7 @@ class Engine:
             ReplicaCheck(glob.check_replicas_steps),
             ProgressLines(glob.epochs, len(loader)),
             Tables(self.output_dir, goes_on=bool(glob.checkpoints)),
-            build_visuals(self.config, state, loader, sets, checkpoint),
+            build_visuals(self.config, state, loader, sets),
             health,
             *(CALLBACKS.build(spec) for spec in glob.callbacks),
         ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ppfacerec.config import Config
 from ppfacerec.core import distributed
@@ -12,37 +13,23 @@ from ppfacerec.core.registry import Spec
 from ppfacerec.data.loading.loader import TrainLoader
 from ppfacerec.training.monitoring.visualdl_log import VisualDLLog
 from ppfacerec.training.monitoring.visuals import Visuals
-from ppfacerec.training.state import Progress, TrainState
+from ppfacerec.training.state import TrainState
 
 
-def build_visuals(
-    config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str], checkpoint: Optional[Path]
-) -> Visuals:
+def build_visuals(config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str]) -> Visuals:
     """The visuals of a training, which say at once with what hyper-parameters it runs.
 
     Args:
         sets: names of what it is evaluated on.
-        checkpoint: what it goes on from, or None.
     """
-    glob, output_dir = config.Global, Path(config.Global.output_dir)
+    glob = config.Global
     is_on = glob.use_visualdl and distributed.rank() == 0
-    # Where a checkpoint of another folder is where training starts, what is in this one is of another training.
-    goes_on = checkpoint is not None and checkpoint.resolve().parent == output_dir.resolve()
-    log = VisualDLLog(output_dir / "vdl" if is_on else None, _is_done(state.progress) if goes_on else None)
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_step_{state.progress.global_step}"  # sorted by time
+    log = VisualDLLog(Path(glob.output_dir, "vdl", name) if is_on else None)
     num_steps = glob.epochs * -(-len(loader) // glob.update_freq)
     metrics = [f"eval/{name}" for name in (["average", *sets] if sets else [])]
     log.hyper_parameters(hyper_parameters(config, loader), [*metrics, "train/loss"])
     return Visuals(log, state.recognizer, num_steps, glob.visualdl_faces)
-
-
-def _is_done(progress: Progress) -> Callable[[str, int], bool]:
-    """What a checkpoint has behind it: in the middle of an epoch, no evaluation at its own step."""
-    last, evaluated = progress.global_step, progress.iteration == 0
-
-    def is_done(tag: str, step: int) -> bool:
-        return step < last or (step == last and (evaluated or not tag.startswith("eval/")))
-
-    return is_done
 
 
 def hyper_parameters(config: Config, loader: TrainLoader) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Laws of what VisualDL shows: the records of a run by tag and step, in one piece after a resume, no change of training."""
+"""Laws of what VisualDL shows: the records of a run by tag and step, each start for itself, no change of training."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ VISUALDL = "Global.use_visualdl=True"
 ONE_EPOCH = ["Global.epochs=1", "Optimizer.lr.warmup_epoch=0"]
 
 
-def records(output):
-    """(kind, tag) -> the records that VisualDL shows."""
+def records(output, number=0):
+    """(kind, tag) -> the records of one start that VisualDL shows; all starts in the order of time."""
     from visualdl import LogReader
 
-    (path,) = (output / "vdl").iterdir()
+    path = sorted((output / "vdl").glob("*/*"), key=lambda path: path.stat().st_mtime)[number]
     reader = LogReader(file_path=str(path))
     return {(kind, tag): reader.get_data(kind, tag) for kind, tags in reader.get_tags().items() for tag in tags}
 
 
-def steps(output):
-    found = records(output)
+def steps(output, number=0):
+    found = records(output, number)
     assert found.pop(("meta_data", "meta_data_tag"))
     return {key: [record.id for record in value] for key, value in found.items()}
 
@@ -111,40 +111,25 @@ def test_visualdl_changes_no_weight(tiny_net_config, tmp_path):
     assert gradients == ["gradients/head.active_rows"]  # what sparse_update trains
 
 
-@pytest.mark.slow
-def test_a_resumed_run_has_the_records_of_an_uninterrupted_one(tiny_net_config, tmp_path, monkeypatch):
+def test_every_start_is_a_run_that_begins_where_it_resumes(tiny_net_config, tmp_path, monkeypatch):
     common = [VISUALDL, "Global.epochs=3", "DataLoader.Eval.dataset.val_targets=[lfw]"]
-    train(tiny_net_config(), *common, f"Global.output_dir={tmp_path}/whole")
     original = Trainer._step
 
     def stop_at_8_and_10(trainer):  # in the middle of an epoch, and at its end before the evaluation
         original(trainer)
         trainer.callbacks[0].wants_stop = trainer.state.progress.global_step in (8, 10)
 
-    part = [*common, f"Global.output_dir={tmp_path}/part"]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", stop_at_8_and_10)
         for resume in ((), ("Global.checkpoints=auto",)):
             with pytest.raises(TrainingStopped):
-                train(tiny_net_config(), *part, *resume)
-    train(tiny_net_config(), *part, f"Global.checkpoints={tmp_path}/part/latest")
-    whole = steps(tmp_path / "whole")
-    assert steps(tmp_path / "part") == whole
-    for older in ("epoch_2", "best_model"):  # what comes after is repeated
-        train(tiny_net_config(), *part, f"Global.checkpoints={tmp_path}/part/{older}")
-        assert steps(tmp_path / "part") == whole
-
-
-def test_a_run_from_another_folders_checkpoint_keeps_nothing_of_its_own_folder(tiny_net_config, tmp_path):
-    for name in ("a", "b"):
-        train(tiny_net_config(), VISUALDL, *ONE_EPOCH, f"Global.output_dir={tmp_path}/{name}")
-    train(
-        tiny_net_config(), VISUALDL, "Global.epochs=2", f"Global.output_dir={tmp_path}/b",
-        f"Global.checkpoints={tmp_path}/a/latest",
-    )  # fmt: skip
-    old, _ = sorted((tmp_path / "b" / "vdl").iterdir())
-    old.unlink()
-    assert steps(tmp_path / "b")["scalar", "train/loss"] == list(range(6, 11))
+                train(tiny_net_config(), *common, *resume)
+    train(tiny_net_config(), *common, f"Global.checkpoints={tmp_path}/output/latest")
+    starts = [steps(tmp_path / "output", number) for number in range(3)]
+    assert [start["scalar", "train/loss"] for start in starts] == [[*range(1, 9)], [9, 10], [*range(11, 16)]]
+    assert [start.get(("scalar", "eval/lfw")) for start in starts] == [[5], None, [10, 15]]
+    names = sorted(folder.name for folder in (tmp_path / "output/vdl").iterdir())
+    assert [name.partition("_step_")[2] for name in names] == ["0", "8", "10"]
 
 
 def test_no_faces_are_shown_when_they_are_not_wanted(tiny_net_config, tmp_path):

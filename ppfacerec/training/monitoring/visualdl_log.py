@@ -2,10 +2,7 @@
 
 import io
 import math
-import os
-import struct
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -14,24 +11,18 @@ import numpy as np
 
 from ppfacerec.core.log import logger
 
-_NAME = "vdlrecords.{:010d}.log"  # VisualDL shows the last file of a folder, by name
 _FEWEST_BINS, _MOST_BINS = 10, 50  # of a histogram
-_HEADER = struct.Struct("<Q")  # a record: its length, and that many bytes of protobuf
-# Kinds of records whose `id` is the step.
-_STEPPED = ("value", "image", "histogram")
 
 
 class VisualDLLog:
     """Writes what ``visualdl --logdir`` shows; VisualDL writes in a thread of its own.
 
     Args:
-        folder: where the records go; None records nothing, and so does a VisualDL that cannot be imported.
-        is_done: (tag, step) -> whether the training that is resumed has done it. The records up to there are gone on
-            with; later ones are cut off, as the training repeats them. None starts a new file.
+        folder: of this run alone, as VisualDL shows one file of a folder; None records nothing, and so does a VisualDL
+            that cannot be imported.
     """
 
-    def __init__(self, folder: Path | None, is_done: Callable[[str, int], bool] | None = None) -> None:
-        self.tags: frozenset[str] = frozenset()
+    def __init__(self, folder: Path | None) -> None:
         self._writer: Any = None
         self._has_failed = False
         if folder is None:
@@ -48,9 +39,9 @@ class VisualDLLog:
             )
             return
         with self.said_once():
-            path, self.tags = _log_file(folder, is_done)
+            folder.mkdir(parents=True, exist_ok=True)  # fails here if at all: VisualDL's thread would only print it
             with redirect_stdout(io.StringIO()):  # "`...` is exists", which is what is wanted
-                self._writer = LogWriter(logdir=str(folder), file_name=path.name)
+                self._writer = LogWriter(logdir=str(folder))
 
     def __bool__(self) -> bool:
         return self._writer is not None
@@ -97,8 +88,7 @@ class VisualDLLog:
 
     def hyper_parameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
         """Say with what the run began; `metrics` are names of scalars, of which the last value is shown."""
-        if "hparam" not in self.tags:
-            self._add("hparams", hparams_dict=dict(values), metrics_list=[_tag(name) for name in metrics])
+        self._add("hparams", hparams_dict=dict(values), metrics_list=[_tag(name) for name in metrics])
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -122,48 +112,3 @@ def _tag(name: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")
-
-
-def _log_file(folder: Path, is_done: Callable[[str, int], bool] | None) -> tuple[Path, frozenset[str]]:
-    """The file to go on in and the tags that are in it, or a new one that comes after all others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = sorted(folder.glob(_NAME.format(0).replace("0" * 10, "*")))
-    if is_done and files:
-        return files[-1], _cut(files[-1], is_done)
-    numbers = [int(path.name.split(".")[1]) for path in files if path.name.split(".")[1].isdigit()]
-    path = folder / _NAME.format(max([int(time.time()), *(number + 1 for number in numbers)]))
-    path.touch()  # fails here if at all: VisualDL's thread would only print it
-    return path, frozenset()
-
-
-def _records(path: Path) -> Iterator[tuple[Any, int]]:
-    """The whole records of a file and where each ends, in bytes; a kill may have left a torn one after them."""
-    from visualdl.proto.record_pb2 import Record
-
-    size, end = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while header := file.read(_HEADER.size):
-            if len(header) < _HEADER.size or end + _HEADER.size + _HEADER.unpack(header)[0] > size:
-                return
-            data = file.read(_HEADER.unpack(header)[0])
-            end += _HEADER.size + len(data)
-            yield Record.FromString(data).values[0], end
-
-
-def _cut(path: Path, is_done: Callable[[str, int], bool]) -> frozenset[str]:
-    """Cut a file off behind its last record of a step that is done; return the tags that stay.
-
-    Records stand in the order of training, and an evaluation's points of the projector, which have no step, before
-    others of it.
-    """
-    end = 0
-    kept: set[str] = set()
-    waiting: set[str] = set()  # tags of records that stay if one of a step that is done follows
-    for value, value_end in _records(path):
-        waiting.add(value.tag)
-        if value.WhichOneof("one_value") in _STEPPED:
-            if not is_done(value.tag, value.id):
-                break
-            end, kept, waiting = value_end, kept | waiting, set()
-    os.truncate(path, end)
-    return frozenset(kept)

@@ -39,7 +39,7 @@ class Visuals(Callback):
         self.log, self._shows_faces = log, shows_faces
         self._interval = max(1, num_steps // NUM_HISTOGRAMS)
         self._seen_step = 0
-        self._has_drawn = set(log.tags)
+        self._has_drawn: set[str] = set()
         self._watched = watched_parameters(recognizer)
 
     def __exit__(
@@ -115,7 +115,7 @@ class Visuals(Callback):
         return step == 1 or step % self._interval == 0
 
     def _is_first(self, tag: str) -> bool:
-        """Whether nothing was drawn by this name, neither by the run that is resumed."""
+        """Whether nothing was drawn by this name."""
         is_first = tag not in self._has_drawn
         self._has_drawn.add(tag)
         return is_first
