@@ -157,7 +157,11 @@ def test_a_machine_that_slept_is_no_stall(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path):
+@pytest.mark.parametrize(
+    ("stop", "seconds"),
+    [(signal.SIGSTOP, 4), (signal.SIGTSTP, 8)],  # Ctrl-Z: also beyond the timer of 3 + 3 seconds
+)
+def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path, stop, seconds):
     code = (
         "import sys, time; from pathlib import Path; from ppfacerec.training.monitoring.watchdog import Watchdog\n"
         "with Watchdog(0.05, Path(sys.argv[1]), print):\n"  # 3 seconds
@@ -167,8 +171,8 @@ def test_time_in_which_the_process_was_stopped_does_not_count(tmp_path):
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "in\n"
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(4)
+        process.send_signal(stop)
+        time.sleep(seconds)
         process.send_signal(signal.SIGCONT)
         assert process.wait(30) == 0
     assert list(tmp_path.iterdir()) == []

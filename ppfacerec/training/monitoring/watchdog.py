@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from ppfacerec.core import distributed
@@ -65,6 +66,7 @@ class Watchdog(Callback):
         self._last, self._beats = time.monotonic(), 0
         self._activity = Activity.COMPUTING
         self._done = threading.Event()
+        self._pid, self._arming = os.getpid(), threading.Lock()
         self._stacks: IO[bytes] | None = None
 
     def on_activity(self, activity: Activity) -> None:
@@ -84,6 +86,7 @@ class Watchdog(Callback):
             faulthandler.register(STACKS, self._stacks, all_threads=True)
             self._last = time.monotonic()
             self._arm(self._limit)
+            self._on_stop = signal.signal(signal.SIGTSTP, self._stop)
             self._thread = threading.Thread(target=self._watch, args=(self._limit,), name="watchdog", daemon=True)
             self._thread.start()
         return self
@@ -92,6 +95,7 @@ class Watchdog(Callback):
         if self._stacks is not None:
             self._done.set()
             self._thread.join()
+            signal.signal(signal.SIGTSTP, self._on_stop)
             faulthandler.cancel_dump_traceback_later()
             faulthandler.unregister(STACKS)
             self._stacks.close()
@@ -110,7 +114,17 @@ class Watchdog(Callback):
 
     def _arm(self, limit: float) -> None:
         """Set the timer that needs no Python; it goes off where nobody sets it anew."""
-        faulthandler.dump_traceback_later(limit + min(60.0, limit), exit=True, file=_STDERR)
+        with self._arming:
+            faulthandler.dump_traceback_later(limit + min(60.0, limit), exit=True, file=_STDERR)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """On Ctrl-Z, stop without the timer, which would end the process as soon as it goes on."""
+        if os.getpid() != self._pid:  # a data worker, which has no timer, and may have the lock as it was at the fork
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
+        with self._arming:
+            faulthandler.cancel_dump_traceback_later()
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def _end(self, seconds: float) -> None:
         """Write the report, each way within a time, as any of them may hang for the run's own reason; then exit."""
