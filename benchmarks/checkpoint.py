@@ -22,7 +22,7 @@ from ppfacerec.backbones import IResNet50, MobileFaceNet
 from ppfacerec.config.schema import GlobalSection
 from ppfacerec.core.device.runtime import choose_device
 from ppfacerec.core.log import logger
-from ppfacerec.engine.parts import save_plan
+from ppfacerec.engine.build import save_plan
 from ppfacerec.heads import ArcMargin
 from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups

@@ -8,7 +8,7 @@ import pytest
 
 from ppfacerec.cli import main
 from ppfacerec.config import load_config
-from ppfacerec.engine.parts import build_train_loader
+from ppfacerec.engine.build import build_train_loader
 
 
 def test_the_grid_shows_what_the_loader_gives(tiny_net_config, tmp_path):

@@ -298,7 +298,7 @@ def test_a_name_with_a_nul_is_told_with_its_line(tmp_path):
 INFO = {"backbone": {"name": "IResNet18"}, "embedding_size": 512}
 LIES = [
     ({"embedding_size": TERABYTE}, "embedding_size: expected a positive int"),
-    ({"backbone": {"name": "IResNet18", "num_features": TERABYTE}}, "backbone: expected a mapping with the network's name"),
+    ({"backbone": {"name": "IResNet18", "embedding_size": TERABYTE}}, "backbone: expected a mapping with the network's name"),
     ({"std": [0.5, 0, 0.5]}, "std: expected numbers other than 0"),
     ({"mean": [1e400, 0, 0]}, "mean: expected 3 numbers"),
     ({"scale": 10**400}, "scale: expected a number"),

@@ -51,10 +51,10 @@ class FixedBatchNorm1D(nn.BatchNorm1D):
     stand in; they are not saved.
     """
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features, weight_attr=False, bias_attr=False)
-        self.register_buffer("_ones", paddle.ones([num_features]), persistable=False)
-        self.register_buffer("_zeros", paddle.zeros([num_features]), persistable=False)
+    def __init__(self, embedding_size: int) -> None:
+        super().__init__(embedding_size, weight_attr=False, bias_attr=False)
+        self.register_buffer("_ones", paddle.ones([embedding_size]), persistable=False)
+        self.register_buffer("_zeros", paddle.zeros([embedding_size]), persistable=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(
@@ -69,8 +69,8 @@ class IR(ResidualNet):
     0.25.
     """
 
-    def __init__(self, num_features: int = 512, dropout: float = 0.4, recompute: bool = False) -> None:
-        super().__init__(num_features, dropout, recompute)
+    def __init__(self, embedding_size: int = 512, dropout: float = 0.4, recompute: bool = False) -> None:
+        super().__init__(embedding_size, dropout, recompute)
         self.input_layer = nn.Sequential(conv(3, 64, 3), nn.BatchNorm2D(64), PReLU(64))
         blocks, in_channels = [], 64
         for depth, channels in zip(self.depths, STAGE_CHANNELS):
@@ -78,13 +78,13 @@ class IR(ResidualNet):
                 blocks.append(Block(in_channels, channels, stride=2 if i == 0 else 1))
                 in_channels = channels
         self.body = nn.Sequential(*blocks)
-        weight = nn.initializer.Normal(0.0, (2.0 / num_features) ** 0.5)
+        weight = nn.initializer.Normal(0.0, (2.0 / embedding_size) ** 0.5)
         self.output_layer = nn.Sequential(
             nn.BatchNorm2D(in_channels),
             nn.Dropout(dropout),
             Flat(in_channels * FINAL_AREA),
-            nn.Linear(in_channels * FINAL_AREA, num_features, weight_attr=weight),
-            FixedBatchNorm1D(num_features),
+            nn.Linear(in_channels * FINAL_AREA, embedding_size, weight_attr=weight),
+            FixedBatchNorm1D(embedding_size),
         )
 
     def forward(self, images: Tensor) -> Tensor:

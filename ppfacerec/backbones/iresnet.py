@@ -50,8 +50,8 @@ class FixedScaleBatchNorm1D(nn.BatchNorm1D):
     training a copy that takes a gradient stands in for the weight.
     """
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features, weight_attr=paddle.ParamAttr(trainable=False))
+    def __init__(self, embedding_size: int) -> None:
+        super().__init__(embedding_size, weight_attr=paddle.ParamAttr(trainable=False))
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
@@ -70,8 +70,8 @@ class IResNet(ResidualNet):
     U(-1/sqrt(fan_in), 1/sqrt(fan_in)). The last batch norm's weight stays 1 and is not trained.
     """
 
-    def __init__(self, num_features: int = 512, dropout: float = 0.0, recompute: bool = False) -> None:
-        super().__init__(num_features, dropout, recompute)
+    def __init__(self, embedding_size: int = 512, dropout: float = 0.0, recompute: bool = False) -> None:
+        super().__init__(embedding_size, dropout, recompute)
         self.conv1 = conv(3, 64, 3)
         self.bn1 = nn.BatchNorm2D(64)
         self.prelu = PReLU(64)
@@ -85,9 +85,10 @@ class IResNet(ResidualNet):
         self.dropout = nn.Dropout(dropout)
         fan_in = in_channels * FINAL_AREA
         uniform = nn.initializer.Uniform(-1.0 / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in))
-        self.fc = nn.Linear(fan_in, num_features, weight_attr=uniform, bias_attr=paddle.ParamAttr(initializer=uniform))
+        bias = paddle.ParamAttr(initializer=uniform)
+        self.fc = nn.Linear(fan_in, embedding_size, weight_attr=uniform, bias_attr=bias)
         # A scale of the whole embedding would be lost in its normalisation, so the weight is not trained.
-        self.features = FixedScaleBatchNorm1D(num_features)
+        self.features = FixedScaleBatchNorm1D(embedding_size)
 
     def forward(self, images: Tensor) -> Tensor:
         face_shape(type(self).__name__, images.shape)

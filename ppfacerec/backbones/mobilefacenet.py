@@ -84,18 +84,18 @@ class MobileFaceNet(nn.Layer):
     Initialisation: convolutions from N(0, 2 / (kernel^2 * out_channels)), batch norm weight 1 and bias 0, PReLU 0.25.
 
     Args:
-        num_features: length of the embedding.
+        embedding_size: length of the embedding.
 
     Shapes:
-        images [N, 3, 112, 112] float32 -> embedding [N, num_features], not normalised.
+        images [N, 3, 112, 112] float32 -> embedding [N, embedding_size], not normalised.
 
     Raises:
-        ValueError: `num_features` is not a positive int, or the images have another shape.
+        ValueError: `embedding_size` is not a positive int, or the images have another shape.
     """
 
-    def __init__(self, num_features: int = 128) -> None:
+    def __init__(self, embedding_size: int = 128) -> None:
         super().__init__()
-        self.embedding_size = positive_int("MobileFaceNet", "num_features", num_features)
+        self.embedding_size = positive_int("MobileFaceNet", "embedding_size", embedding_size)
         self.conv1 = ConvBlock(3, 64, 3, stride=2, padding=1)
         self.dw_conv1 = ConvBlock(64, 64, 3, padding=1, groups=64)
         channels, blocks = 64, []
@@ -106,11 +106,11 @@ class MobileFaceNet(nn.Layer):
         self.blocks = nn.Sequential(*blocks)
         self.conv2 = ConvBlock(channels, 512, 1)
         self.linear7 = ConvBlock(512, 512, 7, groups=512, linear=True)
-        self.linear1 = ConvBlock(512, num_features, 1, linear=True)
+        self.linear1 = ConvBlock(512, embedding_size, 1, linear=True)
 
     def forward(self, images: Tensor) -> Tensor:
         face_shape("MobileFaceNet", images.shape)
         x = self.dw_conv1(self.conv1(images))  # (N, 64, 56, 56)
         x = self.conv2(self.blocks(x))  # (N, 512, 7, 7)
-        x = self.linear1(self.linear7(x))  # (N, num_features, 1, 1)
+        x = self.linear1(self.linear7(x))  # (N, embedding_size, 1, 1)
         return x.reshape([-1, self.embedding_size])

@@ -64,14 +64,14 @@ class Residuals(nn.Layer):
 class Embedding(nn.Layer):
     """Global depthwise convolution, fully connected layer without bias, batch norm: [N, 512, 7, 7] -> [N, D]."""
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, embedding_size: int) -> None:
         super().__init__()
-        weight = nn.initializer.Normal(0.0, math.sqrt(2.0 / num_features))
+        weight = nn.initializer.Normal(0.0, math.sqrt(2.0 / embedding_size))
         self.layers = nn.Sequential(
             ConvBlock(512, 512, 7, groups=512, linear=True),
             Flat(512),
-            nn.Linear(512, num_features, weight_attr=weight, bias_attr=False),
-            nn.BatchNorm1D(num_features),
+            nn.Linear(512, embedding_size, weight_attr=weight, bias_attr=False),
+            nn.BatchNorm1D(embedding_size),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,21 +82,21 @@ class MobileFaceNetInsight(nn.Layer):
     """insightface's ``mbf``, 0.45 GFLOPs.
 
     Args:
-        num_features: length of the embedding.
+        embedding_size: length of the embedding.
 
     Shapes:
-        images [N, 3, 112, 112] float32 -> embedding [N, num_features], not normalised.
+        images [N, 3, 112, 112] float32 -> embedding [N, embedding_size], not normalised.
 
     Raises:
-        ValueError: `num_features` is not a positive int, or the images have another shape.
+        ValueError: `embedding_size` is not a positive int, or the images have another shape.
     """
 
     scale = 2  # of the paper's channels
     counts = (1, 4, 6, 2)  # residual bottlenecks at 56, 28, 14 and 7 pixels; 1 at 56: a grouped convolution instead
 
-    def __init__(self, num_features: int = 512) -> None:
+    def __init__(self, embedding_size: int = 512) -> None:
         super().__init__()
-        self.embedding_size = positive_int(type(self).__name__, "num_features", num_features)
+        self.embedding_size = positive_int(type(self).__name__, "embedding_size", embedding_size)
         narrow, wide = 64 * self.scale, 128 * self.scale
         first, second, third, fourth = self.counts
         self.layers = nn.LayerList(
@@ -112,7 +112,7 @@ class MobileFaceNetInsight(nn.Layer):
             ]
         )
         self.conv_sep = ConvBlock(wide, 512)
-        self.features = Embedding(num_features)
+        self.features = Embedding(embedding_size)
 
     def forward(self, images: Tensor) -> Tensor:
         face_shape(type(self).__name__, images.shape)

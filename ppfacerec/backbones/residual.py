@@ -23,23 +23,23 @@ class ResidualNet(nn.Layer):
     """Base of the families; a depth only names its number of blocks in each of the four stages.
 
     Args:
-        num_features: length of the embedding.
+        embedding_size: length of the embedding.
         dropout: probability that an input of the fully connected layer is dropped in training, in [0, 1).
         recompute: keep only the blocks' inputs for the backward and compute the rest again: the same gradients with
             less memory, for about a third more time (docs/distributed.md has figures).
 
     Shapes:
-        images [N, 3, 112, 112] float32 -> embedding [N, num_features], not normalised.
+        images [N, 3, 112, 112] float32 -> embedding [N, embedding_size], not normalised.
 
     Raises:
-        ValueError: `num_features` is not a positive int, `dropout` is outside [0, 1), or the images have another shape.
+        ValueError: `embedding_size` is no positive int, `dropout` is outside [0, 1), or the images have another shape.
     """
 
     depths: tuple[int, int, int, int]
 
-    def __init__(self, num_features: int, dropout: float, recompute: bool) -> None:
+    def __init__(self, embedding_size: int, dropout: float, recompute: bool) -> None:
         super().__init__()
-        self.embedding_size = positive_int(type(self).__name__, "num_features", num_features)
+        self.embedding_size = positive_int(type(self).__name__, "embedding_size", embedding_size)
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise ValueError(f"{type(self).__name__}: dropout must be a number in [0, 1), found {dropout!r}.")
         self.recompute = recompute

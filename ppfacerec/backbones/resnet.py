@@ -54,20 +54,20 @@ class ResNet50(nn.Layer):
     Args:
         max_pool: a 3x3 max pool after the 7x7 stem.
         stride_list: strides of the stem, of the max pool (of stage 1 when `max_pool` is off), of stages 2, 3 and 4.
-        class_num: length of the embedding. PaddleClas's spelling: it takes the place of its classifier.
+        embedding_size: length of the embedding; PaddleClas calls it `class_num`.
 
     Shapes:
-        images [N, 3, 112, 112] float32 -> embedding [N, class_num], not normalised.
+        images [N, 3, 112, 112] float32 -> embedding [N, embedding_size], not normalised.
 
     Raises:
-        ValueError: `stride_list` is not 5 positive ints, or `class_num` is not a positive int.
+        ValueError: `stride_list` is not 5 positive ints, or `embedding_size` is not a positive int.
     """
 
     def __init__(
-        self, max_pool: bool = True, stride_list: Sequence[int] = (2, 2, 2, 2, 2), class_num: int = 1000
+        self, max_pool: bool = True, stride_list: Sequence[int] = (2, 2, 2, 2, 2), embedding_size: int = 1000
     ) -> None:
         super().__init__()
-        self.embedding_size = positive_int("ResNet50", "class_num", class_num)
+        self.embedding_size = positive_int("ResNet50", "embedding_size", embedding_size)
         stem_stride, first_stride, *stage_strides = _checked_strides(stride_list)
         self.stem = nn.Sequential(ConvBN(3, 64, 7, stem_stride))
         self.pool = nn.MaxPool2D(3, first_stride, padding=1) if max_pool else None
@@ -78,7 +78,7 @@ class ResNet50(nn.Layer):
                 in_channels = channels * 4
         self.blocks = nn.Sequential(*blocks)
         bound = 1.0 / math.sqrt(in_channels)
-        self.fc = nn.Linear(in_channels, class_num, weight_attr=nn.initializer.Uniform(-bound, bound))
+        self.fc = nn.Linear(in_channels, embedding_size, weight_attr=nn.initializer.Uniform(-bound, bound))
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.stem(images))  # (N, 64, 112, 112) in the face recipe

@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 import yaml
 
 from ppfacerec.config.binder import Binder
-from ppfacerec.config.check import Mode, check_config, import_plugins
+from ppfacerec.config.check import Mode, check_config, import_plugins, with_our_names
 from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.paddleclas import translate
 from ppfacerec.config.schema import Config
@@ -76,6 +76,7 @@ def load_config(
     elif plugins:  # nothing of them is known, so that their components cannot be checked
         problems.append("Global.plugins: not imported while there are other problems.")
         raise ConfigError(problems, where)
+    config = with_our_names(config)
     problems += check_config(config, mode, found=problems)
     if problems:
         raise ConfigError(problems, where)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Optional
 
 from ppfacerec.config.components import REQUIRED, arguments_of, check_spec, keys_of, registry_of
-from ppfacerec.config.schema import Config, DataLoaderSection, sections_of
+from ppfacerec.config.schema import ArchSection, Config, DataLoaderSection, sections_of
 from ppfacerec.core.environment import DEVICE
 from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.ranges import range_problem
@@ -34,6 +34,18 @@ def import_plugins(modules: Collection[str]) -> list[str]:
         except ImportError as error:
             problems.append(f"Global.plugins: cannot import '{module}' ({error}); is it installed or on PYTHONPATH?")
     return problems
+
+
+def with_our_names(config: Config) -> Config:
+    """The same config with our names of the backbone's arguments (``num_features`` is ``embedding_size``)."""
+    if config.Arch is None or config.Arch.Backbone is None:  # reported by the schema
+        return config
+    arch = dataclasses.replace(config.Arch, Backbone=_backbones().canonical(config.Arch.Backbone))
+    return dataclasses.replace(config, Arch=arch)
+
+
+def _backbones() -> Registry:
+    return registry_of({f.name: f for f in dataclasses.fields(ArchSection)}["Backbone"].metadata)
 
 
 def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> list[str]:
@@ -140,17 +152,14 @@ def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
 
 
 def _check_embedding_size(config: Config, mode: Mode) -> Iterator[str]:
-    from ppfacerec.backbones import BACKBONES
-
     head, backbone = config.Arch.Head, config.Arch.Backbone
-    arguments = arguments_of(BACKBONES, backbone.name, {})
-    names = [name for name in ("num_features", "class_num") if name in arguments]
-    if not names:  # a plugin's backbone; the recognizer compares its embedding_size when it is built
+    argument = arguments_of(_backbones(), backbone.name, {}).get("embedding_size")
+    if argument is None:  # a plugin's backbone; the recognizer compares its embedding_size when it is built
         return
-    size = backbone.kwargs.get(names[0], arguments[names[0]].default)
+    size = backbone.kwargs.get("embedding_size", argument.default)
     if size != head.kwargs["embedding_size"]:
         yield (
-            f"Arch.Head.embedding_size: {head.kwargs['embedding_size']}, but Arch.Backbone.{names[0]} of "
+            f"Arch.Head.embedding_size: {head.kwargs['embedding_size']}, but Arch.Backbone.embedding_size of "
             f"{backbone.name} is {size}; make them equal."
         )
 

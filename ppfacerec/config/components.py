@@ -68,9 +68,13 @@ def check_spec(registry: Registry, spec: Spec, rules: Mapping[str, Any]) -> Iter
         )
         return
     arguments, optional = arguments_of(registry, spec.name, rules), rules.get("optional", ())
+    spec = registry.canonical(spec)
     for name, value in spec.kwargs.items():
         argument = arguments.get(name)
-        if argument is None:
+        ours = registry.canonical_name(spec.name, name)
+        if ours != name:
+            yield f"{spec.path}.{name}: it is {ours} in other words, and both are given; leave one out."
+        elif argument is None:
             yield (
                 f"{spec.path}.{name}: {spec.name} has no argument '{name}'{near_match(name, arguments)}"
                 f" It takes: {', '.join(arguments) or 'none'}."

@@ -97,7 +97,9 @@ class AMPSection:
 class ArchSection:
     """The network and the head over it."""
 
-    Backbone: Spec = component("backbones.BACKBONES", "{name: MobileFaceNet, ...}")
+    Backbone: Spec = component(
+        "backbones.BACKBONES", "{name: MobileFaceNet, ...}; `num_features` and `class_num` are read as `embedding_size`"
+    )
     Head: Spec = component(
         "heads.HEADS", "{name: ArcMargin, embedding_size: ..., class_num: ...}", optional=("class_num",)
     )

@@ -4,6 +4,7 @@ A registry is a visible table next to the classes it lists (``BACKBONES`` in ``p
 Nothing is found by scanning imports; users add their own with ``.register`` in a module named in ``Global.plugins``.
 """
 
+import dataclasses
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -34,11 +35,18 @@ class Registry:
     Args:
         kind: what the entries are, for messages ("backbone", "head").
         *components: classes or functions, listed under their ``__name__``.
+        spellings: other projects' names of arguments, each with ours.
         **aliases: further names for a component.
     """
 
-    def __init__(self, kind: str, *components: Callable[..., Any], **aliases: Callable[..., Any]) -> None:
-        self.kind = kind
+    def __init__(
+        self,
+        kind: str,
+        *components: Callable[..., Any],
+        spellings: Mapping[str, str] = MappingProxyType({}),
+        **aliases: Callable[..., Any],
+    ) -> None:
+        self.kind, self._spellings = kind, spellings
         self._table: dict[str, Callable[..., Any]] = {c.__name__: c for c in components}
         self._table.update(aliases)
 
@@ -76,11 +84,25 @@ class Registry:
         """Signature of the component's constructor, without ``self``."""
         return inspect.signature(self.get(name))
 
+    def canonical(self, spec: Spec) -> Spec:
+        """The same component with our names of its arguments."""
+        if spec.name not in self:
+            return spec
+        renamed = {self.canonical_name(spec.name, name): value for name, value in spec.kwargs.items()}
+        is_twice = len(renamed) < len(spec.kwargs)  # the config's check says so
+        return spec if is_twice else dataclasses.replace(spec, kwargs=MappingProxyType(renamed))
+
+    def canonical_name(self, component: str, argument: str) -> str:
+        """Our name of an argument, where the component does not take the spelling that was given."""
+        parameters, ours = self.signature(component).parameters, self._spellings.get(argument)
+        return ours if ours in parameters and argument not in parameters else argument
+
     def build(self, spec: Spec, **context: Any) -> Any:
         """Call the component with the YAML's arguments and those of `context` that its signature has a name for.
 
         A null of the YAML counts as left out where `context` has a value.
         """
+        spec = self.canonical(spec)
         parameters = self.signature(spec.name).parameters
         passed = {k: v for k, v in context.items() if k in parameters and spec.kwargs.get(k) is None}
         return self.get(spec.name)(**{**spec.kwargs, **passed})

@@ -7,7 +7,7 @@ from typing import Any
 import paddle
 
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.training.checkpoints.saved_state import from_saved
+from ppfacerec.training.checkpoints.saved_layout import from_saved
 
 
 class EMA:

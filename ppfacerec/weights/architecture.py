@@ -55,7 +55,7 @@ def _mbf(state: Mapping[str, np.ndarray]) -> Spec | None:
 def _resnet50(state: Mapping[str, np.ndarray]) -> Spec | None:
     # Strides leave no trace in the weights: these are PaddleClas's for faces.
     face = {"max_pool": False, "stride_list": (1, 2, 2, 2, 2)}
-    return _spec("ResNet50", state, "fc.bias", "class_num", **face)
+    return _spec("ResNet50", state, "fc.bias", **face)
 
 
 _RULES: dict[str, Callable[[Mapping[str, np.ndarray]], Spec | None]] = {
@@ -67,13 +67,11 @@ _RULES: dict[str, Callable[[Mapping[str, np.ndarray]], Spec | None]] = {
 }
 
 
-def _spec(
-    name: str, state: Mapping[str, np.ndarray], bias: str, argument: str = "num_features", **kwargs: Any
-) -> Spec | None:
+def _spec(name: str, state: Mapping[str, np.ndarray], bias: str, **kwargs: Any) -> Spec | None:
     """The embedding's length is that of the last layer's bias."""
     if bias not in state or state[bias].ndim != 1:
         return None
-    return Spec(name, {**kwargs, argument: len(state[bias])})
+    return Spec(name, {**kwargs, "embedding_size": len(state[bias])})
 
 
 def _count(state: Mapping[str, np.ndarray], pattern: str) -> int:

@@ -202,8 +202,7 @@ def known_info(weights: Weights, zoo: ZooModel | None = None) -> ModelInfo | Non
         return beside
     if weights.arch is None or not (zoo or weights.source in ("insightface", "adaface")):
         return None
-    arguments = weights.arch.kwargs
-    return info_of_weights(weights, int(arguments.get("num_features", arguments.get("class_num"))), zoo)
+    return info_of_weights(weights, weights.arch.kwargs["embedding_size"], zoo)
 
 
 def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[str, dict[str, float]]]:

@@ -340,7 +340,7 @@ def test_a_damaged_info_is_named(change, message):
 
 
 def test_an_info_survives_writing_and_reading(tmp_path):
-    info = ModelInfo({"name": "IR18", "num_features": 4}, 4, colors="BGR", thresholds={"lfw": {"1e-3": POINT}})
+    info = ModelInfo({"name": "IR18", "embedding_size": 4}, 4, colors="BGR", thresholds={"lfw": {"1e-3": POINT}})
     info.save(tmp_path / "a.info.json")
     assert ppfacerec.__version__
     from ppfacerec.weights.info import read_info

@@ -9,11 +9,11 @@ import pytest
 from ppfacerec.backbones import BACKBONES
 
 SMALL = {
-    "MobileFaceNet": {"num_features": 16},
-    "ResNet50": {"max_pool": False, "stride_list": [1, 2, 2, 2, 2], "class_num": 16},
-    "IResNet18": {"num_features": 16},
-    "IR18": {"num_features": 16},
-    "MobileFaceNetInsight": {"num_features": 16},
+    "MobileFaceNet": {"embedding_size": 16},
+    "ResNet50": {"max_pool": False, "stride_list": [1, 2, 2, 2, 2], "embedding_size": 16},
+    "IResNet18": {"embedding_size": 16},
+    "IR18": {"embedding_size": 16},
+    "MobileFaceNetInsight": {"embedding_size": 16},
 }
 
 

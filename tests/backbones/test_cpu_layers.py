@@ -59,7 +59,7 @@ def test_mobilefacenets_gradients_equal_those_with_paddles_prelu(plain_prelu):
     random = np.random.RandomState(1)
     images, weight = random.uniform(-1, 1, (4, 3, 112, 112)), random.randn(4, 16)
     paddle.seed(2)
-    net = MobileFaceNet(num_features=16)
+    net = MobileFaceNet(embedding_size=16)
     net.to(dtype="float64")
     ours = output_and_gradients(net, images, weight)
     net.clear_gradients()

@@ -28,7 +28,7 @@ def test_features_equal_insightface():
 
 @pytest.mark.slow
 def test_last_weight_stays_one():
-    net = IResNet18(num_features=8)
+    net = IResNet18(embedding_size=8)
     optimizer = paddle.optimizer.AdamW(0.1, parameters=[p for p in net.parameters() if not p.stop_gradient])
     features = net(paddle.randn([2, 3, 112, 112]))
     (features * paddle.randn([2, 8])).sum().backward()
@@ -50,7 +50,7 @@ def test_fixed_scale_batch_norm_equals_batch_norm_with_a_trained_weight():
 
 
 def test_dropout_acts_in_training_only():
-    net = IResNet18(num_features=8, dropout=0.5)
+    net = IResNet18(embedding_size=8, dropout=0.5)
     assert net.dropout.p == 0.5
     x = paddle.ones([1, 1000])
     assert (net.dropout(x) == 0).any()
@@ -65,9 +65,9 @@ def test_dropout_outside_its_range_is_refused(value):
     assert str(error.value) == f"IResNet18: dropout must be a number in [0, 1), found {value!r}."
 
 
-def test_wrong_num_features_is_refused_under_the_name_the_user_wrote():
-    with pytest.raises(ValueError, match="^IResNet100: num_features must be a positive int, found -1.$"):
-        IResNet100(num_features=-1)
+def test_wrong_embedding_size_is_refused_under_the_name_the_user_wrote():
+    with pytest.raises(ValueError, match="^IResNet100: embedding_size must be a positive int, found -1.$"):
+        IResNet100(embedding_size=-1)
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_recompute_gives_the_same_gradients_and_the_same_statistics():
     results = []
     for recompute in (False, True):
         paddle.seed(0)
-        net = IResNet18(num_features=8, dropout=0.3, recompute=recompute)
+        net = IResNet18(embedding_size=8, dropout=0.3, recompute=recompute)
         calls = count_calls(net.layer3[0])
         (net(images) * paddle.arange(16, dtype="float32").reshape([2, 8])).sum().backward()
         assert len(calls) == (2 if recompute else 1)
@@ -91,7 +91,7 @@ def test_recompute_gives_the_same_gradients_and_the_same_statistics():
 
 
 def test_evaluation_recomputes_nothing():
-    net = IResNet18(num_features=8, recompute=True)
+    net = IResNet18(embedding_size=8, recompute=True)
     net.eval()
     calls = count_calls(net.layer1[0])
     with paddle.no_grad():

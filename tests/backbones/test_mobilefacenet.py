@@ -19,7 +19,7 @@ def test_features_equal_paddleclas():
 
 
 def test_another_embedding_size_changes_only_the_last_layer():
-    sizes = dict(actual_table(MobileFaceNet(num_features=64)).items())
+    sizes = dict(actual_table(MobileFaceNet(embedding_size=64)).items())
     changed = {k for k, shape in key_table("mobilefacenet_128").items() if sizes[k] != shape}
     assert changed == {f"linear1.{k}" for k in ("conv.weight", "bn.weight", "bn.bias", "bn._mean", "bn._variance")}
 
@@ -31,7 +31,7 @@ def test_convolutions_start_with_variance_two_over_kernel_area_times_outputs():
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "128", True, None])
-def test_num_features_that_is_no_positive_int_is_refused(value):
+def test_embedding_size_that_is_no_positive_int_is_refused(value):
     with pytest.raises(ValueError) as error:
-        MobileFaceNet(num_features=value)
-    assert str(error.value) == f"MobileFaceNet: num_features must be a positive int, found {value!r}."
+        MobileFaceNet(embedding_size=value)
+    assert str(error.value) == f"MobileFaceNet: embedding_size must be a positive int, found {value!r}."

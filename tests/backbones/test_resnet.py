@@ -6,7 +6,7 @@ from backbone_reference import actual_table, key_table
 
 from ppfacerec.backbones.resnet import ResNet50
 
-FACE = {"max_pool": False, "stride_list": [1, 2, 2, 2, 2], "class_num": 512}  # PaddleClas's face recipe
+FACE = {"max_pool": False, "stride_list": [1, 2, 2, 2, 2], "embedding_size": 512}  # PaddleClas's face recipe
 
 
 def test_state_dict_has_paddleclas_keys_and_shapes_in_order():
@@ -53,6 +53,6 @@ def test_wrong_stride_list_is_refused(value):
     )
 
 
-def test_wrong_class_num_is_refused():
-    with pytest.raises(ValueError, match="^ResNet50: class_num must be a positive int, found 0.$"):
-        ResNet50(class_num=0)
+def test_wrong_embedding_size_is_refused():
+    with pytest.raises(ValueError, match="^ResNet50: embedding_size must be a positive int, found 0.$"):
+        ResNet50(embedding_size=0)

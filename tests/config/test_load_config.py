@@ -11,6 +11,7 @@ import pytest
 
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import ConfigError, config_beside, load_config, save_config
+from ppfacerec.core.registry import Spec
 
 
 def problems_of(path: Path, *overrides: str, mode: str = "train") -> list[str]:
@@ -109,7 +110,7 @@ def test_quotient_is_a_number(tiny_config):
         ),
         (
             ["Arch.Head.embedding_size=256"],
-            "Arch.Head.embedding_size: 256, but Arch.Backbone.num_features of MobileFaceNet is 128; make them equal.",
+            "Arch.Head.embedding_size: 256, but Arch.Backbone.embedding_size of MobileFaceNet is 128; make them equal.",
         ),
         (["Arch.Head.sample_rate=1.5"], "Arch.Head.sample_rate: expected a number above 0 and up to 1, found 1.5."),
         (["Arch.Head.chunk_size=0"], "Arch.Head.chunk_size: expected an integer of at least 1, found 0."),
@@ -274,6 +275,22 @@ def test_a_missing_argument_is_named(tiny_config):
     assert problems_of(tiny_config(**{"Arch.Head.embedding_size": None})) == [
         "Arch.Head.embedding_size: missing; ArcMargin needs it."
     ]
+
+
+@pytest.mark.parametrize("spelling", ["num_features", "class_num"])  # insightface's and PaddleClas's
+def test_the_other_projects_spellings_of_embedding_size_are_read(tiny_config, spelling):
+    size = {"name": "MobileFaceNet", spelling: 64}
+    config, _ = load_config(tiny_config(**{"Arch.Backbone": size, "Arch.Head.embedding_size": 64}))
+    assert config.Arch.Backbone.kwargs == {"embedding_size": 64}
+    assert BACKBONES.build(Spec("MobileFaceNet", {spelling: 32})).embedding_size == 32
+
+
+def test_two_spellings_of_one_argument_are_refused(tiny_config):
+    with pytest.raises(ConfigError) as error:
+        load_config(tiny_config(), ["Arch.Backbone.embedding_size=128", "Arch.Backbone.class_num=64"])
+    assert "Arch.Backbone.class_num: it is embedding_size in other words, and both are given; leave one out." in str(
+        error.value
+    )
 
 
 def test_class_num_may_be_left_to_the_data(tiny_config):

@@ -16,7 +16,7 @@ from ppfacerec.training.checkpoints.checkpoint import complete, gather_entries, 
 from ppfacerec.training.checkpoints.files import checkpoint_files
 from ppfacerec.training.checkpoints.optimizer_state import optimizer_state, set_optimizer_state
 from ppfacerec.training.checkpoints.pretrained import load_pretrained, read_weights
-from ppfacerec.training.checkpoints.saved_state import saved_arrays
+from ppfacerec.training.checkpoints.saved_layout import saved_arrays
 from ppfacerec.training.checkpoints.snapshot import take_snapshot
 from ppfacerec.training.ema import EMA
 from ppfacerec.training.state import Progress, TrainState

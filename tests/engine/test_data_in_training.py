@@ -12,7 +12,7 @@ from conftest import jpeg, picture
 from ppfacerec.config import load_config
 from ppfacerec.datatools.convert import convert
 from ppfacerec.engine import Engine
-from ppfacerec.engine.parts import build_train_loader
+from ppfacerec.engine.build import build_train_loader
 from ppfacerec.training.checkpoints.pretrained import read_weights
 from ppfacerec.training.trainer import Trainer
 

@@ -15,9 +15,9 @@ from ppfacerec.core.device.runtime import MixedPrecision
 from ppfacerec.engine import Engine
 from ppfacerec.heads import ArcMargin
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.training.monitoring import conditions
-from ppfacerec.training.monitoring.conditions import Alarm, Collapsed, Growing, LossStuck, zero_rate
+from ppfacerec.training.monitoring import warning_signs
 from ppfacerec.training.monitoring.health import Health, Length, effective_dimensions, mean_cosine
+from ppfacerec.training.monitoring.warning_signs import Alarm, Collapsed, Growing, LossStuck, zero_rate
 from ppfacerec.training.state import TrainState
 from ppfacerec.training.trainer import Trainer
 
@@ -65,14 +65,14 @@ def messages(log_lines):
 
 def test_a_healthy_run_hears_nothing(tiny_net_config, tmp_path, log_lines, monkeypatch):
     """With a window so short that it would be seen; a warm-up from 0, a rate that ends near 0, uneven batches."""
-    monkeypatch.setattr(conditions, "_MIN_WINDOW", 20)
+    monkeypatch.setattr(warning_signs, "_MIN_WINDOW", 20)
     train(tiny_net_config(), "Global.epochs=16")
     assert messages(log_lines) == []
     assert alarms(tmp_path / "output") == []
 
 
 def test_a_learning_rate_far_too_high_is_named_once(tiny_net_config, tmp_path, log_lines, monkeypatch):
-    monkeypatch.setattr(conditions, "_MIN_WINDOW", 20)
+    monkeypatch.setattr(warning_signs, "_MIN_WINDOW", 20)
     train(
         tiny_net_config(), "Global.epochs=16", "Optimizer.name=SGD", "Optimizer.lr={name: Constant, learning_rate: 30}"
     )

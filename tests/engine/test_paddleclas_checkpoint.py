@@ -26,7 +26,7 @@ from ppfacerec.training.checkpoints.checkpoint import complete, load_states, wri
 from ppfacerec.training.checkpoints.optimizer_state import optimizer_state
 from ppfacerec.training.checkpoints.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.training.checkpoints.pretrained import read_weights
-from ppfacerec.training.checkpoints.saved_state import saved_arrays
+from ppfacerec.training.checkpoints.saved_layout import saved_arrays
 from ppfacerec.training.checkpoints.snapshot import take_snapshot
 from ppfacerec.training.ema import EMA
 from ppfacerec.training.state import Progress, TrainState

@@ -15,7 +15,7 @@ from ppfacerec.config import ConfigError, load_config
 from ppfacerec.heads import ArcMargin
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.checkpoints.pretrained import load_pretrained
-from ppfacerec.training.checkpoints.saved_state import to_saved
+from ppfacerec.training.checkpoints.saved_layout import to_saved
 from ppfacerec.weights.info import ModelInfo, info_path
 
 sys.path.append(str(Path(__file__).parents[1] / "weights_io"))

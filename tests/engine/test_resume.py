@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ppfacerec.training.checkpoints.files.checkpoint_files import clean_up, comp
 from ppfacerec.training.checkpoints.files.manifest import Manifest
 from ppfacerec.training.checkpoints.files.run_lock import only_run
 from ppfacerec.training.checkpoints.resume import find_checkpoint, newest_complete
-from ppfacerec.training.checkpoints.run_facts import Pace, config_changes
+from ppfacerec.training.checkpoints.run_facts import Pace, RunFacts, check_same_training, config_changes
 from ppfacerec.training.state import Progress
 from ppfacerec.training.trainer import Trainer
 from ppfacerec.weights.info import info_path, read_info
@@ -268,8 +269,8 @@ def test_the_best_metric_survives(tiny_net_config, tmp_path, monkeypatch):
     [
         (["Arch.Backbone={name: PlainNet}", "Arch.Head.class_num=6"],
          "Arch.Backbone.name was TinyNet, is PlainNet; Arch.Head.class_num was 5, is 6"),
-        (["Arch.Backbone.num_features=8", "Arch.Head.embedding_size=8"],
-         "Arch.Backbone.num_features was 16, is 8; Arch.Head.embedding_size was 16, is 8"),
+        (["Arch.Backbone.embedding_size=8", "Arch.Head.embedding_size=8"],
+         "Arch.Backbone.embedding_size was 16, is 8; Arch.Head.embedding_size was 16, is 8"),
         (["Arch.Head.name=CosMargin"], "Arch.Head.name was ArcMargin, is CosMargin"),
         (["Arch.Head.num_sub_centers=2"], "Arch.Head.num_sub_centers was 1, is 2"),
         (["Optimizer={name: Momentum, lr: {name: Constant, learning_rate: 0.1}}"],
@@ -440,3 +441,11 @@ def test_a_run_stopped_before_its_evaluation_evaluates_when_it_goes_on(tiny_net_
     assert sorted(evaluations) == [1, 2]
     assert_same_checkpoint(tmp_path / "whole/latest", tmp_path / "output/latest")
     assert np.isfinite(evaluations[1].average_accuracy)
+
+
+def test_a_checkpoint_with_an_earlier_name_of_embedding_size_goes_on():
+    pace = Pace(1, 1, 1)
+    old = RunFacts({}, {"Arch.Backbone.num_features": 16}, pace)
+    check_same_training(Path("latest"), old, RunFacts({}, {"Arch.Backbone.embedding_size": 16}, pace), None)
+    with pytest.raises(ValueError, match="another training: Arch.Backbone.embedding_size was 16, is 8. Change"):
+        check_same_training(Path("latest"), old, RunFacts({}, {"Arch.Backbone.embedding_size": 8}, pace), None)

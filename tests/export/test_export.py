@@ -104,7 +104,7 @@ def test_every_image_keeps_a_row_of_its_own_in_opencv(tmp_path, monkeypatch, nam
 
     monkeypatch.setattr(exporter, "_check_spread", lambda embeddings: None)  # of random weights
     monkeypatch.setattr(exporter, "_gate", lambda *arguments: None)
-    net = BACKBONES.build(Spec(name), num_features=32, class_num=32)
+    net = BACKBONES.build(Spec(name), embedding_size=32)
     export_model(net, ModelInfo({"name": name}, 32), tmp_path, "onnx")
     graph = onnx.load(str(tmp_path / "inference.onnx")).graph
     assert {"Shape", "Flatten"}.isdisjoint(node.op_type for node in graph.node)

@@ -192,7 +192,7 @@ def _read_yaml(folder: Path) -> Any:
 
 def _infos() -> list[Files]:
     info = {
-        "backbone": {"name": "IResNet18", "num_features": 512}, "embedding_size": 512, "colors": "RGB",
+        "backbone": {"name": "IResNet18", "embedding_size": 512}, "embedding_size": 512, "colors": "RGB",
         "image_size": [112, 112], "scale": 1 / 255, "mean": [0.5] * 3, "std": [0.5] * 3, "flip_test": True,
         "thresholds": {"lfw": {"1e-3": {"cosine": 0.3, "tar": 0.9, "num_different": 3000.0}}},
         "licence": "none", "config": {"Global": {"epochs": 3}},

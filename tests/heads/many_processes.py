@@ -14,7 +14,7 @@ from ppfacerec.heads.sampling import sample_classes
 from ppfacerec.heads.sharding import ClassShard
 from ppfacerec.losses import CELoss, WeightedSum
 from ppfacerec.recognizer import FaceRecognizer
-from ppfacerec.training.checkpoints.saved_state import to_saved
+from ppfacerec.training.checkpoints.saved_layout import to_saved
 
 B, D, C = 13, 8, 23  # no number of ranks but 1 divides the batch or the classes
 OPTIONS = [

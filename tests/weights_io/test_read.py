@@ -38,7 +38,7 @@ def loaded(weights):
 def test_insightface_backbone_gives_insightfaces_embedding(tmp_path, table, gain, fixture, name):
     weights = read_any(save_torch(tmp_path / "backbone.pth", pytorch_state(table, gain)))
     assert (weights.source, weights.format) == ("insightface", "torch")
-    assert weights.arch == Spec(name, {"num_features": 512})
+    assert weights.arch == Spec(name, {"embedding_size": 512})
     assert_features_equal(loaded(weights), fixture)
 
 
@@ -51,7 +51,7 @@ def test_adaface_checkpoint_gives_adafaces_embedding_and_head(tmp_path):
         lambda tree: {"epoch": 1, "state_dict": tree},
     )  # fmt: skip
     weights = read_any(path)
-    assert (weights.source, weights.arch) == ("adaface", Spec("IR18", {"num_features": 512}))
+    assert (weights.source, weights.arch) == ("adaface", Spec("IR18", {"embedding_size": 512}))
     np.testing.assert_array_equal(weights.head["weight"], kernel)
     assert_features_equal(loaded(weights), "ir18_adaface")
 
@@ -80,7 +80,7 @@ def test_paddleclas_weights_with_and_without_prefix(tmp_path, prefix):
     state = {prefix + k: v for k, v in reference_state("mobilefacenet_128", 0.85).items()}
     head = np.ones((128, 3), np.float32)
     weights = read_any(save_paddle(tmp_path / "w.pdparams", {**state, "head.weight": head}))
-    assert (weights.source, weights.arch) == ("paddleclas", Spec("MobileFaceNet", {"num_features": 128}))
+    assert (weights.source, weights.arch) == ("paddleclas", Spec("MobileFaceNet", {"embedding_size": 128}))
     np.testing.assert_array_equal(weights.head["weight"], head)
     assert_features_equal(loaded(weights), "mobilefacenet_paddleclas")
 
@@ -88,13 +88,13 @@ def test_paddleclas_weights_with_and_without_prefix(tmp_path, prefix):
 def test_plsc_weights_have_bare_names(tmp_path):
     state = reference_state("iresnet18_512", 0.7, pytorch=True)
     weights = read_any(save_paddle(tmp_path / "w.pdparams", {**state, "head.weight": np.ones((512, 3), np.float32)}))
-    assert (weights.source, weights.arch) == ("plsc", Spec("IResNet18", {"num_features": 512}))
+    assert (weights.source, weights.arch) == ("plsc", Spec("IResNet18", {"embedding_size": 512}))
     assert set(weights.state_dict()) == {f"backbone.{k}" for k in state} | {"head.weight"}
 
 
 def test_plscs_older_backbone_is_iresnet_under_other_names(tmp_path):
     """FresResNet: a folder with a .pdparam for each parameter; block 27 of a stage is called '{'."""
-    own = {k: v.numpy() for k, v in BACKBONES.get("IResNet100")(num_features=4).state_dict().items()}
+    own = {k: v.numpy() for k, v in BACKBONES.get("IResNet100")(embedding_size=4).state_dict().items()}
     inside = {
         "bn1": "_batch_norm", "conv1": "conv0._conv", "bn2": "conv0._batch_norm", "conv2": "conv1._conv",
         "bn3": "conv1._batch_norm", "prelu": "prelu", "downsample.0": "short._conv", "downsample.1": "short._batch_norm",
@@ -122,7 +122,7 @@ def test_safetensors_of_either_framework(tmp_path):
     ours = read_any(tmp_path / "torch.safetensors")
     write_safetensors(tmp_path / "paddle.safetensors", ours.state_dict())
     again = read_any(tmp_path / "paddle.safetensors")
-    assert ours.arch == again.arch == Spec("IR18", {"num_features": 512})
+    assert ours.arch == again.arch == Spec("IR18", {"embedding_size": 512})
     for name, array in ours.backbone.items():
         np.testing.assert_array_equal(again.backbone[name], array)
 
@@ -141,10 +141,9 @@ OWN = [name for name in BACKBONES.names() if BACKBONES.get(name).__module__.star
 def test_every_backbone_is_known_by_its_names(name):
     if name in ("IResNet200", "IR101", "TinyNet", "PlainNet"):
         pytest.skip("the depths of the large ones are in the table below; plugins have no known names")
-    argument = "class_num" if name == "ResNet50" else "num_features"
-    state = BACKBONES.get(name)(**{argument: 8}).state_dict()
+    state = BACKBONES.get(name)(embedding_size=8).state_dict()
     spec = identify({k: v.numpy() for k, v in state.items()})
-    assert (spec.name, spec.kwargs[argument]) == (name, 8)
+    assert (spec.name, spec.kwargs["embedding_size"]) == (name, 8)
 
 
 def test_unknown_names_are_no_known_network(tmp_path):

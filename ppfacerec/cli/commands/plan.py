@@ -14,7 +14,7 @@ def plan(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.sample_rate <= 1:
         raise ValueError(f"--sample-rate: expected a number above 0 and up to 1, found {arguments.sample_rate}.")
     width = arguments.embedding_size
-    backbone = BACKBONES.build(Spec(arguments.backbone), num_features=width, class_num=width)  # it takes its own one
+    backbone = BACKBONES.build(Spec(arguments.backbone), embedding_size=width)
     size = TrainingSize(
         measure_backbone(backbone, arguments.backbone),
         class_num=arguments.classes,

@@ -8,7 +8,7 @@ import paddle
 
 from ppfacerec.optim.state import state_of
 from ppfacerec.recognizer import HEAD_WEIGHT
-from ppfacerec.training.checkpoints.saved_state import from_saved, to_saved
+from ppfacerec.training.checkpoints.saved_layout import from_saved, to_saved
 from ppfacerec.training.state import TrainState
 
 

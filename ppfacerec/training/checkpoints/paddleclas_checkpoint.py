@@ -26,7 +26,7 @@ from ppfacerec.core.log import logger
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.training.checkpoints.optimizer_state import set_optimizer_state
 from ppfacerec.training.checkpoints.pretrained import match_weights, set_weights
-from ppfacerec.training.checkpoints.saved_state import saved_shapes
+from ppfacerec.training.checkpoints.saved_layout import saved_shapes
 from ppfacerec.training.ema import EMA
 from ppfacerec.training.state import Progress, TrainState
 from ppfacerec.weights.read import read_any

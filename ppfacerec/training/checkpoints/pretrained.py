@@ -18,7 +18,7 @@ from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.training.checkpoints.files.checkpoint_files import sha256
 from ppfacerec.training.checkpoints.files.head_shards import ShardedArray, ShardReader, shard_files, whole_arrays
 from ppfacerec.training.checkpoints.files.manifest import Manifest
-from ppfacerec.training.checkpoints.saved_state import from_saved, saved_shapes
+from ppfacerec.training.checkpoints.saved_layout import from_saved, saved_shapes
 from ppfacerec.weights.fetch import fetch
 from ppfacerec.weights.info import ModelInfo, info_beside, known_info
 from ppfacerec.weights.read import Weights, read_any

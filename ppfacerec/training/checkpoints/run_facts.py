@@ -18,6 +18,8 @@ from ppfacerec.training.state import Progress
 # Of a run, not of a training.
 _NOT_SHOWN = ("Global.checkpoints",)
 _ABSENT = "(not set)"
+# In checkpoints of earlier versions.
+_RENAMED = dict.fromkeys(["Arch.Backbone.num_features", "Arch.Backbone.class_num"], "Arch.Backbone.embedding_size")
 Saved = TypeVar("Saved")
 
 
@@ -119,11 +121,11 @@ def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Sav
 
 def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: TrainDataset) -> None:
     """Raise a ValueError where going on would be meaningless, with every key and every person that differs."""
-    keys = dict.fromkeys([*saved.identity, *now.identity])
+    before = {key if key in now.identity else _RENAMED.get(key, key): value for key, value in saved.identity.items()}
     changes = [
-        f"{key} was {saved.identity.get(key, _ABSENT)}, is {now.identity.get(key, _ABSENT)}"
-        for key in keys
-        if saved.identity.get(key, _ABSENT) != now.identity.get(key, _ABSENT)
+        f"{key} was {before.get(key, _ABSENT)}, is {now.identity.get(key, _ABSENT)}"
+        for key in dict.fromkeys([*before, *now.identity])
+        if before.get(key, _ABSENT) != now.identity.get(key, _ABSENT)
     ]
     if saved.people and now.people and not changes:
         changes = list(filter(None, [saved.people.difference(now.people, lambda label: class_name(dataset, label))]))

@@ -11,7 +11,7 @@ from ppfacerec.core import distributed
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.training.checkpoints.files.head_shards import shard_suffix
 from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors, saved_slots
-from ppfacerec.training.checkpoints.saved_state import saved_arrays
+from ppfacerec.training.checkpoints.saved_layout import saved_arrays
 from ppfacerec.training.state import TrainState
 from ppfacerec.weights.info import ModelInfo
 

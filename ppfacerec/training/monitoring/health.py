@@ -1,4 +1,4 @@
-"""How a training is doing: measured while it runs, compared with the conditions, told once and recorded."""
+"""How a training is doing: measured while it runs, compared with the warning signs, told once and recorded."""
 
 import math
 from collections import defaultdict
@@ -15,7 +15,7 @@ from ppfacerec.core.log import CsvLog, logger
 from ppfacerec.data.loading.loader import Batch
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.callbacks import Callback
-from ppfacerec.training.monitoring.conditions import (
+from ppfacerec.training.monitoring.warning_signs import (
     Alarm,
     Collapsed,
     Growing,
@@ -170,7 +170,7 @@ class Health(Callback):
             self._end("steps_skipped", message)
 
     def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
-        """Compare what was seen since the last row with the conditions."""
+        """Compare what was seen since the last row with the warning signs."""
         if not self._tells or self._embedding is None:
             return
         embeddings = self._embedding.astype("float32").numpy().astype(np.float64)
