@@ -95,7 +95,7 @@ class Registry:
     def canonical_name(self, component: str, argument: str) -> str:
         """Our name of an argument, where the component does not take the spelling that was given."""
         parameters, ours = self.signature(component).parameters, self._spellings.get(argument)
-        return ours if ours in parameters and argument not in parameters else argument
+        return ours if ours is not None and ours in parameters and argument not in parameters else argument
 
     def build(self, spec: Spec, **context: Any) -> Any:
         """Call the component with the YAML's arguments and those of `context` that its signature has a name for.
