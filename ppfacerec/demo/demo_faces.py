@@ -8,7 +8,6 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -45,15 +44,8 @@ PAIR_VIEWS = {  # of the first and the second image of every pair
     "cplfw": (((0, 50), (0.1, 0.5), 0.7), ((30, 60), (0.1, 0.5), 0.7)),
 }
 
-
-class Shot(NamedTuple):
-    """One image to draw. `group` 0 is the training set, 1 .. 5 are the pair sets: identities are never shared."""
-
-    seed: int
-    group: int
-    identity: int
-    image: int
-    view: tuple[tuple[float, float], tuple[float, float], float]
+# Seed, group (0 is the training set, 1 .. 5 are the pair sets, which share no identity), identity and image
+Shot = tuple[int, int, int, int]
 
 
 def make_demo_data(
@@ -127,19 +119,17 @@ def pair_order(num_pairs: int) -> tuple[list[int], list[bool]]:
 
 def draw_jpeg(shot: Shot) -> bytes:
     """Draw and encode one image."""
-    cv2 = import_cv2()
-    face = Identity(np.random.default_rng([shot.seed, shot.group, shot.identity]))
-    now = Conditions(np.random.default_rng([shot.seed, shot.group, shot.identity, shot.image]), *shot.view)
-    picture = Face(face, now).render()
+    cv2, (_, group, _, image) = import_cv2(), shot
+    view = list(PAIR_VIEWS.values())[group - 1][image] if group else TRAIN_VIEW
+    now = Conditions(np.random.default_rng(shot), *view)
+    picture = Face(Identity(np.random.default_rng(shot[:3])), now).render()
     return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, now.jpeg_quality])[1].tobytes()
 
 
 def list_shots(num_identities: int, images_per_identity: int, num_pairs: int, seed: int) -> list[Shot]:
     """All images of a demo folder: the training set by identity, then the sets of pairs."""
-    shots = [Shot(seed, 0, i, image, TRAIN_VIEW) for i in range(num_identities) for image in range(images_per_identity)]
-    for group, views in enumerate(PAIR_VIEWS.values(), start=1):
-        shots += [Shot(seed, group, i, image, views[image]) for i in range(num_pairs // 2) for image in (0, 1)]
-    return shots
+    groups = [(num_identities, images_per_identity), *[(num_pairs // 2, 2)] * len(PAIR_VIEWS)]
+    return [(seed, k, i, j) for k, (people, images) in enumerate(groups) for i in range(people) for j in range(images)]
 
 
 def _write(folder: Path, num_identities: int, images_per_identity: int, num_pairs: int, seed: int) -> None:
@@ -152,7 +142,7 @@ def _write(folder: Path, num_identities: int, images_per_identity: int, num_pair
         for number in range(num_identities * images_per_identity):
             name = f"images/{number:08d}.jpg"
             (folder / name).write_bytes(next(drawn))
-            labels.write(f"{name}\t{shots[number].identity}\n")
+            labels.write(f"{name}\t{shots[number][2]}\n")
     order, is_same = pair_order(num_pairs)
     for name in PAIR_VIEWS:
         images = [next(drawn) for _ in range(num_pairs)]

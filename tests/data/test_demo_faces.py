@@ -79,8 +79,8 @@ def test_pairs_are_same_exactly_when_they_say_so(num_pairs: int) -> None:
 def test_identities_of_the_bins_are_unseen() -> None:
     people: dict[tuple[float, ...], set[int]] = {}
     for shot in list_shots(4, 2, 40, seed=0):
-        identity = Identity(np.random.default_rng([shot.seed, shot.group, shot.identity]))
-        people.setdefault(tuple(identity.shape.values()), set()).add(shot.group)
+        identity = Identity(np.random.default_rng(shot[:3]))
+        people.setdefault(tuple(identity.shape.values()), set()).add(shot[1])
     assert len(people) == 4 + 5 * 20
     assert all(len(groups) == 1 for groups in people.values())
 
