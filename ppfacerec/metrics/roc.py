@@ -72,18 +72,15 @@ def allowed_false_accepts(far: float, num_different: int) -> int:
 
 def exact_roc(distances: np.ndarray, is_same: np.ndarray) -> Roc:
     """Return the ROC of `distances` [N] with labels `is_same` [N]; both kinds of pairs must be there."""
-    order = np.argsort(distances, kind="stable")
-    distances, is_same = distances[order].astype(np.float64), is_same[order]
-    first = np.flatnonzero(np.r_[True, np.diff(distances) > 0])  # where each distinct distance begins
-    same_below = np.r_[0, np.cumsum(is_same)][np.r_[first, len(distances)]]  # (K + 1,)
-    different_below = np.r_[first, len(distances)] - same_below
+    thresholds, place = np.unique(distances.astype(np.float64), return_inverse=True)
+    same_below, different_below = (
+        np.r_[0, np.cumsum(np.bincount(place[kind], minlength=len(thresholds)))] for kind in (is_same, ~is_same)
+    )
     num_same, num_different = int(same_below[-1]), int(different_below[-1])
-    assert num_same
-    assert num_different
     return Roc(
         fpr=different_below / num_different,
         tpr=same_below / num_same,
-        thresholds=np.r_[distances[first], np.inf],
+        thresholds=np.r_[thresholds, np.inf],
         num_same=num_same,
         num_different=num_different,
     )

@@ -41,7 +41,7 @@ def test_people_with_names_keep_them_and_the_numbers_are_bounded():
 
 def test_a_sheet_has_the_pictures_in_order_and_errors_in_red():
     black, grey = np.zeros((40, 60, 3), np.uint8), np.full((40, 60, 3), 90, np.uint8)
-    sheet = draw_sheet([[Cell(black, "a"), Cell(grey, "b", is_marked=True)], [Cell(grey, "a much longer caption")]])
+    sheet = draw_sheet([Cell(black, "a"), Cell(grey, "b", is_marked=True), Cell(grey, "a much longer caption")], 2)
     assert sheet.shape == (2 * 66 + 6, 2 * 66 + 6, 3)
     assert (sheet[6:46, 6:66] == 0).all()
     assert (sheet[6:46, 72:132] == 90).all()

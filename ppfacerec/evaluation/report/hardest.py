@@ -43,14 +43,14 @@ def hardest_pairs(
         is_same: True for the false rejects (the largest distances of one person), False for the false accepts (the
             smallest ones of two).
     """
-    found = []
+    found, wrong = [], errors(result)
     for pair in hardest(result, is_same)[:count].tolist():
         names = images = None
         if pairs is not None:
             left, right = pairs.index[2 * pair : 2 * pair + 2].tolist()
             images = (_thumbnail_uri(pairs, left), _thumbnail_uri(pairs, right)) if faces else None
             names = None if pairs.identities is None else (pairs.identities[left], pairs.identities[right])
-        found.append(HardPair(pair, float(result.distances[pair]), is_error(result, pair), names, images))
+        found.append(HardPair(pair, float(result.distances[pair]), bool(wrong[pair]), names, images))
     return found
 
 
@@ -60,14 +60,9 @@ def hardest(result: VerificationResult, is_same: bool) -> np.ndarray:
     return chosen[np.argsort(-result.distances[chosen] if is_same else result.distances[chosen], kind="stable")]
 
 
-def is_error(result: VerificationResult, pair: int) -> bool:
-    """Whether a pair is on the wrong side of the set's threshold."""
-    return bool((result.distances[pair] < result.threshold) != result.is_same[pair])
-
-
-def num_errors(result: VerificationResult, is_same: bool) -> int:
-    """Return how many pairs of a kind are on the wrong side of the set's threshold."""
-    return int(np.sum((result.distances < result.threshold)[result.is_same == is_same] != is_same))
+def errors(result: VerificationResult) -> np.ndarray:
+    """Which pairs are on the wrong side of the set's threshold: (N,) bool."""
+    return (result.distances < result.threshold) != result.is_same
 
 
 def thumbnail(pairs: PairSet, image: int) -> np.ndarray:

@@ -8,10 +8,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ppfacerec.core.printable import printable, without_secrets
 from ppfacerec.core.version import __version__
 from ppfacerec.data.pairs.pair_set import EvalDataset, PairSet
-from ppfacerec.evaluation.report.hardest import HardPair, data_uri, hardest_pairs, num_errors
+from ppfacerec.evaluation.report.hardest import HardPair, data_uri, errors, hardest_pairs
 from ppfacerec.evaluation.report.plots import DARK, LIGHT, Theme, draw_roc, draw_scores
 from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.bootstrap import CONFIDENCE, MIN_FALSE_ACCEPTS, NUM_RESAMPLES
@@ -94,14 +96,15 @@ def _report_set(
 ) -> SetReport:
     if pairs is not None and pairs.identities is not None:
         identities = [pairs.identities[image] for image in pairs.index]
+    wrong = errors(result)
     return SetReport(
         name=name,
         result=result,
         card=threshold_card(result, identities),
         false_accepts=hardest_pairs(result, pairs, is_same=False, faces=faces),
         false_rejects=hardest_pairs(result, pairs, is_same=True, faces=faces),
-        num_false_accepts=num_errors(result, is_same=False),
-        num_false_rejects=num_errors(result, is_same=True),
+        num_false_accepts=int(np.sum(wrong & ~result.is_same)),
+        num_false_rejects=int(np.sum(wrong & result.is_same)),
         plots=_plot(plot, lambda theme: draw_scores(result, theme)),
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.data.pairs.pair_set import PairSet
-from ppfacerec.evaluation.report.hardest import hardest, is_error, thumbnail
+from ppfacerec.evaluation.report.hardest import errors, hardest, thumbnail
 from ppfacerec.evaluation.report.people import Person
 from ppfacerec.metrics import VerificationResult
 
@@ -26,21 +26,16 @@ class Cell:
     is_marked: bool = False
 
 
-def _in_rows(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:
-    return [cells[first : first + columns] for first in range(0, len(cells), columns)]
-
-
-def draw_sheet(rows: Sequence[Sequence[Cell]]) -> np.ndarray:
-    """One picture (H, W, 3), uint8 RGB, of rows of equally large cells; rows may be of any length."""
-    height, width = rows[0][0].picture.shape[:2]
+def draw_sheet(cells: Sequence[Cell], columns: int) -> np.ndarray:
+    """One picture (H, W, 3), uint8 RGB, of equally large cells, at most `columns` in a row."""
+    height, width = cells[0].picture.shape[:2]
     down, right = height + _CAPTION + _GAP, width + _GAP
-    columns = max(map(len, rows))
-    sheet = np.full((len(rows) * down + _GAP, columns * right + _GAP, 3), 255, np.uint8)
-    for i, row in enumerate(rows):
-        for j, cell in enumerate(row):
-            top, left = _GAP + i * down, _GAP + j * right
-            sheet[top : top + height, left : left + width] = cell.picture
-            _write(sheet, cell, top + height + _CAPTION - 6, left, width)
+    rows = -(-len(cells) // columns)
+    sheet = np.full((rows * down + _GAP, min(columns, len(cells)) * right + _GAP, 3), 255, np.uint8)
+    for number, cell in enumerate(cells):
+        top, left = _GAP + number // columns * down, _GAP + number % columns * right
+        sheet[top : top + height, left : left + width] = cell.picture
+        _write(sheet, cell, top + height + _CAPTION - 6, left, width)
     return sheet
 
 
@@ -58,18 +53,18 @@ def batch_sheet(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The first of a batch's images (N, H, W, 3), uint8 RGB, with their classes (N,)."""
     rows, columns = BATCH_SHEET
     cells = [Cell(image, f"class {label}") for image, label in zip(images[: rows * columns], labels)]
-    return draw_sheet(_in_rows(cells, columns))
+    return draw_sheet(cells, columns)
 
 
 def pair_sheet(pairs: PairSet, result: VerificationResult, is_same: bool) -> np.ndarray:
     """A set's hardest pairs of one kind with their cosines, in red where they are errors."""
     rows, columns = PAIR_SHEET
-    cells = []
+    cells, wrong = [], errors(result)
     for pair in hardest(result, is_same)[: rows * columns]:
         left, right = (thumbnail(pairs, int(image)) for image in pairs.index[2 * pair : 2 * pair + 2])
         caption = f"pair {pair}: cosine {1 - result.distances[pair] / 2:.3f}"
-        cells.append(Cell(np.concatenate([left, right], axis=1), caption, is_error(result, int(pair))))
-    return draw_sheet(_in_rows(cells, columns))
+        cells.append(Cell(np.concatenate([left, right], axis=1), caption, wrong[pair]))
+    return draw_sheet(cells, columns)
 
 
 def people_sheet(pairs: PairSet, people: Sequence[Person]) -> np.ndarray:
@@ -80,4 +75,4 @@ def people_sheet(pairs: PairSet, people: Sequence[Person]) -> np.ndarray:
         for person in people
         for image in person.images
     ]
-    return draw_sheet(_in_rows(cells, PEOPLE_COLUMNS))
+    return draw_sheet(cells, PEOPLE_COLUMNS)
