@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.core.opencv import import_cv2
+from ppfacerec.data.datasets.base import Images
 from ppfacerec.data.loading.parallel import in_processes
 from ppfacerec.data.transforms.alignment import eye_contrast
 from ppfacerec.data.transforms.images import decode_rgb
@@ -28,14 +29,6 @@ class ImageFacts(NamedTuple):
     is_grey: bool = False
     thumbnail: np.ndarray = np.zeros(_THUMBNAIL**2, np.float32)  # grey, mean 0, norm 1
     eye_contrast: float = 0.0
-
-
-class Images(Protocol):
-    """Encoded images, such as those of a training set or of a set of pairs."""
-
-    def read(self, index: int, /) -> bytes: ...
-
-    def where(self, index: int, /) -> str: ...
 
 
 def _facts(images: Images, index: int) -> ImageFacts:
@@ -67,8 +60,7 @@ def measure(images: Images, indices: Sequence[int], num_processes: int, what: st
 def similar_pairs(first: np.ndarray, second: np.ndarray, least: float, same: bool = False) -> list[tuple[int, int]]:
     """Positions of rows of `first` (N, D) and `second` (M, D), of norm 1, whose product is at least `least`.
 
-    Args:
-        same: the two are one array; each pair once, and no row with itself.
+    With `same` the two are one array: each pair once, and no row with itself.
     """
     pairs: list[tuple[int, int]] = []
     for begin in range(0, len(first), 512):

@@ -43,9 +43,9 @@ def test_bins_are_those_named_or_all(tiny_data: Path) -> None:
 
 
 def test_a_missing_set_is_named_with_what_is_there(tiny_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no agedb_30\.bin\. In that folder: cfp_fp, lfw\.$"):
+    with pytest.raises(ValueError, match=r"agedb_30\.bin does not exist\. In that folder: cfp_fp, lfw\.$"):
         FiveFaceEvalDataset(str(tiny_data))
-    with pytest.raises(ValueError, match=r"no \.bin file\. In that folder: none\.$"):
+    with pytest.raises(ValueError, match=r"has no \.bin file\.$"):
         FiveFaceEvalDataset(str(tmp_path), "all")
 
 

@@ -15,25 +15,29 @@ from ppfacerec.data.datasets.class_identity import (
     ClassIdentity,
     hash_strings,
     hash_texts,
-    identity_by_names,
     identity_by_samples,
+    samples_digest,
 )
 from ppfacerec.data.datasets.label_file import LabelFile
 
 
-class TrainDataset(Protocol):
+class Images(Protocol):
+    """Encoded images."""
+
+    def read(self, index: int, /) -> bytes:
+        """Return an encoded image; raises ValueError or OSError where it cannot be read."""
+
+    def where(self, index: int, /) -> str:
+        """Return the name of an image in messages."""
+
+
+class TrainDataset(Images, Protocol):
     """The interface of a training set for the loader."""
 
     labels: np.ndarray
     num_classes: int
 
     def __len__(self) -> int: ...
-
-    def read(self, index: int) -> bytes:
-        """Encoded image of a sample; raises ValueError or OSError where it cannot be read."""
-
-    def where(self, index: int) -> str:
-        """The name of a sample in messages."""
 
 
 class ImageNetDataset:
@@ -82,7 +86,7 @@ class ImageNetDataset:
         return len(self._file)
 
     def read(self, index: int) -> bytes:
-        return _read(self._root, self._file.name(index), self.where, index)
+        return read_listed(self._root, self._file.name(index), self.where, index)
 
     def where(self, index: int) -> str:
         return self._file.where(index)
@@ -142,7 +146,7 @@ class FolderDataset:
         return os.fsdecode(self._text[begin : self._ends[index]])
 
     def read(self, index: int) -> bytes:
-        return _read(self._root, self.name(index), self.where, index)
+        return read_listed(self._root, self.name(index), self.where, index)
 
     def where(self, index: int) -> str:
         return printable(f"{self._root}/{self.name(index)}")
@@ -150,10 +154,12 @@ class FolderDataset:
     def class_identity(self) -> ClassIdentity:
         """Identity of the classes, by the names of their folders."""
         text, starts = np.frombuffer(self._text, np.uint8), np.r_[0, self._ends[:-1]]
-        return identity_by_names(self.identities, hash_texts(text, starts, self._ends - starts), self.labels)
+        samples = samples_digest(hash_texts(text, starts, self._ends - starts), self.labels)
+        return ClassIdentity(hash_strings(self.identities), samples)
 
 
-def _read(root: Path, name: str, where: Callable[[int], str], index: int) -> bytes:
+def read_listed(root: Path, name: str, where: Callable[[int], str], index: int) -> bytes:
+    """Read an image of a folder; a ValueError that begins with ``where(index)`` says why it cannot be read."""
     try:
         return read_regular(f"{root}/{name}")
     except OSError as error:
@@ -212,12 +218,7 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
 
 def gap_hint(labels: np.ndarray, num_classes: int) -> str:
     """A sentence on classes without an image, or nothing: labels that begin at 1, or have gaps."""
-    if num_classes > 4 * len(labels):  # a label may be two billion: no array for all
-        used = np.unique(labels)
-    else:
-        is_used = np.zeros(num_classes, bool)
-        is_used[labels] = True
-        used = np.flatnonzero(is_used)
+    used = np.unique(labels)
     if len(used) == num_classes:
         return ""
     what = f"they begin at {used[0]}" if num_classes - len(used) == used[0] else "there are gaps between them"

@@ -33,11 +33,7 @@ class ClassIdentity:
         return hashlib.sha256(self.classes.astype("<u8").tobytes()).hexdigest()
 
     def difference(self, now: ClassIdentity, name: Callable[[int], str] = lambda label: f"class {label}") -> str:
-        """Describe which classes of `now` are other people than in this earlier set; "" where none are.
-
-        Args:
-            name: the name of a class of `now` in messages.
-        """
+        """Describe which classes of `now` (by their `name` there) are other people than in this earlier set, or ""."""
         lines = []
         if len(now.classes) != len(self.classes):
             lines.append(f"there were {len(self.classes)} classes and are {len(now.classes)}")
@@ -68,11 +64,6 @@ def identity_by_samples(hashes: np.ndarray, labels: np.ndarray, num_classes: int
     return ClassIdentity(_mixed(classes), samples_digest(hashes, labels))
 
 
-def identity_by_names(names: Sequence[str], hashes: np.ndarray, labels: np.ndarray) -> ClassIdentity:
-    """Identify classes by their names."""
-    return ClassIdentity(hash_strings(names), samples_digest(hashes, labels))
-
-
 def joined(parts: Sequence[ClassIdentity]) -> ClassIdentity:
     """The identity of several sets one after the other."""
     samples = hashlib.sha256("".join(part.samples for part in parts).encode()).hexdigest()
@@ -93,15 +84,7 @@ def hash_strings(strings: Sequence[str]) -> np.ndarray:
 
 
 def hash_texts(text: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Hash pieces of a buffer, eight bytes of all pieces at a time.
-
-    Args:
-        text: (B,) uint8.
-        starts, lengths: (N,) of the pieces.
-
-    Returns:
-        (N,) uint64.
-    """
+    """Hash the pieces of a buffer (B,) uint8 from `starts` (N,) on, eight bytes of all at a time: (N,) uint64."""
     hashes = np.empty(len(starts), np.uint64)
     padded = text if len(text) >= 8 else np.concatenate([text, np.zeros(8, np.uint8)])
     words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))  # the eight bytes from each byte on

@@ -7,6 +7,7 @@ the header ``IfQQ`` (number of labels, label, two ids), the labels where there a
 """
 
 import os
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -32,9 +33,8 @@ class Record(NamedTuple):
 class RecordFile:
     """Random access to the records of a .rec file.
 
-    Reads with ``pread``: processes that inherit the open file do not disturb each other.
-
-    The .idx file is expected beside the .rec file.
+    Reads with ``pread``: processes that inherit the open file do not disturb each other. The .idx file is expected
+    beside the .rec file.
 
     Attributes:
         keys: (M,) int64, ascending, the keys of the .idx file.
@@ -168,7 +168,7 @@ def pack(labels: tuple[float, ...], image: bytes, key: int) -> bytes:
 
 def frame(data: bytes) -> bytes:
     """Return the bytes of a whole record that hold `data`."""
-    cuts = [at for at in _find_all(data, MAGIC) if at % 4 == 0]
+    cuts = [match.start() for match in re.finditer(re.escape(MAGIC), data) if match.start() % 4 == 0]
     begins, ends = [0, *(cut + 4 for cut in cuts)], [*cuts, len(data)]
     framed = []
     for i, (begin, end) in enumerate(zip(begins, ends)):
@@ -176,11 +176,3 @@ def frame(data: bytes) -> bytes:
         length = end - begin
         framed += [MAGIC, struct.pack("<I", kind << 29 | length), data[begin:end], bytes(-length % 4)]
     return b"".join(framed)
-
-
-def _find_all(data: bytes, word: bytes) -> list[int]:
-    found, at = [], data.find(word)
-    while at >= 0:
-        found.append(at)
-        at = data.find(word, at + 1)
-    return found

@@ -52,13 +52,9 @@ class BatchMaker:
         Raises:
             ValueError: a sample is bad; the message has its file and line.
         """
-        used, bad = indices, list[BadImage]()
-        for k, wanted in enumerate(indices):
-            index = self._fill(out[k], epoch, int(wanted), bad)
-            if index != wanted:
-                used = used.copy() if used is indices else used
-                used[k] = index
-        return Made(used, bad)
+        bad = list[BadImage]()
+        used = [self._fill(image, epoch, wanted, bad) for image, wanted in zip(out, indices.tolist())]
+        return Made(np.array(used), bad)
 
     def _fill(self, out: np.ndarray, epoch: int, wanted: int, bad: list[BadImage]) -> int:
         """Put the image of sample `wanted`, or of the next good one, to `out`; return which one it is.

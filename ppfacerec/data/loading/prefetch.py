@@ -1,7 +1,8 @@
 """One step ahead: the next batch is read and decoded in a thread while the caller computes on this one."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -15,11 +16,9 @@ def made_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[
     raises is raised here, in its turn.
     """
     with ThreadPoolExecutor(1, "decode") as thread:
-        pending = None
+        pending: deque[Future[Made]] = deque()
         for item in items:
-            following = thread.submit(make, item)
-            if pending is not None:
-                yield pending.result()
-            pending = following
-        if pending is not None:
-            yield pending.result()
+            pending.append(thread.submit(make, item))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        yield from (made.result() for made in pending)

@@ -9,8 +9,6 @@ from ppfacerec.data.pairs.pair_bin import PairBin, read_bin
 from ppfacerec.data.pairs.pair_list import read_lfw_pairs, read_pair_list
 from ppfacerec.data.pairs.pair_set import FolderPairs
 
-NO_SET = "no set is named; name some, or 'all'"
-
 
 class FiveFaceEvalDataset:
     """Verification sets in insightface's .bin form.
@@ -29,12 +27,12 @@ class FiveFaceEvalDataset:
         self, val_data_path: str, val_targets: Literal["all"] | Sequence[str] = ("agedb_30", "cfp_fp", "lfw")
     ) -> None:
         self._folder = Path(val_data_path)
+        if not self._folder.is_dir():
+            raise ValueError(f"val_data_path: {val_data_path} is no folder.")
+        for problem in self.check({"val_data_path": val_data_path, "val_targets": val_targets}):
+            raise ValueError(problem)
         there = bins_in(val_data_path)
         self.names = there if val_targets == "all" else list(dict.fromkeys(val_targets))
-        missing = [name for name in self.names if name not in there]
-        if missing or not self.names:
-            what = ", ".join(f"{name}.bin" for name in missing) or ".bin file"
-            raise ValueError(f"{self._folder}: no {what}. In that folder: {', '.join(there) or 'none'}.")
         self.left_out = [name for name in there if name not in self.names]
 
     @staticmethod
@@ -45,7 +43,8 @@ class FiveFaceEvalDataset:
         if not Path(folder).is_dir():  # reported for the path itself
             return
         if not (targets and there):
-            yield f"val_targets: {f'{folder} has no .bin file' if targets else NO_SET}."
+            problem = f"{folder} has no .bin file" if targets else "no set is named; name some, or 'all'"
+            yield f"val_targets: {problem}."
             return
         for name in () if targets == "all" else targets:
             if name not in there:

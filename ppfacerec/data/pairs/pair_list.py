@@ -1,8 +1,6 @@
 """Pair lists over a folder of images: PaddleClas's `left right 0|1`, and LFW's pairs.txt."""
 
 import re
-from dataclasses import replace
-from pathlib import Path
 
 from ppfacerec.core.io.text_file import BLANKS, fail, read_lines, separator_hint
 from ppfacerec.data.pairs.pair_set import FolderPairs, ListedPair, folder_pairs
@@ -10,9 +8,6 @@ from ppfacerec.data.pairs.pair_set import FolderPairs, ListedPair, folder_pairs
 
 def read_pair_list(path: str, root: str, delimiter: str | None = None) -> FolderPairs:
     """Read PaddleClas's pair list: a line has two image paths and 1 (same person) or 0.
-
-    Identities are the images' folders where they agree with the labels: every pair marked 1 lies in one folder, every
-    pair marked 0 in two.
 
     Args:
         root: the folder that the image paths are relative to.
@@ -32,18 +27,7 @@ def read_pair_list(path: str, root: str, delimiter: str | None = None) -> Folder
         if fields[2] not in ("0", "1"):
             fail(path, line, f"expected 1 (same person) or 0 at the end, found {fields[2][:40]!r}.")
         pairs.append(ListedPair(line, fields[0], fields[1], fields[2] == "1"))
-    return _with_folders_as_identities(folder_pairs(path, root, pairs, None))
-
-
-def _with_folders_as_identities(pairs: FolderPairs) -> FolderPairs:
-    folders = [str(Path(name).parent) for name in pairs.names]
-    agree = all(
-        (folders[left] == folders[right]) == same
-        for left, right, same in zip(pairs.index[0::2], pairs.index[1::2], pairs.is_same)
-    )
-    if not agree or len(set(folders)) < 2:
-        return pairs
-    return replace(pairs, identities=folders)
+    return folder_pairs(path, root, pairs)
 
 
 def is_lfw_list(path: str) -> bool:
@@ -67,21 +51,19 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
     num_folds, each = _header(path, *next(lines, (1, "")))
     expected = 2 * each * (num_folds or 1)
     pairs: list[ListedPair] = []
-    identities: dict[str, str] = {}
     for line, text in lines:
         (left, i), (right, j), is_same = _two_people(path, line, text)
         if len(pairs) < expected and is_same != (len(pairs) % (2 * each) < each):
             kinds = ("'name i other j', images of two persons,", "'name i j', two images of one person,")
             fail(path, line, f"expected {kinds[not is_same]} by the first line's count, found {text[:80]!r}.")
         names = [f"{person}/{person}_{number:04d}{suffix}" for person, number in ((left, i), (right, j))]
-        identities.update(zip(names, (left, right)))
         pairs.append(ListedPair(line, names[0], names[1], is_same))
     if len(pairs) != expected:
         raise ValueError(
             f"{path}: {len(pairs)} pairs, but its first line announces {expected}: "
             f"{num_folds or 1} x {each} of one person and as many of two. Get the file again."
         )
-    return folder_pairs(path, root, pairs, identities, num_folds)
+    return folder_pairs(path, root, pairs, num_folds)
 
 
 def _header(path: str, line: int, text: str) -> tuple[int | None, int]:

@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ppfacerec.core.io.text_file import backslash_hint
-from ppfacerec.core.io.user_files import read_regular
+from ppfacerec.data.datasets.base import Images, read_listed
 
 
-class PairSet(Protocol):
-    """Pairs of face images; entries 2i and 2i + 1 of `index` are pair i."""
+class PairSet(Images, Protocol):
+    """Pairs of distinct encoded face images; entries 2i and 2i + 1 of `index` are pair i."""
 
     index: np.ndarray  # (2N,) int64: which distinct image entry k is
     is_same: np.ndarray  # (N,) bool
@@ -23,12 +23,6 @@ class PairSet(Protocol):
     @property
     def num_images(self) -> int:
         """Number M of distinct images."""
-
-    def read(self, image: int) -> bytes:
-        """Return the encoded bytes of a distinct image."""
-
-    def where(self, image: int) -> str:
-        """Return the name of a distinct image in messages."""
 
 
 class EvalDataset(Protocol):
@@ -77,24 +71,14 @@ class FolderPairs:
         return f"{self.list_path}, line {self.lines[image]} ({self.names[image]})"
 
     def read(self, image: int) -> bytes:
-        path = self.root / self.names[image]
-        try:
-            return read_regular(path)
-        except OSError as error:
-            raise ValueError(f"{self.where(image)}: cannot read {path} ({error.strerror}).") from error
+        return read_listed(self.root, self.names[image], self.where, image)
 
 
-def folder_pairs(
-    list_path: str,
-    root: str,
-    pairs: Sequence[ListedPair],
-    identities: dict[str, str] | None,
-    num_folds: int | None = None,
-) -> FolderPairs:
+def folder_pairs(list_path: str, root: str, pairs: Sequence[ListedPair], num_folds: int | None = None) -> FolderPairs:
     """Build a set from the lines of a pair list, each distinct image once.
 
-    Args:
-        identities: image path -> who it is.
+    Identities are the images' folders where they agree with the labels: every pair of one person lies in one folder,
+    every pair of two persons in two.
 
     Raises:
         ValueError: no pair, an image outside of the folder or not there; with file and line.
@@ -112,10 +96,9 @@ def folder_pairs(
                 lines.append(pair.line)
             index[2 * i + side] = numbers.setdefault(name, len(numbers))
     is_same = np.array([pair.is_same for pair in pairs], dtype=bool)
-    who = None
-    if identities is not None:
-        by_name = {os.path.normpath(name): identity for name, identity in identities.items()}
-        who = [by_name[name] for name in numbers]
+    folders = [os.path.dirname(name) for name in numbers]
+    agree = all((folders[left] == folders[right]) == same for (left, right), same in zip(index.reshape(-1, 2), is_same))
+    who = folders if agree and len(set(folders)) > 1 else None
     return FolderPairs(list_path, Path(root), tuple(numbers), tuple(lines), index, is_same, who, num_folds)
 
 

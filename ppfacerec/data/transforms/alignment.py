@@ -52,11 +52,8 @@ def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 def eye_contrast(image: np.ndarray) -> float:
     """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations.
 
-    An image that has darker ones upside down, by more than LFW's faces do, is below 0 too: a dark mouth or beard is
-    where the eyes of an upside-down face are sought.
-
-    Args:
-        image: uint8 RGB (H, W, 3), of an aligned face, for which it is above 0.
+    It is above 0 for an aligned face, `image` uint8 RGB (H, W, 3). An image that has darker ones upside down, by more
+    than LFW's faces do, is below 0 too: a dark mouth or beard is where the eyes of an upside-down face are sought.
     """
     cv2 = import_cv2()
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)

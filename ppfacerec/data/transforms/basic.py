@@ -145,13 +145,7 @@ class Pipeline:
         self._image_ops: list[Transform] = [t for t in built if not isinstance(t, (DecodeImage, NormalizeImage))]
 
     def __call__(self, data: bytes, where: object, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return the transformed image (H, W, 3) uint8.
-
-        Args:
-            data: encoded image.
-            where: how messages name it.
-            rng: the sample's generator; evaluation has no random transform and needs none.
-        """
+        """Return the transformed image (H, W, 3) uint8; without random transforms (evaluation) `rng` is not needed."""
         image = self._decode.decode(data, where)
         for op in self._image_ops:
             image = op(image, rng)  # type: ignore[arg-type]

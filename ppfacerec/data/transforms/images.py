@@ -1,6 +1,5 @@
 """Encoded image files to pixels."""
 
-import functools
 import io
 
 import numpy as np
@@ -9,11 +8,10 @@ from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.opencv import MAX_PIXELS, PIXEL_LIMIT, counts_pixels, import_cv2
 from ppfacerec.data.transforms.image_size import image_size
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF")  # JPEG, PNG, BMP, WebP
+SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"BM": ".bmp", b"RIFF": ".webp"}
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands, after "ftyp"
 _DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras give
 _TOO_LARGE = f" (more than {MAX_PIXELS:,} pixels; the environment's {PIXEL_LIMIT} sets another limit)"
-_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
 def decode_rgb(data: bytes, where: object) -> np.ndarray:
@@ -23,7 +21,6 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
     12-bit data in them would be black.
 
     Args:
-        data: the contents of the image file.
         where: what the image is called in messages, such as "lfw.bin, entry 17"; its ``str`` is taken.
 
     Raises:
@@ -33,29 +30,26 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
     cv2 = import_cv2()
     if _is_heif(data):
         return _decode_heif(data, where)
-    if data and not data.startswith(_SIGNATURES):  # OpenCV has decoders for many formats more, and bugs in them
+    if data and not data.startswith(tuple(SIGNATURES)):  # OpenCV has decoders for many formats more, and bugs in them
         raise ValueError(_cannot_decode(data, where, ""))
     if data and not counts_pixels():
         width, height = image_size(data) or (0, 0)
         if width * height > MAX_PIXELS:
             raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
-    if data[:3] == _JPEG and data.rfind(_JPEG_END) < 0:
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0:  # sought from the end, where it is
         raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
+    colours = getattr(cv2, "IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)  # OpenCV 4.10 and newer save a pass over the pixels
+    flag = cv2.IMREAD_UNCHANGED if _is_deep_or_transparent(data) else colours
     try:
-        if data and _is_deep_or_transparent(data):
-            raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            image = raw if raw is None else _shown(raw)
-        elif _decodes_to_rgb():  # one pass over the pixels less
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
-        else:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-            image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
         reason = _TOO_LARGE if "MAX_IMAGE_PIXELS" in str(error) else f" ({str(error).strip()})"
         raise ValueError(_cannot_decode(data, where, reason)) from error
     if image is None:
         raise ValueError(_cannot_decode(data, where, ""))
-    return image
+    if flag == cv2.IMREAD_UNCHANGED:
+        return _shown(image)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if flag == cv2.IMREAD_COLOR else image
 
 
 def _is_deep_or_transparent(data: bytes) -> bool:
@@ -104,12 +98,6 @@ def _decode_heif(data: bytes, where: object) -> np.ndarray:
     except (ValueError, RuntimeError, OSError, EOFError, SyntaxError) as error:
         raise ValueError(_cannot_decode(data, where, f" ({error})")) from error
     return _shown(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]])
-
-
-@functools.cache
-def _decodes_to_rgb() -> bool:
-    """Whether this OpenCV (4.10 and newer) gives RGB without a second pass over the pixels."""
-    return hasattr(import_cv2(), "IMREAD_COLOR_RGB")
 
 
 def resize_short_side(image: np.ndarray, where: object = "the image") -> np.ndarray:

@@ -11,13 +11,14 @@ from ppfacerec.core import distributed
 from ppfacerec.core.device.inference import InferenceRunner
 from ppfacerec.core.device.runtime import choose_device
 from ppfacerec.core.log import progress_bar
+from ppfacerec.data.datasets.base import Images
 from ppfacerec.data.pairs.pair_set import PairSet
 from ppfacerec.data.transforms.basic import Pipeline
 from ppfacerec.data.transforms.images import resize_short_side
 from ppfacerec.data.transforms.network_input import to_network_input
 from ppfacerec.datatools.doctor.data_checks import Sample
 from ppfacerec.datatools.doctor.findings import Finding, finding
-from ppfacerec.inference.image_facts import Images, similar_pairs
+from ppfacerec.inference.image_facts import similar_pairs
 from ppfacerec.metrics.pair_embeddings import normalize
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.checkpoints.pretrained import load_pretrained
