@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subparser.set_defaults(
             run=command.run, needs_paddle=command.needs_paddle, splits=command.splits, parser=subparser
         )
-        command.add_arguments(subparser)
+        for add in command.arguments:
+            add(subparser)
     name = first_command(given)
     if name and name not in COMMANDS:
         parser.error(f"unknown command '{name}'{near_match(name, COMMANDS)} `ppfacerec` alone lists them all")

@@ -2,12 +2,15 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NoReturn
 
 from ppfacerec.core.registry import near_match
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was stopped and has saved; start it again to resume
+
+Argument = Callable[[argparse.ArgumentParser], object]  # adds itself to a parser
 
 # Options of other trainers, and the keys that they are here.
 _KEYS = {
@@ -54,16 +57,26 @@ def _config_key(name: str) -> str:
     return f"Global.{name}" if name in known else _KEYS.get(name, "")
 
 
-def config_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
-    """Add -c and -o."""
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", required=required, help="the YAML config, or a name of `ppfacerec configs`"
-    )
-    parser.add_argument(
-        "-o", "--override", metavar="KEY=VALUE", action="extend", nargs="+", default=[],
-        help="change a value of the config, such as -o Global.epochs=5 or -o DataLoader.Train.sampler.batch_size=64",
-    )  # fmt: skip
-    parser.add_argument("-p", "--profiler_options", help=argparse.SUPPRESS)  # PaddleClas's; see main.py
+def argument(names: str, help_text: str, **options: Any) -> Argument:
+    """An argument by its name, or an option by its names with blanks between; to be called with the parser."""
+    return lambda parser: parser.add_argument(*names.split(), help=help_text, **options)
+
+
+flag = partial(argument, action="store_true")
+number = partial(argument, type=int, metavar="N")
+
+
+def config_arguments(required: bool = False) -> list[Argument]:
+    """The options -c and -o."""
+    return [
+        argument("-c --config", "the YAML config, or a name of `ppfacerec configs`", metavar="FILE", required=required),
+        argument(
+            "-o --override",
+            "change a value of the config, such as -o Global.epochs=5 or -o DataLoader.Train.sampler.batch_size=64",
+            metavar="KEY=VALUE", action="extend", nargs="+", default=[],
+        ),
+        argument("-p --profiler_options", argparse.SUPPRESS),  # PaddleClas's; see main.py
+    ]  # fmt: skip
 
 
 def first_command(arguments: Iterable[str]) -> str:

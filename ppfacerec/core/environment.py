@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from ppfacerec.core.log import logger
 from ppfacerec.core.system_libraries import library_hint
@@ -29,6 +30,14 @@ def install_hint(extra: str) -> str:
     needed = importlib.metadata.requires("ppfacerec") or []
     marked = (line.split(";") for line in needed if f'extra == "{extra}"' in line.replace("'", '"'))
     return "pip install " + " ".join(f'"{name.strip()}"' for name, *_ in marked)
+
+
+def import_extra(module: str, extra: str, what: str) -> ModuleType:
+    """Import a module of an extra's packages; `what` says in the ImportError what needs which."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{what} ({error}): {install_hint(extra)}") from error
 
 
 def check_environment() -> None:

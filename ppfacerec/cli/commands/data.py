@@ -29,12 +29,12 @@ def align(arguments: argparse.Namespace) -> int:
     if landmarks is None:
         detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
         detector()  # fail before the processes start
-    walked = walk_images(arguments.root)
+    walked = walk_images(root)
     total = len(walked.images)
     if walked.left_out():
-        logger.warning("Left out in %s: %s.", arguments.root, walked.left_out())
+        logger.warning("Left out in %s: %s.", root, walked.left_out())
     found = align_folder(
-        arguments.root, arguments.out, landmarks, detector, arguments.processes or usable_cores(),
+        root, walked.images, out, landmarks, detector, arguments.processes or usable_cores(),
         suffix=".png" if arguments.png else ".jpg", faces=arguments.faces,
     )  # fmt: skip
     photos = list(progress_bar(found, total, "Photos", "photo"))
@@ -47,19 +47,16 @@ def align(arguments: argparse.Namespace) -> int:
     logger.info("%d of %d photos aligned in %s%s.", total - len(without), total, out,
                 f" ({there} of them were there already and are left as they are)" if there else "")  # fmt: skip
     if without:
-        logger.warning("%d photos without a face are listed in %s, first: %s (%s).",
+        logger.warning("Photos without a face: %d, listed in %s, first: %s (%s).",
                        len(without), listed, without[0].name, without[0].problem)  # fmt: skip
-    people, kept = (
-        {os.path.dirname(photo.name) for photo in some}
-        for some in (photos, [photo for photo in photos if not photo.problem])
-    )
-    if people - kept:
-        logger.warning("Folders that lose all their photos: %s.", printed_names(sorted(people - kept)))
+    lost = {os.path.dirname(p.name) for p in without} - {os.path.dirname(p.name) for p in photos if not p.problem}
+    if lost:
+        logger.warning("Folders that lose all their photos: %s.", printed_names(sorted(lost)))
     if doubtful:
-        logger.warning("%d of the faces look wrong (photos sideways or upside down?), listed there too: %s.",
+        logger.warning("Faces that look wrong (photos sideways or upside down?): %d, listed there too: %s.",
                        len(doubtful), printed_names([photo.name for photo in doubtful]))  # fmt: skip
     if more := sum(photo.left_out for photo in photos):
-        logger.warning("%d more faces in %d photos were left out; --faces all takes them.",
+        logger.warning("Faces left out of photos that show several: %d, photos: %d; --faces all takes them.",
                        more, sum(photo.left_out > 0 for photo in photos))  # fmt: skip
     return 0
 

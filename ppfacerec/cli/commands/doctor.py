@@ -1,4 +1,4 @@
-"""``ppfacerec doctor``."""
+"""``ppfacerec doctor`` and ``show-batch``: what a training would get."""
 
 import argparse
 
@@ -7,6 +7,7 @@ from ppfacerec.core import distributed
 from ppfacerec.core.log import logger
 from ppfacerec.core.ranges import require_count
 from ppfacerec.data.loading.parallel import usable_cores
+from ppfacerec.datatools.batch_grid import write_grid
 from ppfacerec.datatools.doctor import as_json, as_table, examine_config, examine_folder, read_tests
 
 
@@ -28,3 +29,13 @@ def doctor(arguments: argparse.Namespace) -> int:
     if distributed.rank() == 0:
         print(as_json(found) if arguments.json else as_table(found))
     return int(any(one.level == "error" for one in found))
+
+
+def show_batch(arguments: argparse.Namespace) -> int:
+    config, _ = load_config(arguments.config, arguments.override, "train")
+    write_grid(config, arguments.out, arguments.columns, arguments.rows)
+    logger.info(
+        "Written: %s: above, %d samples as they are stored; below, as the network gets them in %d epochs.",
+        arguments.out, arguments.columns, arguments.rows,
+    )  # fmt: skip
+    return 0

@@ -61,8 +61,8 @@ def enroll(arguments: argparse.Namespace) -> int:
     index = PeopleIndex(embeddings, names, list(map(str, files)), probe_of(model), arguments.model)
     if index.same_people:
         logger.warning(
-            "%d pairs of names are probably one person each (a copied folder?): %s. They do not count as strangers to "
-            "each other.", len(index.same_people), printed_names([" = ".join(pair) for pair in index.same_people]),
+            "Names that probably stand for one person (a copied folder?): %s. They do not count as strangers to each "
+            "other.", printed_names([" = ".join(pair) for pair in index.same_people]),
         )  # fmt: skip
     index.save(arguments.index)
     logger.info("Written: %s, %d people, %d images", arguments.index, index.num_people, len(index))
@@ -73,12 +73,12 @@ def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
     """Warn of people who lose all their images, and of names that come from files without a folder."""
     lost = sorted({person_of(file, folder) for file in given} - set(names))
     if lost:
-        logger.warning("%d people have no image that can be used: %s.", len(lost), printed_names(lost))
+        logger.warning("People without a usable image: %s.", printed_names(lost))
     flat = Counter(person_of(file, folder) for file in given if file.parent == folder)
     if flat:
         logger.warning(
-            "%d images lie in %s itself and not in a folder for each person; their names without the number are taken "
-            "for %d people (%s).", sum(flat.values()), folder, len(flat),
+            "Images in %s itself and not in a person's folder: %d. The person is taken from the file name without its "
+            "number (%s).", folder, sum(flat.values()),
             printed_names([f"{name}: {count}" for name, count in flat.most_common()]),
         )  # fmt: skip
 
@@ -91,7 +91,12 @@ def search(arguments: argparse.Namespace) -> int:
     model, index = load(arguments.model), read_index(arguments.index)
     index.check_model(model)
     cosine, words = _search_threshold(arguments, model, index)
-    people = _approximate(index, arguments.top) if arguments.ann else index
+    people = ApproximatePeople(index) if arguments.ann else index
+    if isinstance(people, ApproximatePeople):
+        logger.info(
+            "Approximate search: %.1f %% of the %d nearest people of exact search are found (measured on enrolled "
+            "images).", 100 * people.recall(arguments.top), arguments.top,
+        )  # fmt: skip
     files, embeddings = _embed_files(model, arguments.images, arguments.batch_size, arguments.allow_outside)
     rows = []
     for file, embedding in zip(files, embeddings):
@@ -101,15 +106,6 @@ def search(arguments: argparse.Namespace) -> int:
     print(table(["image", "person", f"nearest {arguments.top}"], rows))
     print(f"\n{printable(words)}")
     return 0
-
-
-def _approximate(index: PeopleIndex, top: int) -> ApproximatePeople:
-    people = ApproximatePeople(index)
-    logger.info(
-        "Approximate search: %.1f %% of the %d nearest people of exact search are found (measured on enrolled images).",
-        100 * people.recall(top), top,
-    )  # fmt: skip
-    return people
 
 
 def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: PeopleIndex) -> tuple[float, str]:

@@ -1,11 +1,15 @@
-"""``ppfacerec plan``."""
+"""``ppfacerec plan`` and ``selftest``: what a machine needs for a run, and whether it computes rightly."""
 
 import argparse
 
 from ppfacerec.backbones import BACKBONES
+from ppfacerec.core import distributed
+from ppfacerec.core.device.runtime import choose_device
+from ppfacerec.core.log import table
 from ppfacerec.core.ranges import require_count
 from ppfacerec.core.registry import Spec
 from ppfacerec.engine.memory_plan import GIB, TrainingSize, measure_backbone, report
+from ppfacerec.engine.selftest import checks, machine
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -29,3 +33,19 @@ def plan(arguments: argparse.Namespace) -> int:
     )
     print(report(size, round(arguments.memory * GIB) if arguments.memory else None))
     return 0
+
+
+def selftest(arguments: argparse.Namespace) -> int:
+    device = choose_device(arguments.device)
+    distributed.init()
+    found = list(checks(device))
+    rows = [
+        [one.name, f"{one.expected:.6g}", f"{one.found:.6g}", f"{one.tolerance:g}", "ok" if one.passes else "WRONG"]
+        for one in found
+    ]
+    if distributed.rank() == 0:
+        print(f"{machine(device)}\n{table(['check', 'stored', 'found', 'tolerance', ''], rows)}")
+    if distributed.world_size() == 1:
+        ranks = "--gpus=0,1" if device == "gpu" else "--nproc_per_node 2"
+        print(f"Then on two: python -m paddle.distributed.launch {ranks} $(which ppfacerec) selftest")
+    return 0 if all(check.passes for check in found) else 1
