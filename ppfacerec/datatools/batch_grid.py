@@ -45,11 +45,7 @@ def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
 
 def tiled(grid: np.ndarray) -> np.ndarray:
     """(rows, columns, H, W, 3) images to one picture, white between them, twice as much below the first row."""
-    rows, columns, height, width, channels = grid.shape
-    picture = np.full((rows * (height + _GAP) + 2 * _GAP, columns * (width + _GAP) + _GAP, channels), 255, np.uint8)
-    for row in range(rows):
-        top = _GAP + row * (height + _GAP) + (_GAP if row else 0)
-        for column in range(columns):
-            left = _GAP + column * (width + _GAP)
-            picture[top : top + height, left : left + width] = grid[row, column]
-    return picture
+    spaced = np.pad(grid, ((0, 0), (0, 0), (_GAP, 0), (_GAP, 0), (0, 0)), constant_values=255)
+    rows, columns, height, width, channels = spaced.shape
+    picture = spaced.swapaxes(1, 2).reshape(rows * height, columns * width, channels)
+    return np.pad(np.insert(picture, [height] * _GAP, 255, axis=0), ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)

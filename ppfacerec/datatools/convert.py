@@ -15,10 +15,8 @@ from ppfacerec.core.log import progress_bar
 from ppfacerec.data.datasets.base import ImageNetDataset, TrainDataset, open_folder
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.pairs.pair_bin import read_bin
-from ppfacerec.data.transforms.images import portable
+from ppfacerec.data.transforms.images import SIGNATURES, portable
 from ppfacerec.datatools.record_writer import write_records
-
-_SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
 
 
 def convert(source: str, target: str, image_root: str = "") -> list[Path]:
@@ -112,7 +110,7 @@ def dataset_to_record(dataset: TrainDataset, target: str) -> list[Path]:
 
 
 def _suffix(image: bytes, where: str) -> str:
-    for start, suffix in _SUFFIXES:
+    for start, suffix in SIGNATURES.items():
         if image.startswith(start):
             return suffix
     raise ValueError(f"{where}: {len(image)} bytes that start with {image[:8]!r} are no JPEG, PNG, BMP or WebP.")

@@ -1,12 +1,13 @@
 """Custom verification sets: a .bin from a list of pairs, or from balanced pairs drawn from a folder."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
 
 import numpy as np
 
 from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.log import logger, progress_bar
-from ppfacerec.data.datasets.base import open_folder
+from ppfacerec.data.datasets.base import Images, open_folder
 from ppfacerec.data.pairs.pair_bin import write_bin
 from ppfacerec.data.pairs.pair_list import is_lfw_list, read_lfw_pairs, read_pair_list
 from ppfacerec.data.transforms.images import decode_rgb, portable, resize_short_side
@@ -22,10 +23,7 @@ def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -
     """
     is_lfw = is_lfw_list(pairs_path)
     pairs = read_lfw_pairs(pairs_path, root, suffix) if is_lfw else read_pair_list(pairs_path, root)
-    images = []
-    for number in progress_bar(range(pairs.num_images), pairs.num_images, "Images", "image"):
-        images.append(portable(pairs.read(number), pairs.where(number)))
-        _check_image(images[-1], pairs.where(number))
+    images = [_checked(pairs, k) for k in progress_bar(range(pairs.num_images), pairs.num_images, "Images", "image")]
     write_bin(out, [images[i] for i in pairs.index], pairs.is_same)
     return len(pairs)
 
@@ -56,23 +54,17 @@ def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int =
         for same, different in zip(_same_pairs(members, each, rng), _different_pairs(members, each, rng)):
             index += [*same, *different]
     is_same = [True, False] * (num_pairs // 2)
-    images = {}
-    for i in progress_bar(sorted(set(index)), len(set(index)), "Images", "image"):
-        images[i] = portable(dataset.read(i), dataset.where(i))
-        _check_image(images[i], dataset.where(i))
+    images = {i: _checked(dataset, i) for i in progress_bar(sorted(set(index)), len(set(index)), "Images", "image")}
     write_bin(out, [images[i] for i in index], is_same)
     return num_pairs
 
 
 def _most_each(sizes: np.ndarray, num_folds: int) -> int:
     """Return how many distinct pairs of each kind every fold can have; `sizes`: images of each person, in order."""
-    most = []
-    for fold in range(num_folds):
-        own = sizes[fold::num_folds]
-        few = np.minimum(own, _MOST_IMAGES)
-        same = int(np.minimum(few * (few - 1) // 2, _MOST_PAIRS).sum())
-        most.append(min(same, int(own.sum() ** 2 - (own**2).sum()) // 2))
-    return min(most)
+    few = np.minimum(sizes, _MOST_IMAGES)
+    same = np.minimum(few * (few - 1) // 2, _MOST_PAIRS)
+    folds = [slice(fold, None, num_folds) for fold in range(num_folds)]
+    return min(min(int(same[k].sum()), int(sizes[k].sum() ** 2 - (sizes[k] ** 2).sum()) // 2) for k in folds)
 
 
 def _too_few(sizes: np.ndarray, num_pairs: int, num_folds: int) -> str:
@@ -89,17 +81,8 @@ def _too_few(sizes: np.ndarray, num_pairs: int, num_folds: int) -> str:
 
 def _same_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     """Distinct pairs of one person, a pair of each person in turn."""
-    draws = [_pairs_of(images, rng) for images in people if len(images) > 1]
-    pairs: list[tuple[int, int]] = []
-    while len(pairs) < count:
-        remaining = []
-        for draw in draws:
-            pair = next(draw, None)
-            if pair is not None:
-                pairs.append(pair)
-                remaining.append(draw)
-        draws = remaining
-    return pairs[:count]
+    rounds = zip_longest(*(_pairs_of(images, rng) for images in people if len(images) > 1))
+    return list(islice((pair for each in rounds for pair in each if pair), count))
 
 
 def _pairs_of(images: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
@@ -125,10 +108,12 @@ def _different_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Ge
     return [*pairs, *(rest[k] for k in rng.permutation(len(rest))[: count - len(pairs)])]
 
 
-def _check_image(image: bytes, where: str) -> None:
+def _checked(images: Images, number: int) -> bytes:
+    image, where = portable(images.read(number), images.where(number)), images.where(number)
     pixels = decode_rgb(image, where)
     height, width = pixels.shape[:2]
     if pixels.shape != IMAGE_SHAPE:
         resize_short_side(pixels, where)  # what evaluation would refuse is refused here
         logger.warning("%s: %d x %d; evaluation resizes what is not 112 x 112. Align first (`ppfacerec align`)?",
                        where, width, height)  # fmt: skip
+    return image

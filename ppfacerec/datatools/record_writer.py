@@ -9,13 +9,12 @@ from ppfacerec.data.datasets.record_io import EXACT_NUMBERS, frame, pack
 
 
 def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
-    """Write x.rec, x.idx and property, which insightface's own reader takes too; whole or not at all.
+    """Write `path` (x.rec), x.idx and property, which insightface's own reader takes too; whole or not at all.
 
     Record 0 announces the number of images and identities, records 1, 2, ... are the images, and after them comes a
     record for each identity with the first and last of its images.
 
     Args:
-        path: x.rec.
         samples: label and encoded image of each sample, by ascending label.
 
     Raises:

@@ -126,14 +126,11 @@ def _alignment(sample: Sample) -> Finding:
 
 def check_duplicates(sample: Sample) -> Iterator[Finding]:
     """The same bytes twice, and nearly the same picture twice; under two classes, one of the labels is wrong."""
-    by_digest: dict[bytes, list[int]] = {}
-    for k, fact in enumerate(sample.facts):
-        by_digest.setdefault(fact.digest, []).append(k)
-    exact = {(group[0], k) for group in by_digest.values() for k in group[1:]}
-    yield _duplicates("duplicates (bytes)", sample, sorted(exact))
+    digest, first = [fact.digest for fact in sample.facts], dict[bytes, int]()
+    exact = [(first.setdefault(one, k), k) for k, one in enumerate(digest)]
+    yield _duplicates("duplicates (bytes)", sample, sorted((a, b) for a, b in exact if a != b))
     if sample.facts:
         near = similar_pairs(sample.thumbnails, sample.thumbnails, NEARLY_EQUAL, same=True)
-        digest = [fact.digest for fact in sample.facts]
         yield _duplicates("duplicates (picture)", sample, [(a, b) for a, b in near if digest[a] != digest[b]])
 
 

@@ -11,6 +11,7 @@ from ppfacerec.data.datasets.base import FolderDataset, ImageNetDataset, TrainDa
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.pairs.pair_bin import read_bin
 from ppfacerec.data.pairs.pair_set import PairSet
+from ppfacerec.datatools.doctor import embedding_checks as by_embeddings
 from ppfacerec.datatools.doctor.data_checks import Sample, check_duplicates, check_images, check_labels, check_names
 from ppfacerec.datatools.doctor.findings import Finding, finding
 from ppfacerec.datatools.doctor.overlap import check_overlap
@@ -100,22 +101,13 @@ def _examine(
 def _examine_embeddings(
     config: Config, sample: Sample, tests: Mapping[str, PairSet], max_images: int
 ) -> Iterator[Finding]:
-    from ppfacerec.datatools.doctor.embedding_checks import (
-        Centres,
-        Embedder,
-        check_centres,
-        check_colours,
-        check_label_noise,
-        check_people,
-    )
-
-    embedder, indices = Embedder(config), np.array(sample.indices)
-    yield check_colours(embedder, sample.dataset, sample.labels, indices)
-    centres = Centres(embedder(sample.dataset, indices, "Embeddings"), sample.labels)
-    yield check_label_noise(centres, sample)
-    yield check_centres(centres, sample)
+    embedder, indices = by_embeddings.Embedder(config), np.array(sample.indices)
+    yield by_embeddings.check_colours(embedder, sample.dataset, sample.labels, indices)
+    centres = by_embeddings.Centres(embedder(sample.dataset, indices, "Embeddings"), sample.labels)
+    yield by_embeddings.check_label_noise(centres, sample)
+    yield by_embeddings.check_centres(centres, sample)
     for name, pairs in tests.items():
-        yield from check_people(name, pairs, embedder, centres, max_images)
+        yield from by_embeddings.check_people(name, pairs, embedder, centres, max_images)
 
 
 def _test_sets(config: Config) -> dict[str, PairSet]:

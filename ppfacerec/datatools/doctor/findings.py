@@ -14,13 +14,9 @@ _MOST_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """What a check found, what to do, and the first images or classes that it concerns.
 
-    Attributes:
-        check: what was looked at.
-        level: "error" is what would end the run or make its numbers wrong, "warning" what costs accuracy or time.
-        message: what was found, and what to do.
-        examples: the first images or classes that it concerns.
+    The level "error" is what would end the run or make its numbers wrong, "warning" what costs accuracy or time.
     """
 
     check: str
