@@ -64,12 +64,6 @@ def identity_by_samples(hashes: np.ndarray, labels: np.ndarray, num_classes: int
     return ClassIdentity(_mixed(classes), samples_digest(hashes, labels))
 
 
-def joined(parts: Sequence[ClassIdentity]) -> ClassIdentity:
-    """The identity of several sets one after the other."""
-    samples = hashlib.sha256("".join(part.samples for part in parts).encode()).hexdigest()
-    return ClassIdentity(np.concatenate([part.classes for part in parts]), samples)
-
-
 def samples_digest(hashes: np.ndarray, labels: np.ndarray) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(hashes, "<u8").data)
     digest.update(np.ascontiguousarray(labels, "<i4").data)

@@ -49,11 +49,10 @@ class LabelFile:
         self.path = Path(path)
         try:
             with open_regular(self.path) as file:
-                self._text = np.fromfile(file, np.uint8)
+                self._bytes = without_mark(file.read(), self.path)
         except OSError as error:
             raise ValueError(f"{self.path}: cannot read the label file ({error.strerror}).") from error
-        if self._text[:1].tobytes() in (b"\xef", b"\xfe", b"\xff"):  # seldom, so that the others are not copied
-            self._text = np.frombuffer(without_mark(self._text.tobytes(), self.path), np.uint8)
+        self._text = np.frombuffer(self._bytes, np.uint8)
         self._separator = ord(delimiter) if delimiter else None
         self._allow_outside = allow_outside
         self._read()
@@ -71,7 +70,7 @@ class LabelFile:
     def name(self, index: int) -> str:
         """Path of sample `index` as it stands in the file."""
         start = self._starts[index]
-        return self._text[start : start + self._lengths[index]].tobytes().decode("utf-8")
+        return self._bytes[start : start + self._lengths[index]].decode("utf-8")
 
     def name_hashes(self) -> np.ndarray:
         """(N,) uint64, a hash of each sample's path."""
@@ -88,12 +87,12 @@ class LabelFile:
 
     def _read(self) -> None:
         """Parse chunk by chunk into arrays that are made once: a list of parts would need twice the memory."""
-        most = 1 + sum(int(np.count_nonzero(self._text[a:b] == _NEWLINE)) for a, b in self._chunks())
+        most = 1 + self._bytes.count(b"\n")
         self._starts, self._lengths = np.empty(most, np.int64), np.empty(most, np.int32)
         self.labels, self.lines = np.empty(most, np.int32), np.empty(most, np.int32)
         count = num_full = passed = 0
         for begin, end in self._chunks():
-            text = self._text[begin:end].tobytes()
+            text = self._bytes[begin:end]
             if not text.isascii() or b"\0" in text:
                 check_utf8(text, self.path, passed + 1)
             starts, ends, lines, in_chunk = self._lines(begin, end, passed)
@@ -117,11 +116,8 @@ class LabelFile:
     def _chunks(self) -> Iterator[tuple[int, int]]:
         """Begin and end of pieces of the text, of whole lines each."""
         begin = 0
-        while begin < len(self._text):
-            end = min(begin + _CHUNK, len(self._text))
-            while end < len(self._text) and self._text[end - 1] != _NEWLINE:
-                following = np.flatnonzero(self._text[end : end + _CHUNK] == _NEWLINE)
-                end = end + int(following[0]) + 1 if len(following) else min(end + _CHUNK, len(self._text))
+        while begin < len(self._bytes):
+            end = self._bytes.find(b"\n", begin + _CHUNK - 1) + 1 or len(self._bytes)
             yield begin, end
             begin = end
 
@@ -235,7 +231,7 @@ class LabelFile:
             )
 
     def _decode(self, start: int, end: int) -> str:
-        return self._text[start:end].tobytes().decode("utf-8", "replace")
+        return self._bytes[start:end].decode("utf-8", "replace")
 
     def _show(self, start: int, end: int) -> str:
         return repr(self._decode(start, min(end, start + 80)))

@@ -1,5 +1,6 @@
 """The training sets by the names that the YAML gives them, and several of them joined to one."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from ppfacerec.data.datasets.base import (
     check_class_num,
     class_identity_of,
 )
-from ppfacerec.data.datasets.class_identity import ClassIdentity, joined
+from ppfacerec.data.datasets.class_identity import ClassIdentity
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
 from ppfacerec.data.datasets.synthetic_dataset import SyntheticDataset
 
@@ -70,7 +71,9 @@ class ConcatDataset:
 
     def class_identity(self) -> ClassIdentity:
         """Identity of the classes, as given by each set."""
-        return joined([class_identity_of(dataset) for dataset in self._datasets])
+        parts = [class_identity_of(dataset) for dataset in self._datasets]
+        samples = hashlib.sha256("".join(part.samples for part in parts).encode()).hexdigest()
+        return ClassIdentity(np.concatenate([part.classes for part in parts]), samples)
 
     def _find(self, index: int) -> tuple[TrainDataset, int]:
         number = int(np.searchsorted(self._ends, index, "right"))

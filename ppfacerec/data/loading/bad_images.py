@@ -47,7 +47,8 @@ class BadImages:
         for image in found:
             if image.sample not in self._seen:
                 self._seen.add(image.sample)
-                self._list(image)
+                if self._path:
+                    _append_once(self._path, f"{printable(image.reason)}\n".encode())
                 logger.warning("Bad image %d, replaced by the next good one: %s", len(self), image.reason)
         if len(self) > self.max_bad_images:
             raise ValueError(self.too_many(found[-1].reason))
@@ -59,11 +60,9 @@ class BadImages:
             f"{last} Repair the data, or set DataLoader.Train.loader.max_bad_images higher."
         )
 
-    def _list(self, image: BadImage) -> None:
-        if self._path is None:
-            return
-        line = f"{printable(image.reason)}\n".encode()
-        with open(self._path, "ab+") as file:  # appending: ranks do not overwrite each other's lines
-            file.seek(0)
-            if line not in file.readlines():
-                file.write(line)
+
+def _append_once(path: Path, line: bytes) -> None:
+    with open(path, "ab+") as file:  # appending: ranks do not overwrite each other's lines
+        file.seek(0)
+        if line not in file.readlines():
+            file.write(line)

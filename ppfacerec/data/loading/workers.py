@@ -96,37 +96,32 @@ class WorkerPool:
     def _run(self, tasks: Iterator[Task]) -> Iterator[tuple[np.ndarray, Made]]:
         free = list(range(len(self._slots)))
         orders: dict[int, _Order] = {}  # those that are not handed over yet, in order
-        owners: dict[int, int] = {}
         replies: dict[int, _Reply] = {}
         number = 0
         while True:
             while free and (task := next(tasks, None)) is not None:
-                order = _Order(number, free.pop(), task)
-                owners[number] = self._send(order)
-                orders[number] = order
+                orders[number] = _Order(number, free.pop(), task)
+                self._send(orders[number])
                 number += 1
             if not orders:
                 return
             following = next(iter(orders))
             while following not in replies:
-                for reply in self._receive():
-                    replies[reply.number] = reply
-                    self._load[owners.pop(reply.number)] -= 1
+                replies.update((reply.number, reply) for reply in self._receive())
             order, made = orders.pop(following), replies.pop(following).made
             if isinstance(made, Exception):
                 raise made
             yield self._slots[order.slot, : len(order.task.indices)], made
             free.append(order.slot)
 
-    def _send(self, order: _Order) -> int:
-        """Give a batch to the worker with the least to do; return which one."""
+    def _send(self, order: _Order) -> None:
+        """Give a batch to the worker with the least to do."""
         worker = int(np.argmin(self._load))
         self._load[worker] += 1
         try:
             self._connections[worker].send(order)
         except OSError:
             self._died(worker)
-        return worker
 
     def _receive(self) -> list[_Reply]:
         """Wait for replies of the workers."""
@@ -136,6 +131,7 @@ class WorkerPool:
             if connection in ready:
                 try:
                     replies.append(connection.recv())
+                    self._load[worker] -= 1
                 except (EOFError, OSError):
                     self._died(worker)
         return replies

@@ -11,20 +11,8 @@ import numpy as np
 
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.core.registry import Registry, Spec
-from ppfacerec.data.transforms.augmentations import (
-    INTERPOLATION,
-    CropImage,
-    RandBlur,
-    RandCropImage,
-    RandCropPad,
-    RandGrey,
-    RandJPEG,
-    RandLowResolution,
-    RandomErasing,
-    RandomTransform,
-    RandPhotometric,
-    probability,
-)
+from ppfacerec.data.transforms import augmentations
+from ppfacerec.data.transforms.augmentations import INTERPOLATION, RandomTransform, probability
 from ppfacerec.data.transforms.images import decode_rgb
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -123,8 +111,10 @@ class ToCHWImage:
 
 
 TRANSFORMS = Registry(
-    "transform", DecodeImage, RandFlipImage, ResizeImage, NormalizeImage, ToCHWImage, CropImage, RandCropImage,
-    RandCropPad, RandLowResolution, RandPhotometric, RandBlur, RandJPEG, RandGrey, RandomErasing,
+    "transform", DecodeImage, RandFlipImage, ResizeImage, NormalizeImage, ToCHWImage, augmentations.CropImage,
+    augmentations.RandCropImage, augmentations.RandCropPad, augmentations.RandLowResolution,
+    augmentations.RandPhotometric, augmentations.RandBlur, augmentations.RandJPEG, augmentations.RandGrey,
+    augmentations.RandomErasing,
 )  # fmt: skip
 
 
