@@ -5,7 +5,6 @@ CALFW and CPLFW because each imitates that set's difficulty; a score on them say
 """
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -61,8 +60,7 @@ def make_demo_data(
     bytes (with the same OpenCV). A folder made with other arguments is never overwritten.
 
     Args:
-        num_identities: people in the training set.
-        images_per_identity: training images of each.
+        num_identities, images_per_identity: of the training set.
         num_pairs: pairs of each `.bin` file, half of them of the same identity; every image is in two pairs.
 
     Raises:
@@ -85,20 +83,17 @@ def make_demo_data(
         logger.info("The demo data in %s exists already.", root)
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent) as folder:
+        aside = Path(folder)
         _write(aside, num_identities, images_per_identity, num_pairs, seed)
         (aside / "README.txt").write_text(README, encoding="utf-8")
         (aside / "demo.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-        aside.chmod(0o755)  # mkdtemp's folders are private
-        if root.is_dir():
-            root.rmdir()  # empty; Windows does not rename onto a folder
-        aside.rename(root)
-    except OSError:
-        if not _is_there(root, made):  # another process may have been faster
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)  # an error or Ctrl-C: nothing is left
+        aside.chmod(0o755)  # temporary folders are private
+        try:
+            aside.rename(root)  # which is not there, or empty
+        except OSError:
+            if not _is_there(root, made):  # another process may have been faster
+                raise
     return root
 
 
@@ -106,10 +101,7 @@ def pair_order(num_pairs: int) -> tuple[list[int], list[bool]]:
     """Which images make the pairs, when images 2i and 2i + 1 are the two of identity i.
 
     In each fold of k identities come k pairs of the same one, then k of neighbours in a ring: every image is in one of
-    each, so `num_pairs` distinct images make `num_pairs` pairs.
-
-    Returns:
-        2 * num_pairs image numbers, two a pair, and num_pairs labels.
+    each, so `num_pairs` distinct images make `num_pairs` pairs. Returns two image numbers a pair, and a label.
     """
     k = num_pairs // (2 * NUM_FOLDS)
     folds = range(0, NUM_FOLDS * k, k)

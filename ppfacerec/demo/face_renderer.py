@@ -136,11 +136,7 @@ class Face:
         return (image + now.grain * now.noise).clip(0, 255).astype(np.uint8)
 
     def _paint(self, points: object, colour: np.ndarray, out: float = 0.0, line: float = 0.0) -> np.ndarray:
-        """Fill a polygon (N, 2) `out` units above the face, or the hull of points in space (N, 3), or draw a line.
-
-        Returns:
-            The corners in the picture, in pixels (N, 2).
-        """
+        """Fill a polygon (N, 2) `out` units above the face, or the hull of points (N, 3), or draw a line; return it."""
         cv2, points, rgb = import_cv2(), np.asarray(points, np.float64), np.clip(colour, 0, 255).tolist()
         seen = self.project(points if points.shape[1] == 3 else self.surface(points, out))
         if points.shape[1] == 3 and not line:

@@ -20,13 +20,7 @@ EXPECTED = (
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingsFile:
-    """The content of such a file.
-
-    Attributes:
-        embeddings: (2N, D).
-        is_same: (N,).
-        identities: (2N,) who is on each image; None where the file has no `identities`.
-    """
+    """The content of such a file: embeddings (2N, D), is_same (N,), and who is on each image (2N,) where it says so."""
 
     path: str
     embeddings: np.ndarray

@@ -24,13 +24,7 @@ class CardRow:
 
 @dataclass(frozen=True)
 class ThresholdCard:
-    """Operating points of one set.
-
-    Attributes:
-        rows: one for each of CARD_FARS.
-        drawn: what the bootstrap drew: identities where they are known, else pairs.
-        seed: of its draws.
-    """
+    """Operating points of one set, and what the bootstrap drew: identities where they are known, else pairs."""
 
     rows: tuple[CardRow, ...]
     drawn: Literal["identities", "pairs"]
@@ -57,12 +51,7 @@ class ThresholdCard:
 
 
 def threshold_card(result: VerificationResult, identities: Sequence[str] | None = None, seed: int = 0) -> ThresholdCard:
-    """Return the card of a set.
-
-    Args:
-        identities: (2N,) who is on image 2i and 2i + 1 of pair i; None where unknown.
-        seed: of the bootstrap.
-    """
+    """Return the card of a set; `identities` (2N,) are who is on image 2i and 2i + 1 of pair i."""
     points = {far: result.points[far] for far in CARD_FARS}
     known = [far for far, point in points.items() if point]
     numbers = None

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from ppfacerec.core.printable import printable, without_secrets
 from ppfacerec.core.version import __version__
-from ppfacerec.data.pairs.pair_set import EvalDataset, PairSet
+from ppfacerec.data.pairs.pair_set import EvalDataset
 from ppfacerec.evaluation.report.hardest import HardPair, data_uri, errors, hardest_pairs
 from ppfacerec.evaluation.report.plots import DARK, LIGHT, Theme, draw_roc, draw_scores
 from ppfacerec.metrics import VerificationResult
@@ -61,8 +62,6 @@ def write_report(
     """Write the report of an evaluation and return the path of its index.html.
 
     Args:
-        folder: where; made if it is not there.
-        evaluation: the results.
         dataset: the sets, opened again one by one for pictures and names; None where only embeddings are known.
         identities: set -> who is on image 2i and 2i + 1 of pair i, where there is no `dataset` with them.
         facts: what was evaluated, label -> text, for the top of the page.
@@ -71,42 +70,29 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     sets = []
     for number, (name, result) in enumerate(evaluation.results.items(), 1):
-        pairs = dataset.open(name) if dataset else None
-        is_short = len(os.fsencode(name)) <= _LONGEST_NAME
-        plot = folder / f"scores_{name if is_short else number}.png"
-        sets.append(_report_set(plot, name, result, pairs, identities=(identities or {}).get(name), faces=faces))
+        pairs, who = dataset.open(name) if dataset else None, (identities or {}).get(name)
+        if pairs is not None and pairs.identities is not None:
+            who = [pairs.identities[image] for image in pairs.index]
+        is_short, wrong = len(os.fsencode(name)) <= _LONGEST_NAME, errors(result)
+        one = SetReport(
+            name=name,
+            result=result,
+            card=threshold_card(result, who),
+            false_accepts=hardest_pairs(result, pairs, is_same=False, faces=faces),
+            false_rejects=hardest_pairs(result, pairs, is_same=True, faces=faces),
+            num_false_accepts=int(np.sum(wrong & ~result.is_same)),
+            num_false_rejects=int(np.sum(wrong & result.is_same)),
+            plots=_plot(folder / f"scores_{name if is_short else number}.png", partial(draw_scores, result)),
+        )
+        sets.append(one)
     content = evaluation.to_json()
     for part in sets:
         content[json_key(part.name)].update(part.to_json())
     (folder / "eval.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    roc = _plot(folder / "roc.png", lambda theme: draw_roc(evaluation.results, theme))
+    roc = _plot(folder / "roc.png", partial(draw_roc, evaluation.results))
     page = folder / "index.html"
     page.write_text(_render(evaluation, sets, roc, facts or {}), encoding="utf-8")
     return page
-
-
-def _report_set(
-    plot: Path,
-    name: str,
-    result: VerificationResult,
-    pairs: PairSet | None,
-    *,
-    identities: Sequence[str] | None,
-    faces: bool,
-) -> SetReport:
-    if pairs is not None and pairs.identities is not None:
-        identities = [pairs.identities[image] for image in pairs.index]
-    wrong = errors(result)
-    return SetReport(
-        name=name,
-        result=result,
-        card=threshold_card(result, identities),
-        false_accepts=hardest_pairs(result, pairs, is_same=False, faces=faces),
-        false_rejects=hardest_pairs(result, pairs, is_same=True, faces=faces),
-        num_false_accepts=int(np.sum(wrong & ~result.is_same)),
-        num_false_rejects=int(np.sum(wrong & result.is_same)),
-        plots=_plot(plot, lambda theme: draw_scores(result, theme)),
-    )
 
 
 def _plot(path: Path, draw: Callable[[Theme], bytes]) -> dict[str, str]:
