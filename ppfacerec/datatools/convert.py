@@ -1,7 +1,7 @@
 """Training and evaluation data from one form to another; encoded images go over byte for byte.
 
-Only HEIC, which other programs do not read in a .rec, becomes PNG there.
-(AdaFace's and others' scripts decode a .rec and save its images again as JPEG: a second loss, and other bytes.)
+Only HEIC, which other programs do not read in a .rec, becomes PNG there. (AdaFace's and others' scripts decode a .rec
+and save its images again as JPEG: a second loss, and other bytes.)
 """
 
 from collections.abc import Container
@@ -20,15 +20,12 @@ from ppfacerec.datatools.record_writer import write_records
 
 
 def convert(source: str, target: str, image_root: str = "") -> list[Path]:
-    """Convert by what the names say: from a folder, .txt, .rec or .bin to a folder, .txt or .rec.
+    """Convert by what the names say: from a folder, .txt, .rec or .bin to a folder, .txt or .rec; return the files.
 
     Args:
         source: a folder with a folder for each identity; a label file; a .rec file; a .bin file.
         target: ``x.txt`` (from a folder), ``x.rec`` (from a folder or label file), else a folder (from .rec or .bin).
         image_root: what the paths of a label file are relative to; "" takes the folder that it is in.
-
-    Returns:
-        The written files.
 
     Raises:
         ValueError: a source that is not there or damaged, or an unsupported pair of forms.

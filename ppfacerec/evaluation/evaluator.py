@@ -30,10 +30,9 @@ Watch = Callable[[str, PairSet, np.ndarray, VerificationResult], None]
 
 
 class Evaluator:
-    """Evaluates a backbone on verification sets by insightface's protocol.
+    """Evaluates a backbone on verification sets, one open at a time, by insightface's protocol.
 
     Args:
-        dataset: the sets; one is open at a time.
         batch_size: images a batch and rank; each is run with its mirror image.
         flip_test: add the embedding of the mirrored image.
         feature_normalize: normalise both embeddings before they are added (PaddleClas's option).

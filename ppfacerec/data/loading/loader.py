@@ -30,7 +30,6 @@ class TrainLoader:
 
     Args:
         num_workers: processes that prepare batches; 0 prepares them in this one.
-        seed: of the augmentation.
         persistent_workers: keep the processes from epoch to epoch.
         prefetch_factor: batches that each of them may be ahead.
     """

@@ -36,12 +36,9 @@ class HardPair:
 def hardest_pairs(
     result: VerificationResult, pairs: PairSet | None, is_same: bool, count: int = NUM_HARDEST, faces: bool = True
 ) -> list[HardPair]:
-    """Return the hardest pairs of one kind, worst first.
+    """Return the hardest pairs of one kind, worst first; `pairs` is the set, for pictures and names.
 
-    Args:
-        pairs: the set, for pictures and names.
-        is_same: True for the false rejects (the largest distances of one person), False for the false accepts (the
-            smallest ones of two).
+    With `is_same` those of one person with the largest distances, else those of two with the smallest.
     """
     found, wrong = [], errors(result)
     for pair in hardest(result, is_same)[:count].tolist():
