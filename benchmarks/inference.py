@@ -45,9 +45,9 @@ def main() -> None:
     import paddle
 
     from ppfacerec.backbones import BACKBONES
-    from ppfacerec.core.device.inference import InferenceRunner
+    from ppfacerec.core.device.inference import InferenceRunner, create_predictor
     from ppfacerec.export import export_model
-    from ppfacerec.inference.runners import run_onnx, run_paddle
+    from ppfacerec.inference.runners import STEM, run_onnx
     from ppfacerec.weights.info import ModelInfo
 
     backbone = BACKBONES.get(arguments.backbone)()
@@ -71,8 +71,8 @@ def main() -> None:
         sizes = dict.fromkeys(runs, weights)
         for threads in (1, 2):
             s = "s" if threads > 1 else ""
-            runs[f"Paddle Inference, {threads} thread{s}"] = run_paddle(folder, False, threads)
-            runs[f"Paddle Inference, oneDNN, {threads} thread{s}"] = run_paddle(folder, True, threads)
+            runs[f"Paddle Inference, {threads} thread{s}"] = create_predictor(folder / STEM, False, threads)
+            runs[f"Paddle Inference, oneDNN, {threads} thread{s}"] = create_predictor(folder / STEM, True, threads)
             runs[f"onnxruntime, {threads} thread{s}"] = run_onnx(folder / "inference.onnx", threads)
             runs[f"onnxruntime, --onnx-for-cpu, {threads} thread{s}"] = run_onnx(
                 folder / "cpu" / "inference.onnx", threads

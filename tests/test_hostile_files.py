@@ -181,7 +181,7 @@ TERABYTES = {
 def test_a_header_that_asks_for_a_terabyte_takes_no_memory(tmp_path, kind):
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"damaged|is no index|should have|cut off|announces|not fit"):
+        with pytest.raises(ValueError, match=r"damaged|is not an index|should have|cut off|announces|not fit"):
             TERABYTES[kind](tmp_path)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
@@ -192,7 +192,7 @@ def test_a_packed_index_that_unfolds_a_thousandfold_is_refused(tmp_path):
     path = packed_npz(tmp_path)
     tracemalloc.start()
     with pytest.raises(
-        ValueError, match=r"is no index of people \(it would unfold to 104,857,728 bytes, far more than"
+        ValueError, match=r"is not an index of people \(it would unfold to 104,857,728 bytes, far more than"
     ):
         read_index(path)
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
@@ -299,7 +299,7 @@ INFO = {"backbone": {"name": "IResNet18"}, "embedding_size": 512}
 LIES = [
     ({"embedding_size": TERABYTE}, "embedding_size: expected a positive int"),
     ({"backbone": {"name": "IResNet18", "embedding_size": TERABYTE}}, "backbone: expected a mapping with the network's name"),
-    ({"std": [0.5, 0, 0.5]}, "std: expected numbers other than 0"),
+    ({"std": [0.5, 0, 0.5]}, "std: expected 3 numbers other than 0"),
     ({"mean": [1e400, 0, 0]}, "mean: expected 3 numbers"),
     ({"scale": 10**400}, "scale: expected a number"),
     ({"image_size": [112, -1]}, "image_size: expected height and width"),
@@ -319,7 +319,7 @@ def test_json_without_end_is_refused(tmp_path):
     (tmp_path / "w.info.json").write_text(deep)
     with pytest.raises(ValueError, match=r"w\.info\.json: expected JSON"):
         read_info(tmp_path / "w.info.json")
-    with pytest.raises(ValueError, match=r"x\.onnx: its metadata are no JSON"):
+    with pytest.raises(ValueError, match=r"x\.onnx: its metadata is not JSON"):
         read_metadata(tmp_path / "x.onnx", {"ppfacerec": deep})
 
 

@@ -62,7 +62,8 @@ def info_of_evaluated(name: str | None) -> ModelInfo | None:
     """What a file beside the weights, or the zoo, says of them."""
     zoo = ZOO.get(name or "")
     if zoo:
-        return ModelInfo({}, 1, training_data=zoo.training_data, source=zoo.publisher, licence=zoo.licence)
+        who = zoo.publisher
+        return ModelInfo({}, 1, training_data=zoo.training_data, source=who.name, licence=who.licence)
     return info_beside(weights_file(name)) if name else None
 
 

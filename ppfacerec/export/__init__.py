@@ -1,5 +1,5 @@
 """Export of a trained backbone to Paddle Inference and ONNX, compared with eager before it is written."""
 
-from ppfacerec.export.exporter import EXPORT_FORMATS, ExportFormat, export_model
+from ppfacerec.export.exporter import export_model
 
-__all__ = ["EXPORT_FORMATS", "ExportFormat", "export_model"]
+__all__ = ["export_model"]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from paddle import nn
 
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.core.io.whole_file import written_whole
@@ -59,7 +58,13 @@ def convert_weights(
         )
     set_weights(net, {name: weights.backbone[name] for name in report.matched})
     if reference:
-        _check_parity(net, weights.path, reference)
+        difference = difference_to(net, reference)
+        logger.info("Verified against %s: largest difference %.1e of the largest number", reference, difference)
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{weights.path}: our network differs from the source ({reference}) by {difference:.1e} of the largest "
+                f"number, above {TOLERANCE:.0e}. Nothing was written."
+            )
     info = info_beside(weights.path) or info_of_weights(weights, net.embedding_size, ZOO.get(source))
     state = {f"backbone.{name}": tensor.numpy() for name, tensor in net.state_dict().items()}
     _WRITERS[target.suffix](target, {**state, **{f"head.{name}": array for name, array in weights.head.items()}})
@@ -79,16 +84,6 @@ def _checked_arch(weights: Weights, source_name: SourceName) -> Spec:
             "out, or give the other file."
         )
     return weights.arch
-
-
-def _check_parity(net: nn.Layer, path: str, reference: str) -> None:
-    difference = difference_to(net, reference)
-    logger.info("Verified against %s: largest difference %.1e of the largest number", reference, difference)
-    if not difference <= TOLERANCE:
-        raise ValueError(
-            f"{path}: our network differs from the source ({reference}) by {difference:.1e} of the largest number, "
-            f"above {TOLERANCE:.0e}. Nothing was written."
-        )
 
 
 def write_pdparams(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

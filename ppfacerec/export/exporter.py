@@ -11,7 +11,7 @@ import paddle
 import yaml
 from paddle import nn
 
-from ppfacerec.core.device.inference import program_file, save_program
+from ppfacerec.core.device.inference import create_predictor, program_file, save_program
 from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
 from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.io.whole_file import written_whole
@@ -21,11 +21,9 @@ from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
 from ppfacerec.export.onnx_format import save_onnx
 from ppfacerec.inference.exported import DESCRIPTIONS
 from ppfacerec.inference.parity import TOLERANCE, relative_difference, spread_images, spread_pixels
-from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
+from ppfacerec.inference.runners import STEM, run_onnx
 from ppfacerec.weights.info import ModelInfo
 
-ExportFormat = Literal["paddle", "onnx", "both"]
-EXPORT_FORMATS = ("paddle", "onnx", "both")
 ONNX_FILE = "inference.onnx"
 _BATCHES = (1, 3, 8)  # numbers of images at which the gate compares
 
@@ -34,7 +32,7 @@ def export_model(
     backbone: nn.Layer,
     info: ModelInfo,
     folder: Path,
-    export_format: ExportFormat = "paddle",
+    export_format: Literal["paddle", "onnx", "both"] = "paddle",
     *,
     uint8_input: bool = False,
     onnx_for_cpu: bool = False,
@@ -45,8 +43,6 @@ def export_model(
     without asking.
 
     Args:
-        backbone: with its weights; put into eval mode.
-        info: preprocessing and thresholds, which go along.
         folder: ``Global.save_inference_dir``; made where it is missing, and only filled by an export that passes.
         export_format: Paddle's inference model, ONNX, or both.
         uint8_input: the graph takes (N, 112, 112, 3) uint8 RGB pixels and prepares them itself.
@@ -70,7 +66,7 @@ def export_model(
         if export_format != "onnx":
             for onednn in (False, True):
                 runner = "Paddle Inference" + (" with oneDNN" if onednn else "")
-                _gate(runner, run_paddle(work, onednn), inputs, expected)
+                _gate(runner, create_predictor(work / STEM, onednn), inputs, expected)
         if export_format != "paddle":
             save_onnx(work / STEM, work / ONNX_FILE, info, onnx_for_cpu)
             _gate("onnxruntime", run_onnx(work / ONNX_FILE), inputs, expected)

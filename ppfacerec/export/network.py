@@ -40,12 +40,9 @@ def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInf
 
 
 class ExportedNetwork(nn.Layer):
-    """Images to embeddings, not normalised, as a static graph has it.
+    """RGB images (see `rgb_network`) to embeddings, not normalised, as a static graph has it.
 
-    Args:
-        backbone: in eval mode.
-        info: how it wants its images, which are RGB: see `rgb_network`.
-        uint8_input: take (N, 112, 112, 3) uint8 RGB pixels; else the backbone's (N, 3, 112, 112) float32.
+    With `uint8_input` it takes pixels (N, 112, 112, 3), else the backbone's (N, 3, 112, 112) float32.
     """
 
     def __init__(self, backbone: nn.Layer, info: ModelInfo, uint8_input: bool) -> None:

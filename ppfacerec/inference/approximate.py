@@ -1,10 +1,8 @@
 """Approximate search among very many people, by faiss (the extra [ann])."""
 
-from typing import Any
-
 import numpy as np
 
-from ppfacerec.core.environment import install_hint
+from ppfacerec.core.environment import import_extra
 from ppfacerec.core.ranges import require_count
 from ppfacerec.inference.people_index import Match, PeopleIndex
 
@@ -17,30 +15,22 @@ class ApproximatePeople:
     """A graph over the images of an index, in which a search walks from neighbour to neighbour (HNSW).
 
     Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using hierarchical navigable small
-    world graphs, arXiv:1603.09320. It is built in memory and not saved: faiss's own files are not
-    safe to read from untrusted sources.
-
-    Args:
-        index: the people; candidates are compared with it exactly.
+    world graphs, arXiv:1603.09320. It is built in memory and not saved: faiss's own files are not safe to read from
+    untrusted sources. Candidates are compared with the index exactly.
 
     Raises:
         ImportError: faiss is not installed.
     """
 
     def __init__(self, index: PeopleIndex) -> None:
-        faiss = _faiss()
+        faiss = import_extra("faiss", "ann", "Approximate search needs faiss")
         self._index = index
         self._graph = faiss.IndexHNSWFlat(index.embeddings.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         self._graph.hnsw.efConstruction, self._graph.hnsw.efSearch = _BUILD_EFFORT, _SEARCH_EFFORT
         self._graph.add(index.embeddings)
 
     def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
-        """Return the nearest people found, nearest first; their cosines are exact. May be fewer than `top`.
-
-        Args:
-            embedding: (D,), of length 1.
-            top: how many people.
-        """
+        """As `PeopleIndex.search`, with exact cosines; may find other people, and fewer than `top`."""
         probe = self._index.check_probe(embedding)
         count = min(max(_SEARCH_EFFORT, require_count("top", top)), len(self._index))
         rows = self._graph.search(probe[None], count)[1][0]
@@ -56,11 +46,3 @@ class ApproximatePeople:
             exact, found = ({match.name for match in way.search(photo, top)} for way in (self._index, self))
             shares.append(len(exact & found) / len(exact))
         return float(np.mean(shares))
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError(f"Approximate search needs faiss ({error}): {install_hint('ann')}") from error
-    return faiss

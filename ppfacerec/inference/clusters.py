@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ppfacerec.core.environment import install_hint
+from ppfacerec.core.environment import import_extra
 from ppfacerec.inference.face_model import Threshold
 from ppfacerec.metrics.pair_embeddings import check_unit_rows
 
@@ -27,11 +27,8 @@ def cluster(embeddings: np.ndarray, threshold: float) -> np.ndarray:
     embeddings, threshold = check_unit_rows("embeddings", embeddings), Threshold(threshold).cosine
     if len(embeddings) < 2:
         return np.zeros(len(embeddings), np.int64)
-    try:
-        from sklearn.cluster import AgglomerativeClustering
-    except ImportError as error:
-        raise ImportError(f"Clustering needs scikit-learn ({error}): {install_hint('cluster')}") from error
-    model = AgglomerativeClustering(
+    sklearn = import_extra("sklearn.cluster", "cluster", "Clustering needs scikit-learn")
+    model = sklearn.AgglomerativeClustering(
         n_clusters=None, metric="cosine", linkage="average", distance_threshold=1.0 - threshold
     )
     labels = model.fit_predict(embeddings)

@@ -33,11 +33,7 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
     """Embed files, each rank a part of the parts. All ranks call it; rank 0 gets the whole, the others None.
 
     The parts do not depend on the number of ranks, so that the result is the same to the last bit. Where the disk is
-    not shared, they travel through the process group.
-
-    Args:
-        model, paths: the same on all ranks.
-        folder: for the parts, which stay there until `remove_parts`.
+    not shared, they travel through the process group. They stay in `folder` until `remove_parts`.
     """
     size = batch_size * max(_LEAST_BATCHES, -(-len(paths) // (batch_size * _MOST_PARTS)))
     starts = range(0, len(paths), size)
@@ -45,7 +41,9 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
     disks = distributed.find_disks(folder)
     keys = [_key(model, paths[start : start + size], batch_size) for start in starts]
     there = [part is not None for part in (_read(folder, number, key) for number, key in enumerate(keys))]
-    has = [[character == "1" for character in text] for text in _of_all("".join("01"[t] for t in there))]
+    text = "".join("01"[is_there] for is_there in there)
+    texts = distributed.meeting().gather(text) if distributed.world_size() > 1 else [text]
+    has = [[character == "1" for character in text] for text in texts]
     missing = [number for number in range(len(starts)) if not any(one[number] for one in has)]
     own = missing[distributed.rank() :: distributed.world_size()]
     if len(missing) < len(starts):
@@ -80,10 +78,6 @@ def remove_parts(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _of_all(text: str) -> list[str]:
-    return distributed.meeting().gather(text) if distributed.world_size() > 1 else [text]
-
-
 def _key(model: FaceModel, paths: Sequence[Path], batch_size: int) -> str:
     """The same where the same model would embed the same files in the same batches."""
     digest = hashlib.sha256(np.round(probe_of(model), 3).tobytes() + str(batch_size).encode())
@@ -107,9 +101,7 @@ def _read(folder: Path, number: int, key: str) -> Optional[dict[str, np.ndarray]
 
 
 def _on_rank_0(folder: Path, number: int, key: str, owner: int, disks: distributed.Disks) -> dict[str, Any]:
-    part: Optional[dict[str, Any]] = None
-    if distributed.rank() in (0, owner):
-        part = _read(folder, number, key)
+    part: Optional[dict[str, Any]] = _read(folder, number, key) if distributed.rank() in (0, owner) else None
     if disks.is_shared or owner == 0:
         return part or {}
     sent = part and {**part, "key": "", "problems": part["problems"].tolist()}

@@ -18,12 +18,7 @@ NO_DIGEST = "0" * 64  # in which the digest itself is this
 
 
 class Exported(NamedTuple):
-    """An exported model.
-
-    Attributes:
-        onnx: the ONNX file; None for Paddle's inference model.
-        takes_pixels: uint8 RGB (N, H, W, 3), or numbers that are prepared outside.
-    """
+    """An exported model: an ONNX file, or Paddle's; it takes uint8 RGB (N, H, W, 3), or numbers prepared outside."""
 
     info: ModelInfo
     onnx: Path | None
@@ -69,7 +64,7 @@ def read_metadata(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
     try:
         tree = json.loads(metadata[METADATA])
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: its metadata are no JSON ({error}). Export it again.") from error
+        raise ValueError(f"{path}: its metadata is not JSON ({error}). Export it again.") from error
     info, digest = from_tree(tree, f"{path}: metadata"), metadata.get(METADATA_DIGEST, NO_DIGEST)
     content = path.read_bytes().replace(digest.encode(), NO_DIGEST.encode())
     if info.thresholds and hashlib.sha256(content).hexdigest() != digest:

@@ -19,6 +19,7 @@ from ppfacerec.core.ranges import is_number, require_count
 from ppfacerec.inference.exported import METADATA, find_description, read_description, read_metadata
 from ppfacerec.inference.image_facts import FaceCheck
 from ppfacerec.inference.image_files import Image, is_one_image, name_of, read_image
+from ppfacerec.inference.runners import STEM, onnx_metadata, run_onnx
 from ppfacerec.metrics import sum_flip
 from ppfacerec.metrics.roc import far_name, one_in
 from ppfacerec.weights.info import ModelInfo
@@ -80,13 +81,8 @@ _LEAST_RANGE = 8  # between the brightest and the darkest pixel of 255
 class FaceModel:
     """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
 
-    Thread-safe. A spawned process that receives one loads it again; rather spawn than fork (docs/api.md).
-
-    Args:
-        run: the network with its preprocessing.
-        info: of the model.
-        name: what it was loaded from.
-        device: as given to `load`.
+    Thread-safe. A spawned process that receives one loads it again, by the name and device that `load` was given;
+    rather spawn than fork (docs/api.md).
     """
 
     def __init__(self, run: Runner, info: ModelInfo, name: str, device: str = "auto") -> None:
@@ -121,8 +117,7 @@ class FaceModel:
     ) -> tuple[list[Path], np.ndarray, list[str]]:
         """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot.
 
-        Args:
-            check: shared by several calls; the caller logs its warning.
+        A `check` is shared by several calls; the caller logs its warning.
         """
         good: list[Path] = []
         bad: list[str] = []
@@ -182,11 +177,7 @@ class FaceModel:
         points = {name: by_far[key] for name, by_far in self.info.thresholds.items() if key in by_far}
         if not points:
             known = sorted({k for by_far in self.info.thresholds.values() for k in by_far}, key=float)
-            why = (
-                f"known are {', '.join(known)}"
-                if known
-                else "it has not been evaluated; run tools/eval.py on its weights"
-            )
+            why = f"known are {', '.join(known)}" if known else "it has not been evaluated; run `ppfacerec eval` on it"
             raise ValueError(f"{self.name} has no measured threshold for a FAR of {key}: {why}. Or give a cosine.")
         return Threshold(
             cosine=max(p["cosine"] for p in points.values()),
@@ -257,16 +248,14 @@ def _weights(name: str, device: Any) -> FaceModel:
 
 
 def _exported(description: Path) -> FaceModel:
-    from ppfacerec.inference.runners import run_onnx, run_paddle
+    from ppfacerec.core.device.inference import create_predictor
 
     exported = read_description(description)
-    run = run_onnx(exported.onnx) if exported.onnx else run_paddle(description.parent, onednn=True)
+    run = run_onnx(exported.onnx) if exported.onnx else create_predictor(description.with_name(STEM))
     return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(description))
 
 
 def _onnx(path: Path) -> FaceModel:
-    from ppfacerec.inference.runners import onnx_metadata, run_onnx
-
     metadata, is_uint8 = onnx_metadata(path)
     if METADATA not in metadata:
         raise ValueError(

@@ -14,7 +14,6 @@ from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, one_spelling, read_regu
 from ppfacerec.core.log import logger
 from ppfacerec.data.transforms.images import decode_rgb
 
-LIST_SUFFIX = ".txt"
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of PIL
 _EXPECTED = "a path, an image's bytes, a PIL image, or uint8 RGB (H, W, 3)"
 Image = Union[str, Path, bytes, BinaryIO, np.ndarray]  # or a PIL image
@@ -42,7 +41,7 @@ def find_images(paths: str | Path | Sequence[str | Path], allow_outside: bool = 
                 f"{path} does not exist; expected an image, a folder of images, or a .txt that lists them."
             )
         else:
-            images = list(_listed(path, allow_outside)) if path.suffix == LIST_SUFFIX else [path]
+            images = list(_listed(path, allow_outside)) if path.suffix == ".txt" else [path]
         if not images:
             raise ValueError(f"{path}: no image in it ({', '.join(IMAGE_SUFFIXES)}).")
         found += images

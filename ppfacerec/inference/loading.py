@@ -18,15 +18,11 @@ from ppfacerec.weights.zoo import ZOO
 
 
 def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, ModelInfo]:
-    """Return a backbone with its weights, in eval mode, and its info.
+    """Return the backbone of weights (a file, a name of the zoo, an https URL) in eval mode, and its info.
 
     The network is the config's, else that of the info beside the weights, of the ``config.yaml`` there, or the one that
     the names in the file belong to. Images are prepared as the info beside the weights says; where it differs from the
     config, the log says so.
-
-    Args:
-        name: a file of weights, a model of the zoo, or an https URL.
-        config: of a YAML that was given, or None.
 
     Raises:
         ValueError: the file is missing or damaged, the network is unknown, or the weights do not fit it.

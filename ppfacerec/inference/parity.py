@@ -6,9 +6,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ppfacerec.core.device.inference import program_file
+from ppfacerec.core.device.inference import create_predictor, program_file
 from ppfacerec.core.image_size import IMAGE_SIZE
-from ppfacerec.inference.runners import STEM, run_onnx, run_paddle
+from ppfacerec.inference.runners import STEM, run_onnx
 
 TOLERANCE = 1e-4  # of the largest number
 
@@ -42,23 +42,17 @@ def relative_difference(first: np.ndarray, second: np.ndarray) -> float:
 def difference_to(net: nn.Layer, reference: str) -> float:
     """Largest relative difference of a network in eval mode to another implementation of it, on diverse pictures.
 
-    Args:
-        reference: an ONNX file, or a folder with Paddle's inference model, of the same network.
-
     Raises:
         ImportError: `reference` is an ONNX file and onnxruntime is not installed.
-        ValueError: `reference` is missing, or neither of the two.
+        ValueError: it is neither an ONNX file nor a folder with Paddle's inference model.
     """
-    images = spread_images()
+    images, path = spread_images(), Path(reference)
+    if path.suffix == ".onnx":
+        run = run_onnx(path)
+    elif program_file(path / STEM).is_file():
+        run = create_predictor(path / STEM, onednn=False)
+    else:
+        raise ValueError(f"--verify {path}: expected an .onnx file, or a folder with {STEM}.pdmodel or {STEM}.json.")
     with paddle.no_grad():
         ours = net(paddle.to_tensor(images)).numpy()
-    return relative_difference(ours, _reference_embedding(reference, images))
-
-
-def _reference_embedding(path: str, images: np.ndarray) -> np.ndarray:
-    if Path(path).suffix == ".onnx":  # one by one: its batch size may be fixed
-        run = run_onnx(Path(path))
-        return np.concatenate([run(image[None]) for image in images])
-    if not program_file(Path(path) / STEM).is_file():
-        raise ValueError(f"--verify {path}: expected an .onnx file, or a folder with {STEM}.pdmodel or {STEM}.json.")
-    return run_paddle(Path(path), onednn=False)(images)
+    return relative_difference(ours, np.concatenate([run(image[None]) for image in images]))  # its batch may be fixed

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -90,11 +89,8 @@ class PeopleIndex:
         """Return the cosine that at most this share of strangers reaches, or None with too few images.
 
         A stranger is compared with every image, so that a threshold for pairs is too low here: at a FAR of 1e-3 and
-        1,000 images most strangers would be taken for someone. It is estimated from the
-        enrolled images, each of which is a stranger to the other people.
-
-        Args:
-            stranger_rate: the false positive identification rate, such as 1e-2.
+        1,000 images most strangers would be taken for someone. It is estimated from the enrolled images, each of which
+        is a stranger to the other people. `stranger_rate` is the false positive identification rate.
         """
         count = len(self.nearest_others)
         if not is_number(stranger_rate, 0, 1) or stranger_rate in (0, 1):
@@ -104,11 +100,7 @@ class PeopleIndex:
         return float(np.sort(self.nearest_others)[count - 1 - int(count * stranger_rate)])
 
     def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
-        """Return the nearest people, nearest first, each by the nearest of their images; exact.
-
-        Args:
-            embedding: (D,), of length 1.
-            top: how many people.
+        """Return the people nearest to an embedding (D,), nearest first, each by the nearest of their images; exact.
 
         Raises:
             ValueError: the embedding has another size than the index's, or not the length 1.
@@ -218,17 +210,13 @@ def read_index(path: str | Path) -> PeopleIndex:
             raise ValueError(f"it has no {', '.join(missing)}")
         embeddings, names, files, probe, nearest_others = (arrays[key] for key in _KEYS[:5])
         model = str(json.loads(str(arrays["model"]))["name"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        _fail(path, str(error))
-    if nearest_others.dtype.kind != "f":
-        _fail(path, "its nearest_others are no numbers")
-    if any(array.dtype.kind != "U" or array.shape != embeddings.shape[:1] for array in (names, files)):
-        _fail(path, f"it has not a name and a file for each of {len(embeddings)} embeddings")
-    try:
+        if nearest_others.dtype.kind != "f":
+            raise ValueError("its nearest_others are not numbers")
+        if any(array.dtype.kind != "U" or array.shape != embeddings.shape[:1] for array in (names, files)):
+            raise ValueError(f"it does not have a name and a file for each of {len(embeddings)} embeddings")
         return PeopleIndex(embeddings, names.tolist(), files.tolist(), probe, model, nearest_others=nearest_others)
-    except ValueError as error:
-        _fail(path, str(error).rstrip("."))
-
-
-def _fail(path: str | Path, what: str) -> NoReturn:
-    raise ValueError(f"{path} is no index of people ({what}). Make it again with `ppfacerec infer enroll`.")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        what = str(error).rstrip(".")
+        raise ValueError(
+            f"{path} is not an index of people ({what}). Make it again with `ppfacerec infer enroll`."
+        ) from error

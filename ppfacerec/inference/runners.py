@@ -1,22 +1,15 @@
 """Exported models as functions of images, on the CPU."""
 
-import importlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from ppfacerec.core.device.inference import Predictor, create_predictor
-from ppfacerec.core.environment import install_hint
+from ppfacerec.core.environment import import_extra
 
 STEM = "inference"  # of Paddle's files, as PaddleClas names them
-NEEDED = "ONNX needs more packages (paddle2onnx, onnx, onnxruntime)"
-
-
-def run_paddle(folder: Path, onednn: bool, num_threads: int = 1) -> Predictor:
-    """Return the exported model in a folder, to be called with images on the CPU; see `create_predictor`."""
-    return create_predictor(folder / STEM, onednn, num_threads)
+needed = partial(import_extra, extra="onnx", what="ONNX needs more packages (paddle2onnx, onnx, onnxruntime)")
 
 
 def run_onnx(path: Path, num_threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
@@ -51,13 +44,5 @@ def onnx_metadata(path: Path) -> tuple[dict[str, str], bool]:
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class of their own
-        raise ValueError(f"{path} is no ONNX model that onnxruntime can run: {error}") from error
+        raise ValueError(f"{path} is not an ONNX model that onnxruntime can run: {error}") from error
     return dict(session.get_modelmeta().custom_metadata_map), "uint8" in session.get_inputs()[0].type
-
-
-def needed(name: str) -> ModuleType:
-    """Import a package of the ONNX extra, or say how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f"{NEEDED}, {install_hint('onnx')}: {error}") from error

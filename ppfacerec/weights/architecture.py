@@ -23,15 +23,8 @@ MBF_BLOCKS: dict[tuple[int, ...], str] = {
 
 
 def identify(state: Mapping[str, np.ndarray]) -> Spec | None:
-    """Return name and arguments of the backbone whose state dict this is, or None.
-
-    Args:
-        state: Paddle's names, without ``backbone.``.
-    """
-    for sign, rule in _RULES.items():
-        if sign in state:
-            return rule(state)
-    return None
+    """Return name and arguments of the backbone whose state dict this is (names without ``backbone.``), or None."""
+    return next((rule(state) for sign, rule in _RULES.items() if sign in state), None)
 
 
 def _iresnet(state: Mapping[str, np.ndarray]) -> Spec | None:

@@ -102,11 +102,7 @@ def _request(url: str, part: Path, tag_file: Path) -> HTTPResponse:
 
 
 def _total(response: HTTPResponse, start: int) -> int | None:
-    """How long the whole file is; None where chunks say when it ends.
-
-    Raises:
-        OSError: the server does not say, says two things, or says too much.
-    """
+    """How long the whole file is, None where chunks say when it ends; OSError where it is unknown or not allowed."""
     most, length = max_size(), response.headers.get("Content-Length", "")
     total = start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
     if total is None and not response.chunked:

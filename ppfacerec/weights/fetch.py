@@ -50,8 +50,8 @@ def problem_of(name: str) -> str | None:
         if model.url:
             return None
         return (
-            f"'{name}' has no direct address; download it by hand from {model.page} and give the file, which is "
-            "converted on the fly."
+            f"'{name}' has no direct address; download it by hand from {model.publisher.page} and give the file, "
+            "which is converted on the fly."
         )
     if Path(name).exists():
         return None
@@ -84,10 +84,7 @@ def cache_folder() -> Path:
 
 
 def _cached(url: str, sha256: str | None) -> Path:
-    """The cache's file for a URL; complete or not there. Its name begins with a hash of the URL.
-
-    Its SHA-256 is recorded beside it when it arrives, and compared whenever it is used.
-    """
+    """The cache's file for a URL; its SHA-256 is recorded beside it when it arrives, and compared at every use."""
     name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rpartition("/")[2])[-80:] or "weights"
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,28 +92,24 @@ def _cached(url: str, sha256: str | None) -> Path:
     record = path.with_name(path.name + ".sha256")
     with _only_process(path):
         if path.is_file():
-            recorded = record.read_text(encoding="utf-8").strip() if record.is_file() else None
-            _check_cached(url, path, sha256 or recorded)
+            expected = sha256 or (record.read_text(encoding="utf-8").strip() if record.is_file() else None)
+            if expected is not None and file_digest(path) != expected:
+                raise ValueError(
+                    f"{path}, downloaded from {without_secrets(url)} earlier, is not what it was: its SHA-256 is "
+                    f"another one than {expected}. Remove it to have it downloaded again."
+                )
+            logger.info("%s: using %s", url, path)
         else:
             part = path.with_name(path.name + ".part")
             download(url, part)
-            found = _check_sum(url, part, sha256)
+            found = _checked_sum(url, part, sha256)
             with written_whole(record) as file:
                 file.write(f"{found}\n".encode())
             os.replace(part, path)
     return path
 
 
-def _check_cached(url: str, path: Path, expected: str | None) -> None:
-    if expected is not None and file_digest(path) != expected:
-        raise ValueError(
-            f"{path}, downloaded from {without_secrets(url)} earlier, is not what it was: its SHA-256 is another one "
-            f"than {expected}. Remove it to have it downloaded again."
-        )
-    logger.info("%s: using %s", url, path)
-
-
-def _check_sum(url: str, part: Path, expected: str | None) -> str:
+def _checked_sum(url: str, part: Path, expected: str | None) -> str:
     found = file_digest(part)
     if expected is not None and found != expected:
         part.unlink()

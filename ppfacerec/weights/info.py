@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,6 @@ from ppfacerec.weights.zoo import ZooModel
 SUFFIX = ".info.json"
 # insightface's five points (eyes, nose, corners of the mouth) for 112 x 112, by which faces of all sources are aligned
 ALIGNMENT = "arcface_112x112"
-_TEXTS = ("training_data", "source", "licence", "classes", "weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -117,23 +116,13 @@ def from_tree(tree: Any, where: str) -> ModelInfo:
     for name in tree:
         if name not in fields:
             raise ValueError(f"{where}: unknown key '{name}'{near_match(str(name), fields)}")
-    values = dict(tree)
-    backbone = "a mapping with the network's name and sizes below 65,536"
-    _expect(where, "backbone", values.get("backbone"), _is_backbone, backbone)
-    _expect(where, "embedding_size", values.get("embedding_size"), _is_size, "a positive int")
-    _expect(where, "colors", values.get("colors", "RGB"), lambda v: v in ("RGB", "BGR"), "RGB or BGR")
-    for name, length in (("mean", 3), ("std", 3), ("image_size", 2)):
+    values: dict[str, Any] = {"backbone": None, "embedding_size": None, **tree}
+    for name, (is_right, expected) in _RULES.items():
+        if name in values and not is_right(values[name]):
+            raise ValueError(f"{where}: {name}: expected {expected}, found {str(values[name])[:80]!r}.")
+    for name in ("mean", "std", "image_size"):
         if name in values:
-            _expect(where, name, values[name], lambda v, n=length: _are_numbers(v, n), f"{length} numbers")
             values[name] = tuple(values[name])
-    _expect(where, "std", values.get("std", (1.0,)), all, "numbers other than 0")
-    _expect(where, "image_size", values.get("image_size", ()), lambda v: all(map(_is_size, v)), "height and width")
-    _expect(where, "scale", values.get("scale", 1.0), lambda v: _are_numbers([v], 1), "a number")
-    for name in ("flip_test", "feature_normalize"):
-        _expect(where, name, values.get(name, True), lambda v: isinstance(v, bool), "true or false")
-    for name in _TEXTS:
-        _expect(where, name, values.get(name), lambda v: v is None or isinstance(v, str), "a text or null")
-    _expect(where, "thresholds", values.get("thresholds", {}), _are_thresholds, "{set: {FAR: {cosine, tar, ...}}}")
     return ModelInfo(**values)
 
 
@@ -186,8 +175,8 @@ def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None 
         embedding_size=embedding_size,
         colors="BGR" if weights.source == "adaface" else "RGB",
         training_data=zoo.training_data if zoo else None,
-        source=zoo.publisher if zoo else Path(weights.path).name,
-        licence=zoo.licence if zoo else None,
+        source=zoo.publisher.name if zoo else Path(weights.path).name,
+        licence=zoo.publisher.licence if zoo else None,
     )
 
 
@@ -226,11 +215,6 @@ def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[s
     return thresholds
 
 
-def _expect(where: str, name: str, value: Any, is_right: Any, expected: str) -> None:
-    if not is_right(value):
-        raise ValueError(f"{where}: {name}: expected {expected}, found {str(value)[:80]!r}.")
-
-
 def _is_backbone(value: Any) -> bool:
     """A name and arguments; a number of channels in the millions would take all memory before weights are compared."""
     is_named = isinstance(value, Mapping) and isinstance(value.get("name"), str)
@@ -247,10 +231,25 @@ def _are_numbers(values: Any, count: int) -> bool:
 
 
 def _are_thresholds(value: Any) -> bool:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not all(isinstance(by_far, Mapping) for by_far in value.values()):
         return False
-    points = [p for by_far in value.values() if isinstance(by_far, Mapping) for p in by_far.values()]
+    points = [point for by_far in value.values() for point in by_far.values()]
     keys = ("cosine", "tar", "num_different")
-    return all(isinstance(by_far, Mapping) for by_far in value.values()) and all(
-        isinstance(p, Mapping) and _are_numbers([p.get(k) for k in keys], 3) for p in points
-    )
+    return all(isinstance(p, Mapping) and _are_numbers([p.get(k) for k in keys], 3) for p in points)
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "backbone": (_is_backbone, "a mapping with the network's name and sizes below 65,536"),
+    "embedding_size": (_is_size, "a positive int"),
+    "colors": (lambda v: v in ("RGB", "BGR"), "RGB or BGR"),
+    "mean": (lambda v: _are_numbers(v, 3), "3 numbers"),
+    "std": (lambda v: _are_numbers(v, 3) and all(v), "3 numbers other than 0"),
+    "image_size": (lambda v: _are_numbers(v, 2) and all(map(_is_size, v)), "height and width"),
+    "scale": (lambda v: _are_numbers([v], 1), "a number"),
+    **dict.fromkeys(("flip_test", "feature_normalize"), (lambda v: isinstance(v, bool), "true or false")),
+    **dict.fromkeys(
+        ("training_data", "source", "licence", "classes", "weights_sha256"),
+        (lambda v: v is None or isinstance(v, str), "a text or null"),
+    ),
+    "thresholds": (_are_thresholds, "{set: {FAR: {cosine, tar, ...}}}"),
+}

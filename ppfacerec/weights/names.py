@@ -22,8 +22,7 @@ def split_head(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the backbone's arrays without its wrapper (``module.``, ``backbone.``), and the head's without ``head.``.
 
-    Args:
-        wrappers: prefixes that all names but the head's may share; several may stand inside each other.
+    All names but the head's may share one of `wrappers`, or several that stand inside each other.
     """
     rest: dict[str, np.ndarray] = dict(state)
     head: dict[str, np.ndarray] = {}

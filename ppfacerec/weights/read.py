@@ -38,7 +38,6 @@ class Weights:
     Attributes:
         backbone: arrays by name, without ``backbone.``.
         head: the head's arrays by name, without ``head.``: class centres ``weight`` (D, C), and what else it keeps.
-        format: of the file.
         source: the project that wrote them, as far as the names show.
         arch: the backbone with its arguments, or None where the names are of no known network.
     """
@@ -214,10 +213,7 @@ def _check_size(path: str, num_bytes: int, max_bytes: int) -> None:
 
 
 def _insightface_head(path: str, tree: Any) -> np.ndarray | None:
-    """Class centres of ``checkpoint_gpu_0.pt`` and its siblings: rank r has the r-th share of the classes.
-
-    Of C classes on R ranks the first C % R have one more. No file has the number of ranks.
-    """
+    """Class centres of ``checkpoint_gpu_0.pt`` and its siblings, a share each; the first shares may have one more."""
     first = _head_share(tree)
     if first is None:
         return None

@@ -1,18 +1,35 @@
 """The zoo: published weights that this toolkit reads, their publishers, and the input that they expect."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from ppfacerec.core.log import table
 
-PADDLE_FILES = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/foundation_models/"
-INSIGHTFACE_PAGE = "https://github.com/deepinsight/insightface/tree/master/recognition/arcface_torch#model-zoo"
-ADAFACE_PAGE = "https://github.com/mk-minchul/AdaFace#pretrained-models"
-_SMALL_SETS = ("LFW", "CFP-FP", "AgeDB-30")
-_INSIGHTFACE_LICENCE = "non-commercial research only (insightface)"
-_ADAFACE_LICENCE = "code MIT; no terms stated for the weights"
-_PADDLE_LICENCE = "code Apache-2.0; no terms stated for the weights"
+_FILES = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/foundation_models/"
+
+
+class Publisher(NamedTuple):
+    """Who published weights, on which sets they say how accurate they are, and the terms as far as they are stated.
+
+    `page` is where the weights are downloaded by hand, `colors` the order of the channels that the networks take.
+    """
+
+    name: str
+    licence: str
+    sets: tuple[str, ...] = ("LFW", "CFP-FP", "AgeDB-30")
+    page: str | None = None
+    colors: Literal["RGB", "BGR"] = "RGB"
+
+
+_PADDLECLAS = Publisher("PaddleClas", "code Apache-2.0; no terms stated for the weights")
+_INSIGHTFACE = Publisher(
+    "insightface arcface_torch", "non-commercial research only (insightface)", ("IJB-C 1e-4", "IJB-C 1e-5"),
+    "https://github.com/deepinsight/insightface/tree/master/recognition/arcface_torch#model-zoo",
+)  # fmt: skip
+_ADAFACE = Publisher(
+    "AdaFace", "code MIT; no terms stated for the weights", colors="BGR",
+    page="https://github.com/mk-minchul/AdaFace#pretrained-models",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,92 +38,60 @@ class ZooModel:
 
     Attributes:
         name: what ``Global.pretrained_model`` takes.
-        backbone: the network's name here.
-        training_data: what they were trained on.
-        published: accuracy in percent by set, as their authors give it; not measured by us.
-        publisher: of the weights and figures.
-        colors: order of the colour channels that the network takes.
-        licence: terms, as far as they are stated.
+        accuracies: in percent on the publisher's sets, as the publisher gives them; not measured by us.
         url: direct https address, or None where there is only a page to download from by hand.
-        page: that page.
         sha256: checksum of the file, where known.
     """
 
     name: str
+    publisher: Publisher
     backbone: str
     training_data: str
-    published: Mapping[str, float]
-    publisher: str
-    licence: str
-    colors: Literal["RGB", "BGR"] = "RGB"
+    accuracies: tuple[float, ...]
     embedding_size: int = 512
     url: str | None = None
-    page: str | None = None
     sha256: str | None = None
-    arguments: Mapping[str, object] = field(default_factory=dict)
 
 
-def _paddleclas(name: str, file: str, backbone: str, size: int, *published: float) -> ZooModel:
-    return ZooModel(
-        name, backbone, "MS1M_v3", dict(zip(_SMALL_SETS, published)), "PaddleClas", _PADDLE_LICENCE,
-        embedding_size=size, url=PADDLE_FILES + file,
-    )  # fmt: skip
-
-
-def _insightface(name: str, backbone: str, data: str, ijbc4: float, ijbc5: float) -> ZooModel:
-    return ZooModel(
-        name, backbone, data, {"IJB-C 1e-4": ijbc4, "IJB-C 1e-5": ijbc5}, "insightface arcface_torch",
-        _INSIGHTFACE_LICENCE, page=INSIGHTFACE_PAGE,
-    )  # fmt: skip
-
-
-def _adaface(name: str, backbone: str, data: str, *published: float) -> ZooModel:
-    return ZooModel(
-        name, backbone, data, dict(zip(_SMALL_SETS, published)), "AdaFace", _ADAFACE_LICENCE,
-        colors="BGR", page=ADAFACE_PAGE,
-    )  # fmt: skip
-
-
+# fmt: off
 ZOO = {
     model.name: model
     for model in (
-        _paddleclas("paddleclas-mobilefacenet", "mobilefacenet.pdparams", "MobileFaceNet", 128, 99.58, 96.71, 96.28),
-        _paddleclas("paddleclas-resnet50", "resnet50_face.pdparams", "ResNet50", 512, 99.77, 98.56, 98.12),
-        _insightface("insightface-mbf-ms1mv3", "MobileFaceNetInsight", "MS1MV3", 94.23, 91.33),
-        _insightface("insightface-r50-ms1mv3", "IResNet50", "MS1MV3", 96.37, 94.47),
-        _insightface("insightface-r100-ms1mv3", "IResNet100", "MS1MV3", 96.85, 95.02),
-        _insightface("insightface-mbf-glint360k", "MobileFaceNetInsight", "Glint360K", 95.04, 92.62),
-        _insightface("insightface-r50-glint360k", "IResNet50", "Glint360K", 97.16, 95.81),
-        _insightface("insightface-r100-glint360k", "IResNet100", "Glint360K", 97.55, 96.38),
-        _adaface("adaface-ir18-casia", "IR18", "CASIA-WebFace", 99.13, 92.59, 92.72),
-        _adaface("adaface-ir18-webface4m", "IR18", "WebFace4M", 99.53, 97.26, 96.47),
-        _adaface("adaface-ir50-ms1mv2", "IR50", "MS1MV2", 99.82, 97.86, 97.85),
-        _adaface("adaface-ir50-webface4m", "IR50", "WebFace4M", 99.78, 98.97, 97.78),
-        _adaface("adaface-ir101-ms1mv2", "IR101", "MS1MV2", 99.82, 98.49, 98.05),
-        _adaface("adaface-ir101-ms1mv3", "IR101", "MS1MV3", 99.78, 98.91, 98.17),
-        _adaface("adaface-ir101-webface4m", "IR101", "WebFace4M", 99.80, 99.17, 97.90),
-        _adaface("adaface-ir101-webface12m", "IR101", "WebFace12M", 99.82, 99.26, 98.00),
+        ZooModel("paddleclas-mobilefacenet", _PADDLECLAS, "MobileFaceNet", "MS1M_v3", (99.58, 96.71, 96.28), 128,
+                 _FILES + "mobilefacenet.pdparams"),
+        ZooModel("paddleclas-resnet50", _PADDLECLAS, "ResNet50", "MS1M_v3", (99.77, 98.56, 98.12),
+                 url=_FILES + "resnet50_face.pdparams"),
+        ZooModel("insightface-mbf-ms1mv3", _INSIGHTFACE, "MobileFaceNetInsight", "MS1MV3", (94.23, 91.33)),
+        ZooModel("insightface-r50-ms1mv3", _INSIGHTFACE, "IResNet50", "MS1MV3", (96.37, 94.47)),
+        ZooModel("insightface-r100-ms1mv3", _INSIGHTFACE, "IResNet100", "MS1MV3", (96.85, 95.02)),
+        ZooModel("insightface-mbf-glint360k", _INSIGHTFACE, "MobileFaceNetInsight", "Glint360K", (95.04, 92.62)),
+        ZooModel("insightface-r50-glint360k", _INSIGHTFACE, "IResNet50", "Glint360K", (97.16, 95.81)),
+        ZooModel("insightface-r100-glint360k", _INSIGHTFACE, "IResNet100", "Glint360K", (97.55, 96.38)),
+        ZooModel("adaface-ir18-casia", _ADAFACE, "IR18", "CASIA-WebFace", (99.13, 92.59, 92.72)),
+        ZooModel("adaface-ir18-webface4m", _ADAFACE, "IR18", "WebFace4M", (99.53, 97.26, 96.47)),
+        ZooModel("adaface-ir50-ms1mv2", _ADAFACE, "IR50", "MS1MV2", (99.82, 97.86, 97.85)),
+        ZooModel("adaface-ir50-webface4m", _ADAFACE, "IR50", "WebFace4M", (99.78, 98.97, 97.78)),
+        ZooModel("adaface-ir101-ms1mv2", _ADAFACE, "IR101", "MS1MV2", (99.82, 98.49, 98.05)),
+        ZooModel("adaface-ir101-ms1mv3", _ADAFACE, "IR101", "MS1MV3", (99.78, 98.91, 98.17)),
+        ZooModel("adaface-ir101-webface4m", _ADAFACE, "IR101", "WebFace4M", (99.80, 99.17, 97.90)),
+        ZooModel("adaface-ir101-webface12m", _ADAFACE, "IR101", "WebFace12M", (99.82, 99.26, 98.00)),
     )
 }
+# fmt: on
 
 
 def zoo_table() -> str:
     """All models, for reading."""
     rows = [
         [
-            model.name, f"{model.backbone}, {model.embedding_size}-d", model.training_data, model.colors,
-            ", ".join(f"{name} {value:.2f}" for name, value in model.published.items()),
+            model.name, f"{model.backbone}, {model.embedding_size}-d", model.training_data, model.publisher.colors,
+            ", ".join(f"{name} {value:.2f}" for name, value in zip(model.publisher.sets, model.accuracies)),
         ]
         for model in ZOO.values()
     ]  # fmt: skip
     header = ["name", "network", "trained on", "colours", "published accuracy, %"]
-    publishers = {model.publisher: model for model in ZOO.values()}
-    lines = [f"  {name}: {model.licence}. {model.page or ''}" for name, model in publishers.items()]
-    files = [
-        f"  {model.name}: {model.url} (SHA-256 {model.sha256 or 'not published'})"
-        for model in ZOO.values()
-        if model.url
-    ]
+    lines = [f"  {who.name}: {who.licence}. {who.page or ''}" for who in (_PADDLECLAS, _INSIGHTFACE, _ADAFACE)]
+    files = [f"  {m.name}: {m.url} (SHA-256 {m.sha256 or 'not published'})" for m in ZOO.values() if m.url]
     return "\n".join(
         [
             table(header, rows),

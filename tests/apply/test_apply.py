@@ -130,7 +130,7 @@ def test_small_sets_give_the_threshold_that_they_can_tell(model):
     [
         (
             {},
-            "x has no measured threshold for a FAR of 1e-4: it has not been evaluated; run tools/eval.py on its weights",
+            "x has no measured threshold for a FAR of 1e-4: it has not been evaluated; run `ppfacerec eval` on it",
         ),
         ({"lfw": {"1e-3": POINT, "1e-1": POINT}}, r"a FAR of 1e-4: known are 1e-3, 1e-1\. Or give a cosine"),
     ],
@@ -292,7 +292,7 @@ def test_a_file_that_is_no_index_is_refused(tmp_path, content):
         path.write_bytes(content)
     else:
         np.savez(path, **{"names": np.array(["a"]), **content}, allow_pickle=True)
-    with pytest.raises(ValueError, match=r"is no index of people \(.*`ppfacerec infer enroll`"):
+    with pytest.raises(ValueError, match=r"is not an index of people \(.*`ppfacerec infer enroll`"):
         read_index(path)
 
 

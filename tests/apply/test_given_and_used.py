@@ -166,7 +166,7 @@ def test_numbers_that_overflow_in_an_index_are_refused(tmp_path):
     arrays = dict(np.load(tmp_path / "i.npz"))
     arrays["embeddings"] = arrays["embeddings"].astype("float64") * 1e300
     np.savez(tmp_path / "i.npz", **arrays)
-    with pytest.raises(ValueError, match="is no index of people .*expected finite embeddings of length 1"):
+    with pytest.raises(ValueError, match="is not an index of people .*expected finite embeddings of length 1"):
         read_index(tmp_path / "i.npz")
 
 

@@ -193,7 +193,7 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"foreign\.onnx does not say how its images are prepared"):
         ppfacerec.load(tmp_path / "foreign.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"abc")
-    with pytest.raises(ValueError, match="is no ONNX model that onnxruntime can run"):
+    with pytest.raises(ValueError, match="is not an ONNX model that onnxruntime can run"):
         ppfacerec.load(tmp_path / "broken.onnx")
 
 

@@ -29,7 +29,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         entries = deserialize(data)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} is damaged or no safetensors file: {error}. Copy, download or write it again."
+            f"{path} is damaged or not a safetensors file: {error}. Copy, download or write it again."
         ) from error
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:

@@ -12,7 +12,6 @@ import io
 import os
 import struct
 import zipfile
-from types import TracebackType
 from typing import Any, BinaryIO, NoReturn
 
 from ppfacerec.core.io.safe_pickle.reader import Source, run
@@ -29,10 +28,7 @@ _ENCODING = "utf-8"  # of strings that Python 2 wrote
 
 
 class TorchFile:
-    """An open PyTorch file. Tensors in `tree` are ``TensorView``; their ``numpy()`` works until the file is closed.
-
-    Attributes:
-        tree: what was saved, of plain data, TensorView and Unread.
+    """An open PyTorch file; `tree` is what was saved: plain data, Unread, TensorView (readable until it is closed).
 
     Raises:
         UnsafePickleError: it names something that no checkpoint needs; nothing has been run.
@@ -53,9 +49,7 @@ class TorchFile:
     def __enter__(self) -> TorchFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     @property
@@ -64,7 +58,7 @@ class TorchFile:
         return _SPACE_FACTOR * self._size
 
     def _fail(self, what: str) -> NoReturn:
-        raise ValueError(f"{self.path} is damaged or no file of PyTorch: {what}. Copy, download or write it again.")
+        raise ValueError(f"{self.path} is damaged or not a PyTorch file: {what}. Copy, download or write it again.")
 
     def _take(self, count: int) -> None:
         """Account for `count` bytes: storages that overlap must not unfold to more than the file holds."""

@@ -7,7 +7,7 @@ from typing import Any
 from ppfacerec.core.io.safe_pickle import UnsafePickleError
 from ppfacerec.core.io.safe_pickle.arrays import GLOBALS, Call
 from ppfacerec.core.io.safe_pickle.machine import Machine
-from ppfacerec.weights.formats.torch_tensors import STORAGE_DTYPES, Storage, rebuild_parameter, rebuild_tensor
+from ppfacerec.weights.formats.torch_tensors import STORAGE_DTYPES, Storage, rebuild_tensor
 
 # (dtype, key, numel) -> the storage
 OpenStorage = Callable[[str, str, int], Storage]
@@ -23,8 +23,8 @@ _HARMLESS_BUILTINS = {"set", "frozenset", "object", "list", "dict", "int", "floa
 _TORCH_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *unused: data,
+    ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *unused: data,
 }
 
 

@@ -40,7 +40,6 @@ class Storage:
 
     Attributes:
         dtype: a name of NumPy's, or "bfloat16".
-        numel: how many numbers.
         read: returns their bytes, little-endian.
     """
 
@@ -83,7 +82,7 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused:
     if not isinstance(storage, Storage):
         raise ValueError("a tensor has no storage")
     if not _are_sizes(shape) or not _are_sizes(strides) or len(shape) != len(strides) or not _are_sizes((offset,)):
-        raise ValueError(f"a tensor's offset, shape or strides are no sizes of at most {MAX_DIMENSIONS} dimensions")
+        raise ValueError(f"a tensor's offset, shape or strides are not sizes of at most {MAX_DIMENSIONS} dimensions")
     count = math.prod(shape)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
     if count and (last >= storage.numel or count > storage.numel):
@@ -92,11 +91,6 @@ def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused:
             f"storage of {storage.numel} numbers"
         )
     return TensorView(storage, offset if count else 0, tuple(shape), tuple(strides))
-
-
-def rebuild_parameter(data: Any, *unused: Any) -> Any:
-    """Return what ``torch._utils._rebuild_parameter`` wraps."""
-    return data
 
 
 def _are_sizes(sizes: Any) -> bool:
