@@ -89,8 +89,8 @@ MISTAKES = [
     ({"embeddings": GOOD}, f": has no is_same, only embeddings. {EXPECTED}"),
     ({"x": GOOD, "labels": SAME}, f": has no embeddings and no is_same, only x, labels. {EXPECTED}"),
     ({}, f": has no embeddings and no is_same, only nothing. {EXPECTED}"),
-    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": no .npz of numbers ('embeddings' is an array of object, not of numbers, booleans or texts)."),
-    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": no .npz of numbers ('is_same' is an array of object, not of numbers, booleans or texts)."),
+    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": not an .npz of numbers ('embeddings' is an array of object, not of numbers, booleans or texts)."),
+    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": not an .npz of numbers ('is_same' is an array of object, not of numbers, booleans or texts)."),
     ({"embeddings": GOOD[0], "is_same": SAME}, ": embeddings has shape [8] and dtype float32, expected real numbers of shape [2N, D]; rows 2i and 2i + 1 are pair i."),
     ({"embeddings": GOOD.astype(str), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype <U"),
     ({"embeddings": GOOD.astype(complex), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype complex128"),
@@ -118,11 +118,11 @@ def test_files_that_are_no_npz_are_named(tmp_path):
     ):
         read_embeddings(str(tmp_path / "none.npz"))
     np.save(tmp_path / "one.npy", GOOD)
-    with pytest.raises(ValueError, match=r"one\.npy: no \.npz of numbers \(one array, as np\.save writes it\)"):
+    with pytest.raises(ValueError, match=r"one\.npy: not an \.npz of numbers \(one array, as np\.save writes it\)"):
         read_embeddings(str(tmp_path / "one.npy"))
     for content in (b"", b"text", b"PK\x03\x04", b"\x80\x04N."):
         (tmp_path / "x.npz").write_bytes(content)
-        with pytest.raises(ValueError, match=r"x\.npz: no \.npz of numbers"):
+        with pytest.raises(ValueError, match=r"x\.npz: not an \.npz of numbers"):
             read_embeddings(str(tmp_path / "x.npz"))
 
 
@@ -158,7 +158,7 @@ def with_header(shape: str, dtype: str = "<f4") -> bytes:
         (with_header("(1099511627776, 1)"), "'embeddings' of shape [1099511627776, 1], float32, has 8 bytes, not 4398046511104"),
         (with_header("(2, -1)"), "has 8 bytes, not -8"),
         (with_header("(2, 1)", "O"), "'embeddings' is an array of object, not of numbers, booleans or texts"),
-        (with_header("__import__('os')"), "no .npz of numbers ("),
+        (with_header("__import__('os')"), "not an .npz of numbers ("),
     ],
 )  # fmt: skip
 def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path, content, message):

@@ -110,7 +110,7 @@ def _suffix(image: bytes, where: str) -> str:
     for start, suffix in SIGNATURES.items():
         if image.startswith(start):
             return suffix
-    raise ValueError(f"{where}: {len(image)} bytes that start with {image[:8]!r} are no JPEG, PNG, BMP or WebP.")
+    raise ValueError(f"{where}: {len(image)} bytes that start with {image[:8]!r} are not a JPEG, PNG, BMP or WebP.")
 
 
 def _write_once(path: Path, content: bytes) -> None:

@@ -152,7 +152,7 @@ def _is_there(root: Path, made: dict[str, int]) -> bool:
         found = None
     if not isinstance(found, dict):
         raise ValueError(
-            f"{root} exists and is no demo data (there is no demo.json in it), so it is left as it is. "
+            f"{root} exists and is not demo data (there is no demo.json in it), so it is left as it is. "
             "Choose another folder for the demo data, or remove this one if you do not need it."
         )
     if found != made:

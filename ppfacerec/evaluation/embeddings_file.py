@@ -89,7 +89,7 @@ def read_embeddings(path: str) -> EmbeddingsFile:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error}). {EXPECTED}") from error
     except ValueError as error:
-        raise ValueError(f"{path}: no .npz of numbers ({error}). {EXPECTED}") from error
+        raise ValueError(f"{path}: not an .npz of numbers ({error}). {EXPECTED}") from error
     missing = [key for key in ("embeddings", "is_same") if key not in arrays]
     if missing:
         raise ValueError(f"{path}: has no {' and no '.join(missing)}, only {', '.join(there) or 'nothing'}. {EXPECTED}")

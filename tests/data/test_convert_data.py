@@ -117,7 +117,7 @@ def test_a_record_that_is_no_image_is_named(tmp_path):
     from ppfacerec.datatools.record_writer import write_records
 
     write_records(tmp_path / "train.rec", [(0, b"not an image")])
-    with pytest.raises(ValueError, match=r"record 1 \(byte 40\): 12 bytes that start with b'not an i' are no JPEG"):
+    with pytest.raises(ValueError, match=r"record 1 \(byte 40\): 12 bytes that start with b'not an i' are not a JPEG"):
         convert(str(tmp_path / "train.rec"), str(tmp_path / "out"))
 
 
@@ -209,7 +209,7 @@ def test_make_bin_says_what_it_leaves_out_and_refuses_what_evaluation_would(tmp_
         assert part in text
     (root / "a" / "1.jpg").write_bytes(cv2.imencode(".png", np.zeros((1, 200_000), np.uint8))[1].tobytes())
     assert main(command) == 1
-    assert "200000 x 1 pixels are no face" in capsys.readouterr().out
+    assert "200000 x 1 pixels are not a face" in capsys.readouterr().out
 
 
 def test_heic_photos_are_png_in_a_bin_and_a_record_file(people, tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ def test_other_arguments_than_the_folders_are_an_error(demo: Path) -> None:
 def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "label.txt").write_text("mine")
     message = (
-        f"{tmp_path} exists and is no demo data (there is no demo.json in it), so it is left as it is. "
+        f"{tmp_path} exists and is not demo data (there is no demo.json in it), so it is left as it is. "
         "Choose another folder for the demo data, or remove this one if you do not need it."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -90,25 +90,25 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
 MISTAKES = [
     ((IMAGES, [True]), f" has 4 images and 1 labels, expected two images a label. {EXPECTED}"),
     ((IMAGES[:3], LABELS), f" has 3 images and 2 labels, expected two images a label. {EXPECTED}"),
-    ((IMAGES, [True, 2]), f" has 2 as label 1, expected True or False. {EXPECTED}"),
-    ((IMAGES, [True, 0.5]), f" has 0.5 as label 1, expected True or False. {EXPECTED}"),
-    ((IMAGES, ["same", "different"]), f" has a str of 4 as label 0, expected True or False. {EXPECTED}"),
-    ((IMAGES, [[True], [False]]), f" has a list of 1 as label 0, expected True or False. {EXPECTED}"),
-    ((IMAGES, [10**5000, 0]), f" has a int as label 0, expected True or False. {EXPECTED}"),
+    ((IMAGES, [True, 2]), f": label 1: expected True or False, found 2. {EXPECTED}"),
+    ((IMAGES, [True, 0.5]), f": label 1: expected True or False, found 0.5. {EXPECTED}"),
+    ((IMAGES, ["same", "different"]), f": label 0: expected True or False, found str of 4. {EXPECTED}"),
+    ((IMAGES, [[True], [False]]), f": label 0: expected True or False, found list of 1. {EXPECTED}"),
+    ((IMAGES, [10**5000, 0]), f": label 0: expected True or False, found int. {EXPECTED}"),
     (
         ([*IMAGES[:3], "text"], LABELS),
-        " has a str of 4 as entry 3 (pair 1), expected the bytes of an encoded image or a uint8 array of them. "
+        ": entry 3 (pair 1): expected the bytes of an encoded image or a uint8 array of them, found str of 4. "
         + EXPECTED,
     ),
     (
         ([*IMAGES[:2], np.zeros((2, 2), np.uint8), b""], LABELS),
-        " has a ndarray as entry 2 (pair 1), expected the bytes of an encoded image or a uint8 array of them. "
+        ": entry 2 (pair 1): expected the bytes of an encoded image or a uint8 array of them, found ndarray. "
         + EXPECTED,
     ),
-    ((IMAGES, LABELS, []), f" holds a tuple of 3. {EXPECTED}"),
-    ({"images": IMAGES}, f" holds a dict of 1. {EXPECTED}"),
-    (7, f" holds a int. {EXPECTED}"),
-    ((IMAGES, None), f" holds a tuple of 2 with a NoneType in it. {EXPECTED}"),
+    ((IMAGES, LABELS, []), f": found tuple of 3. {EXPECTED}"),
+    ({"images": IMAGES}, f": found dict of 1. {EXPECTED}"),
+    (7, f": found int. {EXPECTED}"),
+    ((IMAGES, None), f": found tuple of 2 with NoneType in it. {EXPECTED}"),
     (([], []), f" holds no pairs. {EXPECTED}"),
 ]
 
@@ -216,5 +216,5 @@ def test_numbers_as_labels_and_bytearrays_as_images_are_read(tmp_path: Path, pro
     assert pairs.images == (b"left\xff", b"right")
     assert pairs.is_same.tolist() == [True, False]
     (tmp_path / "x.bin").write_bytes(pickle.dumps(([b"a", b"b"], [0.5]), protocol))
-    with pytest.raises(ValueError, match="0.5 as label 0, expected True or False"):
+    with pytest.raises(ValueError, match="label 0: expected True or False, found 0.5"):
         read_bin(tmp_path / "x.bin")

@@ -159,9 +159,9 @@ def test_an_idx_that_disagrees_is_named(written):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "train.idx is no index: expected lines 'key<TAB>byte', found 0 numbers."),
-        ("0\t0\n1\n", "train.idx is no index: expected lines 'key<TAB>byte', found 3 numbers."),
-        ("0\tzero\n", "train.idx is no index: expected lines 'key<TAB>byte' of whole numbers."),
+        ("", "train.idx is not an index: expected lines 'key<TAB>byte', found 0 numbers."),
+        ("0\t0\n1\n", "train.idx is not an index: expected lines 'key<TAB>byte', found 3 numbers."),
+        ("0\tzero\n", "train.idx is not an index: expected lines 'key<TAB>byte' of whole numbers."),
         ("0\t0\n0\t40\n", "train.idx: record 0 is listed twice."),
         ("0\t-4\n", "train.idx says that record 0 starts at byte -4, but train.rec has only"),
     ],

@@ -20,7 +20,7 @@ from ppfacerec.demo.demo_faces import make_demo_data
 def align(arguments: argparse.Namespace) -> int:
     root, out = Path(arguments.root), Path(arguments.out)
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; expected the folder of the photos.")
+        raise ValueError(f"{root} is not a folder; expected the folder of the photos.")
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{out} lies in {root}: its faces would be taken for photos. Name a folder outside of it.")
     listed = check_target(out / "not_found.txt")

@@ -53,7 +53,7 @@ def enroll(arguments: argparse.Namespace) -> int:
     check_target(arguments.index, ".npz")
     folder, model = Path(arguments.folder), load(arguments.model)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; expected one with a folder of images for each person.")
+        raise ValueError(f"{folder} is not a folder; expected one with a folder of images for each person.")
     given = find_images([folder])
     files, embeddings = _embed_files(model, given, arguments.batch_size)
     names = [person_of(file, folder) for file in files]

@@ -146,9 +146,9 @@ def _read_idx(path: Path) -> tuple[np.ndarray, np.ndarray]:
             warnings.simplefilter("error")  # NumPy warns of what is no number
             numbers = np.fromfile(file, np.int64, sep=" ")
     except (DeprecationWarning, ValueError) as error:
-        raise ValueError(f"{path} is no index: expected lines 'key<TAB>byte' of whole numbers.") from error
+        raise ValueError(f"{path} is not an index: expected lines 'key<TAB>byte' of whole numbers.") from error
     if not len(numbers) or len(numbers) % 2:
-        raise ValueError(f"{path} is no index: expected lines 'key<TAB>byte', found {len(numbers)} numbers.")
+        raise ValueError(f"{path} is not an index: expected lines 'key<TAB>byte', found {len(numbers)} numbers.")
     keys, offsets = numbers[0::2], numbers[1::2]
     if not (keys[:-1] < keys[1:]).all():
         order = np.argsort(keys, kind="stable")

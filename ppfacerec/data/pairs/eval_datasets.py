@@ -28,7 +28,7 @@ class FiveFaceEvalDataset:
     ) -> None:
         self._folder = Path(val_data_path)
         if not self._folder.is_dir():
-            raise ValueError(f"val_data_path: {val_data_path} is no folder.")
+            raise ValueError(f"val_data_path: {val_data_path} is not a folder.")
         for problem in self.check({"val_data_path": val_data_path, "val_targets": val_targets}):
             raise ValueError(problem)
         there = bins_in(val_data_path)

@@ -83,10 +83,10 @@ def write_bin(path: PathLike, images: Sequence[bytes], is_same: Sequence[bool] |
 
 def _two_lists(content: Any, path: str) -> tuple[Sequence[Any], Sequence[Any]]:
     if not isinstance(content, (tuple, list)) or len(content) != 2:
-        raise ValueError(f"{path} holds a {_kind(content)}. {EXPECTED}")
+        raise ValueError(f"{path}: found {_kind(content)}. {EXPECTED}")
     for part in content:
         if not isinstance(part, (tuple, list)) and not (isinstance(part, np.ndarray) and part.ndim):
-            raise ValueError(f"{path} holds a {_kind(content)} with a {_kind(part)} in it. {EXPECTED}")
+            raise ValueError(f"{path}: found {_kind(content)} with {_kind(part)} in it. {EXPECTED}")
     if not len(content[0]) and not len(content[1]):
         raise ValueError(f"{path} holds no pairs. {EXPECTED}")
     return content[0], content[1]
@@ -101,8 +101,8 @@ def _checked_labels(labels: Sequence[Any] | np.ndarray, path: str) -> np.ndarray
     for k, label in enumerate(labels):
         if not isinstance(label, (bool, int, float, np.bool_, np.number)) or label not in (0, 1):
             is_short = type(label) in (int, float) and -1e9 < label < 1e9
-            shown = str(label) if is_short else f"a {_kind(label)}"
-            raise ValueError(f"{path} has {shown} as label {k}, expected True or False. {EXPECTED}")
+            shown = str(label) if is_short else _kind(label)
+            raise ValueError(f"{path}: label {k}: expected True or False, found {shown}. {EXPECTED}")
     return np.array([bool(label) for label in labels], dtype=bool)
 
 
@@ -112,6 +112,6 @@ def _entry_bytes(entry: Any, k: int, path: str) -> bytes:
     if isinstance(entry, (bytes, bytearray)):
         return bytes(entry)
     raise ValueError(
-        f"{path} has a {_kind(entry)} as entry {k} (pair {k // 2}), expected the bytes of an encoded image "
-        f"or a uint8 array of them. {EXPECTED}"
+        f"{path}: entry {k} (pair {k // 2}): expected the bytes of an encoded image or a uint8 array of them, found "
+        f"{_kind(entry)}. {EXPECTED}"
     )
