@@ -1,7 +1,7 @@
 """Random transforms of training images, on uint8 RGB (H, W, 3), each with the sample's own random generator.
 
-Every one takes `prob`, how often it is applied at all. What is drawn is uint8 before and after, so that a batch goes to
-the device in a quarter of the bytes, and OpenCV does the work.
+What is drawn is uint8 before and after, so that a batch goes to the device in a quarter of the bytes, and OpenCV does
+the work.
 """
 
 import math
@@ -19,7 +19,10 @@ _GREY = 128  # what the network's (x / 255 - 0.5) / 0.5 makes a 0 of
 class RandomTransform:
     """Base of what changes images at random, which evaluation takes none of.
 
-    A subclass has `prob`, how often an image is changed, and `apply`, which changes it; or a `__call__` of its own.
+    A subclass has `prob` and `apply`, which changes an image; or a `__call__` of its own.
+
+    Args:
+        prob: how often.
     """
 
     is_random = True
@@ -89,7 +92,6 @@ class RandCropPad(RandomTransform):
     """Keep a random part where it is, all around black (AdaFace, arXiv:2204.00964, section 4.1: "cropping").
 
     Args:
-        prob: how often.
         scale: share of the area that is kept, from and to.
         ratio: width to height of the part, from and to.
     """
@@ -112,7 +114,6 @@ class RandLowResolution(RandomTransform):
     Each way takes a random one of the five interpolations, as pictures from elsewhere have been through any of them.
 
     Args:
-        prob: how often.
         scale: of the side, from and to.
     """
 
@@ -132,7 +133,6 @@ class RandPhotometric(RandomTransform):
     """Change brightness, contrast and saturation in a random order (AdaFace, arXiv:2204.00964: "photometric").
 
     Args:
-        prob: how often.
         brightness: b: all values times a factor from 1 - b to 1 + b.
         contrast: the same for the distance from the image's mean grey.
         saturation: the same for the distance from the pixel's grey.
@@ -165,7 +165,6 @@ class RandBlur(RandomTransform):
     """Gaussian blur (SimCLR, arXiv:2002.05709, appendix A: sigma 0.1 to 2).
 
     Args:
-        prob: how often.
         sigma: in pixels, from and to.
     """
 
@@ -180,7 +179,6 @@ class RandJPEG(RandomTransform):
     """Compress once more (a corruption of Hendrycks and Dietterich, arXiv:1903.12261).
 
     Args:
-        prob: how often.
         quality: of libjpeg, from and to (1 to 100).
     """
 
@@ -197,11 +195,7 @@ class RandJPEG(RandomTransform):
 
 
 class RandGrey(RandomTransform):
-    """Take the colour away (SimCLR, arXiv:2002.05709, appendix A).
-
-    Args:
-        prob: how often.
-    """
+    """Take the colour away (SimCLR, arXiv:2002.05709, appendix A)."""
 
     def __init__(self, prob: float = 0.1) -> None:
         self.prob = probability(prob)

@@ -45,7 +45,6 @@ class RandFlipImage(RandomTransform):
 
     Args:
         flip_code: OpenCV's: 1 left-right, 0 upside down, -1 both.
-        prob: how often.
     """
 
     def __init__(self, flip_code: Literal[1, 0, -1] = 1, prob: float = 0.5) -> None:
