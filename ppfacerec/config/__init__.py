@@ -61,7 +61,7 @@ def load_config(
     except ConfigError as error:
         raise ConfigError(error.problems, where) from None
     binder = Binder()
-    config = binder.config(tree)
+    config: Config = binder.section(Config, tree)  # where there are problems, parts may be None or of a wrong type
     problems += [*more, *binder.problems]
     plugins = config.Global.plugins if config.Global is not None else ()
     if plugins and not problems:

@@ -4,27 +4,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Optional, Union, get_args, get_origin, get_type_hints
 
-from ppfacerec.config.schema import Config, DataSection, OptimizerSection, Specs
+from ppfacerec.config.schema import DataSection, OptimizerSection, Specs
 from ppfacerec.config.types import describe, matches
 from ppfacerec.core.registry import Spec, freeze, near_match, thaw
 
 
 class Binder:
-    """Turns a plain tree into sections and collects every problem on the way.
-
-    Attributes:
-        problems: one line a problem, with its dotted path.
-    """
+    """Turns a plain tree into sections and collects every problem on the way."""
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
+        self.problems: list[str] = []  # each with its dotted path
 
-    def config(self, tree: Mapping[str, Any]) -> Config:
-        """Bind the whole tree; where there are `problems`, parts may be None or of a wrong type."""
-        config: Config = self.section(Config, tree, "")
-        return config
-
-    def section(self, cls: Any, tree: Any, path: str) -> Any:
+    def section(self, cls: Any, tree: Any, path: str = "") -> Any:
         """Bind a mapping to a section; what is missing is reported and empty, so that the rest can be checked too."""
         if not isinstance(tree, Mapping):
             self.problems.append(f"{path}: expected a mapping, found {tree!r}.")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from ppfacerec.config.errors import ConfigError
+from ppfacerec.core.registry import thaw
 
 Tree = dict[str, Any]
 
@@ -82,13 +83,12 @@ def translate(tree: Tree) -> tuple[Tree, list[str], list[str]]:
     """
     mode, kind = _get(tree, "Global.eval_mode"), _other_kind(tree)
     if kind:
-        raise ConfigError(
-            [
-                f"this is a {kind} config of PaddleClas. ppfacerec trains and evaluates face "
-                "verification: take one of `ppfacerec configs`, and PaddleClas itself for the rest."
-            ]
+        problem = (
+            f"this is a {kind} config of PaddleClas. ppfacerec trains and evaluates face verification: take one of "
+            "`ppfacerec configs`, and PaddleClas itself for the rest."
         )
-    tree, notes, problems = _copy(tree), [], []
+        raise ConfigError([problem])
+    tree, notes, problems = thaw(tree), [], []
     for key, (harmless, reason) in KEYS.items():
         section, _, name = key.rpartition(".")
         parent = _get(tree, section)
@@ -115,12 +115,6 @@ def _other_kind(tree: Tree) -> Optional[str]:
         return "retrieval"
     is_plain = isinstance(arch, Mapping) and "Backbone" not in arch and arch.get("name", "RecModel") != "RecModel"
     return "classification" if is_plain else None
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(one) for key, one in value.items()}
-    return [_copy(one) for one in value] if isinstance(value, list) else value
 
 
 def _get(tree: Any, path: str) -> Any:

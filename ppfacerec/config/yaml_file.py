@@ -21,10 +21,8 @@ MAX_LENGTH = 1 << 18  # characters; the longest shipped config has 4 KiB, and Py
 MAX_DEPTH = 500  # of brackets; brackets in comments and texts count too, so it is far from what a config needs
 MAX_VALUES = 100_000  # a few lines of aliases of aliases ("a billion laughs") unfold to more memory than there is
 
-_FLOAT = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$")
 _NUMBER = r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
-_QUOTIENT = re.compile(rf"^({_NUMBER})\s*/\s*({_NUMBER})$")
-
+_FLOAT, _QUOTIENT = re.compile(rf"^{_NUMBER}$"), re.compile(rf"^({_NUMBER})\s*/\s*({_NUMBER})$")
 
 Loader = TypeVar("Loader", bound="_PlainLoader")
 
@@ -116,7 +114,7 @@ def _load(kind: type[Loader], text: str, source: str) -> tuple[Loader, Any]:
     except RecursionError as error:
         raise ConfigError(["nested too deeply, or an alias contains itself."], source) from error
     except (ValueError, OverflowError) as error:  # a number of thousands of digits, a 13th month
-        raise ConfigError([f"a value cannot be read: {_first_line(str(error))}."], source) from error
+        raise ConfigError([f"a value cannot be read: {_first_line(error)}."], source) from error
     finally:
         if loader:
             loader.dispose()
@@ -145,14 +143,14 @@ def _unfolded_size(value: Any, known: dict[int, int]) -> int:
     return known[id(value)]
 
 
-def _first_line(text: str) -> str:
-    return text.split("\n")[0][:200]
+def _first_line(text: object) -> str:
+    return str(text).split("\n")[0][:200]
 
 
 def _one_line(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else _first_line(str(problem))
+    problem = getattr(error, "problem", None) or error
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}." if mark else _first_line(problem)
 
 
 def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:

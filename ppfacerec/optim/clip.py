@@ -15,9 +15,6 @@ class ClipByGlobalNorm(ClipGradBase):
 
     Paddle's ClipGradByGlobalNorm sees this process's gradients only; where the classes are spread over the processes,
     each would scale the backbone's by another number.
-
-    Args:
-        clip_norm: largest norm that stays.
     """
 
     def __init__(self, clip_norm: float) -> None:

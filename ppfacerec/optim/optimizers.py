@@ -45,10 +45,6 @@ def parameter_groups(
     return [group for group in groups if group["params"]]
 
 
-def _clip(clip_norm: float | None) -> ClipByGlobalNorm | None:
-    return None if clip_norm is None else ClipByGlobalNorm(clip_norm)
-
-
 # A learning rate of 0 until the trainer sets the schedule's: a step without one must not train in silence.
 _UNSET = 0.0
 
@@ -81,7 +77,7 @@ def AdamW(
         parameters=[p for group in groups for p in group["params"]],
         weight_decay=weight_decay,
         apply_decay_param_fun=lambda name: name in decaying,
-        grad_clip=_clip(clip_norm),
+        grad_clip=ClipByGlobalNorm(clip_norm) if clip_norm else None,
         multi_precision=True,
     )
 
@@ -96,8 +92,7 @@ def Adam(
     weight_decay: float = 0.0,
 ) -> paddle.optimizer.Optimizer:
     """Adam (arXiv:1412.6980), algorithm 1, with L2 weight decay added to the gradient."""
-    require_ranges(weight_decay=weight_decay)
-    return _with_l2(paddle.optimizer.Adam, groups, clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon)
+    return _with_l2(paddle.optimizer.Adam, groups, clip_norm, weight_decay, beta1=beta1, beta2=beta2, epsilon=epsilon)
 
 
 def Momentum(
@@ -108,24 +103,25 @@ def Momentum(
     use_nesterov: bool = False,
 ) -> paddle.optimizer.Optimizer:
     """SGD with momentum, v = mu v + g, and L2 weight decay added to the gradient; insightface's choice."""
-    require_ranges(weight_decay=weight_decay)
-    return _with_l2(paddle.optimizer.Momentum, groups, clip_norm, momentum=momentum, use_nesterov=use_nesterov)
+    arguments = {"momentum": momentum, "use_nesterov": use_nesterov}
+    return _with_l2(paddle.optimizer.Momentum, groups, clip_norm, weight_decay, **arguments)
 
 
 def SGD(groups: Groups, clip_norm: float | None = None, weight_decay: float = 0.0) -> paddle.optimizer.Optimizer:
     """Plain gradient descent with L2 weight decay added to the gradient."""
-    require_ranges(weight_decay=weight_decay)
-    return _with_l2(paddle.optimizer.SGD, groups, clip_norm)
+    return _with_l2(paddle.optimizer.SGD, groups, clip_norm, weight_decay)
 
 
 def _with_l2(
-    build: Callable[..., paddle.optimizer.Optimizer], groups: Groups, clip_norm: float | None, **arguments: Any
-) -> paddle.optimizer.Optimizer:
+    build: Callable[..., paddle.optimizer.Optimizer], groups: Groups, clip_norm: float | None, weight_decay: float,
+    **arguments: Any,
+) -> paddle.optimizer.Optimizer:  # fmt: skip
     """Build an optimizer; each parameter has an L2 regularizer, which Paddle adds to the gradient after clipping."""
-    require_ranges(clip_norm=clip_norm, **arguments)
+    require_ranges(clip_norm=clip_norm, weight_decay=weight_decay, **arguments)
     for group in groups:
         for parameter in group["params"]:
             decay = group["weight_decay"]
             parameter.regularizer = paddle.regularizer.L2Decay(decay) if decay else None
     parameters = [p for group in groups for p in group["params"]]
-    return build(_UNSET, parameters=parameters, grad_clip=_clip(clip_norm), multi_precision=True, **arguments)
+    clip = ClipByGlobalNorm(clip_norm) if clip_norm else None
+    return build(_UNSET, parameters=parameters, grad_clip=clip, multi_precision=True, **arguments)

@@ -15,10 +15,6 @@ class SparseUpdate:
     The optimizer trains ``active.parameter``, in whose rows other classes stand at every step. What it keeps a number
     of (momentum, second moment) is kept here for all rows of the weight, and exchanged with the rows of the step.
     Works with any optimizer whose state has the parameter's shape; scalars such as Adam's powers of beta stay in it.
-
-    Args:
-        active: the rows.
-        optimizer: over ``active.parameter`` and others.
     """
 
     def __init__(self, active: ActiveRows, optimizer: paddle.optimizer.Optimizer) -> None:
