@@ -45,11 +45,7 @@ def find_config_beside(overrides: Sequence[str]) -> Path | Mapping[str, Any]:
 
 
 def check_same_config(config: Config) -> None:
-    """Compare program, Paddle and resolved config over the ranks. All ranks call it.
-
-    Raises:
-        ValueError: on every rank, with the keys that differ, their values and the ranks.
-    """
+    """``check_same`` of program, Paddle and resolved config. All ranks call it."""
     facts = {"ppfacerec": __version__, "Paddle": paddle.__version__, **dict(_shared(config.to_tree()))}
     check_same(facts, "The processes were started with different configs or programs")
 
@@ -64,11 +60,7 @@ def _shared(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def check_same_data(config: Config, dataset: TrainDataset, people: ClassIdentity) -> None:
-    """Compare the training data over the ranks.
-
-    Raises:
-        ValueError: on every rank, with what differs and the ranks.
-    """
+    """``check_same`` of the training data. All ranks call it."""
     facts = {
         "the number of images": len(dataset), "the number of classes": dataset.num_classes,
         "who the classes are (digest)": people.digest[:12], "the samples in their order (digest)": people.samples[:12],

@@ -26,7 +26,7 @@ from ppfacerec.data.transforms.basic import Pipeline
 from ppfacerec.demo.on_ranks import make_demo_data_on_each_disk
 from ppfacerec.engine.agreement import check_same_config, check_same_data
 from ppfacerec.engine.build import build_losses, build_optimizer, build_schedule, build_train_loader, save_plan
-from ppfacerec.engine.memory_plan import fit, size_of_run
+from ppfacerec.engine.memory_plan import TrainingSize, fit, measure_backbone
 from ppfacerec.engine.results import info_of_evaluated, log_results, save_thresholds, write_report_page
 from ppfacerec.engine.run_identity import facts_of_run
 from ppfacerec.engine.tracking import build_visuals
@@ -40,7 +40,7 @@ from ppfacerec.training.checkpoints.pretrained import load_pretrained
 from ppfacerec.training.checkpoints.resume import find_checkpoint, resume
 from ppfacerec.training.checkpoints.saver import Saver
 from ppfacerec.training.ema import EMA
-from ppfacerec.training.monitoring.health import Health, Length
+from ppfacerec.training.monitoring.health import Health
 from ppfacerec.training.monitoring.watchdog import Watchdog
 from ppfacerec.training.replicas import ReplicaCheck
 from ppfacerec.training.state import TrainState
@@ -108,7 +108,7 @@ class Engine:
         spare = checkpoint.prefix if checkpoint else None
         info = info_of_config(config, state.recognizer.backbone.embedding_size)
         info = dataclasses.replace(info, classes=people.digest)
-        saver = Saver(save_plan(glob), state, facts.to_states(), info, spare, self._disks.is_shared)
+        saver = Saver(save_plan(glob), state, dataclasses.asdict(facts), info, spare, self._disks.is_shared)
         plan = TrainingPlan(**{field.name: getattr(glob, field.name) for field in dataclasses.fields(TrainingPlan)})
         trainer = Trainer(state, build_losses(config), loader, plan, evaluator, saver)
         try:
@@ -140,8 +140,8 @@ class Engine:
     ) -> list[Callback]:
         """What listens to every training, in the order in which it is told."""
         glob = self.config.Global
-        length = Length(glob.epochs, len(loader), glob.update_freq)
-        health = Health(state, length, loader.dataset.where, self.output_dir, glob.max_bad_steps)
+        num_batches, num_steps = glob.epochs * len(loader), glob.epochs * -(-len(loader) // glob.update_freq)
+        health = Health(state, num_batches, num_steps, loader.dataset.where, self.output_dir, glob.max_bad_steps)
         sets = evaluator.dataset.names if evaluator else ()
         return [
             Watchdog(glob.watchdog_minutes, self.output_dir, health.record),
@@ -221,12 +221,21 @@ class Engine:
 
     def _check_memory(self, recognizer: FaceRecognizer, loader: TrainLoader) -> None:
         """Warn before the start where `ppfacerec plan` would say that it does not fit."""
-        amp = self.config.AMP.level if self.config.AMP and self._device == "gpu" else None
-        assert self.config.Optimizer is not None, "checked by load_config"
-        size = size_of_run(
-            recognizer, self.config.Arch.Backbone.name, loader.sampler.batch_size, distributed.world_size(),
-            self.config.Optimizer.spec.name, amp,
-        )  # fmt: skip
+        config, backbone, head = self.config, recognizer.backbone, recognizer.traits
+        assert config.Optimizer is not None, "checked by load_config"
+        size = TrainingSize(
+            measure_backbone(backbone, config.Arch.Backbone.name),
+            class_num=head.class_num or 0,
+            embedding_size=backbone.embedding_size,
+            batch_size=loader.sampler.batch_size,
+            num_gpus=distributed.world_size(),
+            class_parallel=head.class_rows is not None and head.class_rows.shard.world_size > 1,
+            sample_rate=head.sample_rate,
+            num_sub_centers=head.num_sub_centers,
+            optimizer=config.Optimizer.spec.name,
+            amp=config.AMP.level if config.AMP and self._device == "gpu" else None,
+            recompute=getattr(backbone, "recompute", False),
+        )
         memory = device_memory()
         if size.total() > memory:
             logger.warning("Memory, as `ppfacerec plan` estimates it: %s", fit(size, memory))

@@ -5,9 +5,8 @@ allocator) is `OVERHEAD`, an assumption. All sizes are bytes.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import paddle
@@ -15,7 +14,6 @@ from paddle import nn
 
 from ppfacerec.core.log import table
 from ppfacerec.heads.margin_head import GPU_CHUNK
-from ppfacerec.recognizer import FaceRecognizer
 
 GIB = 1 << 30
 OVERHEAD = int(1.5 * GIB)  # CUDA context, cuDNN workspace, fragmentation: assumed
@@ -25,28 +23,34 @@ _FLOAT32 = 4
 
 @dataclass(frozen=True)
 class BackboneSize:
-    """Sizes of a backbone.
-
-    Attributes:
-        name: for the table.
-        num_parameters: trained ones.
-        activations: elements that one image's forward leaves for the backward.
-        recomputed_activations: the same with gradient checkpointing: the blocks' inputs and the largest block.
-        largest: elements of the largest activation of one image.
-    """
+    """Sizes of a backbone."""
 
     name: str
-    num_parameters: int
-    activations: int
-    recomputed_activations: int
-    largest: int
+    num_parameters: int  # trained ones
+    activations: int  # elements that one image's forward leaves for the backward
+    recomputed_activations: int  # the same with gradient checkpointing: the blocks' inputs and the largest block
+    largest: int  # elements of the largest activation of one image
 
 
 def measure_backbone(backbone: nn.Layer, name: str) -> BackboneSize:
     """Run one image through a backbone (in eval mode, so nothing of it changes) and count what its layers give out."""
-    outputs: dict[str, int] = {}
-    with _recorded(backbone, outputs):
-        backbone(paddle.zeros([1, 3, 112, 112]))
+    outputs: dict[str, int] = {}  # of the leaf layers, in the order of the forward
+
+    def record(name: str, layer: nn.Layer, inputs: Any, output: paddle.Tensor) -> None:
+        outputs[name] = int(output.size)
+
+    was_training = backbone.training
+    backbone.eval()
+    leaves = [(name, layer) for name, layer in backbone.named_sublayers() if not layer.sublayers()]
+    hooks = [layer.register_forward_post_hook(partial(record, name)) for name, layer in leaves]
+    try:
+        with paddle.no_grad():
+            backbone(paddle.zeros([1, 3, 112, 112]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        if was_training:
+            backbone.train()
     blocks: dict[str, int] = {}  # a block is what holds leaf layers: layer1.0, or the backbone itself
     for layer, size in outputs.items():
         block = layer.rpartition(".")[0]
@@ -62,59 +66,21 @@ def measure_backbone(backbone: nn.Layer, name: str) -> BackboneSize:
     )
 
 
-@contextmanager
-def _recorded(backbone: nn.Layer, outputs: dict[str, int]) -> Iterator[None]:
-    """Let the leaf layers of `backbone` write the sizes of their outputs, in the order of the forward."""
-
-    def record(name: str) -> Any:
-        def hook(layer: nn.Layer, inputs: Any, output: paddle.Tensor) -> None:
-            outputs[name] = int(output.size)
-
-        return hook
-
-    was_training = backbone.training
-    backbone.eval()
-    leaves = [(name, layer) for name, layer in backbone.named_sublayers() if not layer.sublayers()]
-    hooks = [layer.register_forward_post_hook(record(name)) for name, layer in leaves]
-    try:
-        with paddle.no_grad():
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        if was_training:
-            backbone.train()
-
-
 @dataclass(frozen=True)
 class TrainingSize:
-    """The numbers that a run's memory depends on.
-
-    Args:
-        backbone: from ``measure_backbone``.
-        class_num: identities.
-        embedding_size: D.
-        batch_size: images a GPU and step.
-        num_gpus: processes.
-        class_parallel: the classes are sharded over the GPUs; False replicates the head on each.
-        sample_rate: share of the class centres that a step computes.
-        num_sub_centers: centres a class.
-        optimizer: its name; decides on the state a parameter.
-        amp: "O1", "O2" or None (float32).
-        recompute: gradient checkpointing in the backbone.
-    """
+    """The numbers that a run's memory depends on."""
 
     backbone: BackboneSize
     class_num: int
     embedding_size: int
-    batch_size: int
+    batch_size: int  # images a GPU and step
     num_gpus: int = 1
-    class_parallel: bool = True
-    sample_rate: float = 1.0
+    class_parallel: bool = True  # the classes are sharded over the GPUs; False replicates the head on each
+    sample_rate: float = 1.0  # share of the class centres that a step computes
     num_sub_centers: int = 1
     optimizer: str = "Momentum"
-    amp: Literal["O1", "O2"] | None = "O1"
-    recompute: bool = False
+    amp: Literal["O1", "O2"] | None = "O1"  # None: float32
+    recompute: bool = False  # gradient checkpointing in the backbone
 
     @property
     def head_rows(self) -> int:
@@ -170,52 +136,22 @@ class TrainingSize:
         return next((rate for rate in rates if replace(self, sample_rate=rate).total() <= memory), None)
 
 
-def size_of_run(
-    recognizer: FaceRecognizer,
-    name: str,
-    batch_size: int,
-    num_gpus: int,
-    optimizer: str,
-    amp: Literal["O1", "O2"] | None,
-) -> TrainingSize:
-    """The sizes of a run whose network is built; `name` is the backbone's, the rest as in ``TrainingSize``."""
-    backbone, head = recognizer.backbone, recognizer.traits
-    return TrainingSize(
-        measure_backbone(backbone, name),
-        class_num=head.class_num or 0,
-        embedding_size=backbone.embedding_size,
-        batch_size=batch_size,
-        num_gpus=num_gpus,
-        class_parallel=head.class_rows is not None and head.class_rows.shard.world_size > 1,
-        sample_rate=head.sample_rate,
-        num_sub_centers=head.num_sub_centers,
-        optimizer=optimizer,
-        amp=amp,
-        recompute=getattr(backbone, "recompute", False),
-    )
-
-
 def report(size: TrainingSize, memory: int | None) -> str:
     """Tables of the memory by part and of the bytes sent, and whether it fits into a GPU of `memory` bytes."""
     gpus = f"{size.num_gpus} GPU{'s' if size.num_gpus > 1 else ''}"
     how = "sharded" if size.class_parallel else "replicated"
+    parts = sorted(((n, b) for n, b in size.memory().items() if b), key=lambda part: -part[1])
     lines = [
         f"{size.backbone.name}, {size.class_num:,} classes x {size.embedding_size} {how} over {gpus}, "
         f"batch {size.batch_size} a GPU, sample rate {size.sample_rate:g}, {size.optimizer}, AMP {size.amp or 'off'}"
         f"{', recompute' if size.recompute else ''}",
         "",
-        table(
-            ["memory of a GPU", "GiB"], [[n, f"{b / GIB:.2f}"] for n, b in [*_by_size(size), ("total", size.total())]]
-        ),
+        table(["memory of a GPU", "GiB"], [[n, f"{b / GIB:.2f}"] for n, b in [*parts, ("total", size.total())]]),
     ]
     if size.num_gpus > 1:
         sent = {**size.sent(), "total": sum(size.sent().values())}
         lines += ["", table(["sent by a GPU in a step", "MiB"], [[n, f"{b / (1 << 20):.1f}"] for n, b in sent.items()])]
     return "\n".join([*lines, *(["", fit(size, memory)] if memory else [])])
-
-
-def _by_size(size: TrainingSize) -> list[tuple[str, int]]:
-    return sorted(((n, b) for n, b in size.memory().items() if b), key=lambda part: -part[1])
 
 
 def fit(size: TrainingSize, memory: int) -> str:

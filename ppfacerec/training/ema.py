@@ -13,11 +13,7 @@ from ppfacerec.training.checkpoints.saved_layout import from_saved
 class EMA:
     """Keeps w_ema = d w_ema + (1 - d) w of all floating-point tensors of a network, batch-norm statistics included.
 
-    The decay of update t is min(decay, (1 + t) / (10 + t)), so that the random start is forgotten quickly.
-
-    Args:
-        recognizer: whose tensors.
-        decay: d.
+    The decay d of update t is min(decay, (1 + t) / (10 + t)), so that the random start is forgotten quickly.
     """
 
     def __init__(self, recognizer: FaceRecognizer, decay: float) -> None:

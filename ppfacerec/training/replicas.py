@@ -17,11 +17,7 @@ from ppfacerec.training.state import TrainState
 
 
 class Replicas:
-    """Keeps the ranks' copies equal while they train on other samples.
-
-    Args:
-        recognizer: this rank's copy.
-    """
+    """Keeps the ranks' copies of a recognizer equal while they train on other samples."""
 
     def __init__(self, recognizer: FaceRecognizer) -> None:
         self._backbone = recognizer.backbone
@@ -112,11 +108,7 @@ def _digest(tensors: Iterable[paddle.Tensor]) -> str:
 
 
 class ReplicaCheck(Callback):
-    """Compares the replicas before the first step, and every so many steps where asked.
-
-    Args:
-        steps: optimizer steps between two comparisons; 0: only at the start.
-    """
+    """Compares the replicas before the first step, and every so many optimizer steps; 0: only at the start."""
 
     def __init__(self, steps: int = 0) -> None:
         self._steps = steps

@@ -15,41 +15,24 @@ from ppfacerec.training.ema import EMA
 
 @dataclass
 class Progress:
-    """Where training is.
+    """Where training is."""
 
-    Attributes:
-        epoch: the epoch being trained, from 1.
-        iteration: its finished batches.
-        global_step: finished optimizer steps of all epochs.
-        best_accuracy: highest average accuracy so far, or None.
-        best_epoch: the epoch that gave it.
-    """
-
-    epoch: int = 1
-    iteration: int = 0
-    global_step: int = 0
-    best_accuracy: float | None = None
-    best_epoch: int = 0
+    epoch: int = 1  # the epoch being trained, from 1
+    iteration: int = 0  # its finished batches
+    global_step: int = 0  # finished optimizer steps of all epochs
+    best_accuracy: float | None = None  # highest average accuracy so far
+    best_epoch: int = 0  # the epoch that gave it
 
 
 @dataclass
 class TrainState:
-    """Network, optimizer, precision, average and progress of one training.
+    """Network, optimizer, precision, average and progress of one training."""
 
-    Args:
-        recognizer: backbone and head; the head is prepared (``HeadTraits.prepare``) before the optimizer is made.
-        optimizer: over the trained parameters.
-        schedule: finished optimizer steps -> learning rate; None leaves the optimizer's.
-        precision: AMP or float32.
-        ema: average of the weights, for evaluation and best_model, or None.
-        progress: where training is.
-    """
-
-    recognizer: FaceRecognizer
+    recognizer: FaceRecognizer  # the head is prepared (``HeadTraits.prepare``) before the optimizer is made
     optimizer: paddle.optimizer.Optimizer
-    schedule: Callable[[int], float] | None = None
+    schedule: Callable[[int], float] | None = None  # finished optimizer steps -> learning rate; None: the optimizer's
     precision: MixedPrecision = field(default_factory=MixedPrecision)
-    ema: EMA | None = None
+    ema: EMA | None = None  # average of the weights, for evaluation and best_model
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:

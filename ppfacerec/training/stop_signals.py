@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 
 from ppfacerec.core.log import logger
 from ppfacerec.training.callbacks import Callback
@@ -23,7 +23,6 @@ class StopSignals(Callback):
     Python runs its handlers between two bytecodes of the main thread, which may be in a collective that never returns,
     as when another process is gone. So a thread of its own reads the signals' numbers from a pipe into which the
     interpreter writes them at once, and the second one ends the process whatever the main thread is doing.
-
     """
 
     def __enter__(self) -> StopSignals:
@@ -35,9 +34,7 @@ class StopSignals(Callback):
         self._watcher.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

@@ -13,12 +13,7 @@ _NO_LOSS = ("epoch", "iter", "global_step", "lr", "batch_cost", "reader_cost", "
 
 
 class ProgressLines(Callback):
-    """One line in the log for every row.
-
-    Args:
-        epochs: of the whole training.
-        iterations: of an epoch.
-    """
+    """One line in the log for every row, with the training's `epochs` and an epoch's `iterations`."""
 
     def __init__(self, epochs: int, iterations: int) -> None:
         self._epochs, self._iterations = epochs, iterations
@@ -37,14 +32,12 @@ class Tables(Callback):
     """Rows of train.csv and eval.csv, and the last evaluation as eval.json, on rank 0.
 
     Args:
-        folder: where they are.
         goes_on: the run goes on from a checkpoint: rows that it will write again are dropped from the tables.
     """
 
     def __init__(self, folder: Path, goes_on: bool = False) -> None:
         is_main = distributed.rank() == 0
-        self._folder = folder if is_main else None
-        self._goes_on = goes_on
+        self._folder, self._goes_on = folder if is_main else None, goes_on
         self._train = CsvLog(folder / "train.csv" if is_main else None)
         self._eval = CsvLog(folder / "eval.csv" if is_main else None)
 

@@ -16,7 +16,7 @@ from ppfacerec.engine import Engine
 from ppfacerec.heads import ArcMargin
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.monitoring import warning_signs
-from ppfacerec.training.monitoring.health import Health, Length, effective_dimensions, mean_cosine
+from ppfacerec.training.monitoring.health import Health, effective_dimensions, mean_cosine
 from ppfacerec.training.monitoring.warning_signs import Alarm, Collapsed, Growing, LossStuck, zero_rate
 from ppfacerec.training.state import TrainState
 from ppfacerec.training.trainer import Trainer
@@ -206,7 +206,7 @@ def test_a_sum_that_overflows_is_no_bad_gradient(tmp_path):
     """Finite gradients whose sum is infinite: huge, but not what the check is about."""
     recognizer = FaceRecognizer(tiny_plugin.PlainNet(), ArcMargin(16, 5))
     state = TrainState(recognizer, paddle.optimizer.SGD(0.1, recognizer.parameters()))
-    health = Health(state, Length(1, 10), str, tmp_path)
+    health = Health(state, 10, 10, str, tmp_path)
     (recognizer.head.weight * 3e38).sum().backward()
     assert not np.isfinite(recognizer.head.weight.grad.numpy().sum())
     health.on_gradients(state)

@@ -17,7 +17,7 @@ from ppfacerec.losses import CELoss, WeightedSum
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.callbacks import Activity, Callback
 from ppfacerec.training.ema import EMA
-from ppfacerec.training.monitoring.health import Health, Length
+from ppfacerec.training.monitoring.health import Health
 from ppfacerec.training.state import TrainState
 from ppfacerec.training.trainer import Trainer, TrainingPlan, TrainingStopped
 
@@ -231,5 +231,5 @@ def test_a_step_waits_for_the_device_three_times_and_three_more_where_it_is_logg
     count = Count()
     if not is_logged:
         monkeypatch.setattr(training, "_log", lambda *row: None)
-    training.train([Health(training.state, Length(1, 2), str, tmp_path), count])
+    training.train([Health(training.state, 2, 2, str, tmp_path), count])
     assert 0 < min(count.per_step) <= max(count.per_step[1:]) <= most

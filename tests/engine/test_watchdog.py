@@ -135,14 +135,14 @@ def test_a_run_that_goes_on_is_let_alone_and_leaves_nothing(tmp_path):
     with Watchdog(0.005, tmp_path, nothing) as watchdog:  # 0.3 seconds
         for _ in range(10):
             time.sleep(0.1)
-            watchdog.beat()
+            watchdog.on_batch(None)
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(signal.SIGUSR2) == before
 
 
 def test_without_minutes_there_is_no_watchdog(tmp_path):
     with Watchdog(None, tmp_path, nothing) as watchdog:
-        watchdog.beat()
+        watchdog.on_batch(None)
         time.sleep(0.1)
 
 

@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,38 +29,15 @@ _SAMPLED_WEIGHTS = 16  # of the backbone, whose norms are followed
 _SAMPLED_STEPS = 1000  # of a schedule, where a learning rate of 0 is looked for
 
 
-@dataclass(frozen=True)
-class Length:
-    """How long a training is.
-
-    Args:
-        epochs: of the whole training.
-        batches: in an epoch.
-        update_freq: batches in an optimizer step; the last one of an epoch may have fewer.
-    """
-
-    epochs: int
-    batches: int
-    update_freq: int = 1
-
-    @property
-    def num_batches(self) -> int:
-        return self.epochs * self.batches
-
-    @property
-    def num_steps(self) -> int:
-        return self.epochs * -(-self.batches // self.update_freq)
-
-
 class Health(Callback):
     """Watches one run. A healthy one leaves no ``health.csv``.
 
     What costs time (embeddings, gradients' norm) is measured only where the trainer logs. Of every step
-     the sum of the gradients is looked at: no finite number comes out of a sum with one that is not.
+    the sum of the gradients is looked at: no finite number comes out of a sum with one that is not.
 
     Args:
         state: what is trained.
-        length: of the training.
+        num_batches, num_steps: of the whole training.
         where: index of a sample -> its file, for messages.
         folder: for ``health.csv``; each other process has a ``health_rank<n>.csv``.
         max_bad_steps: skipped steps in a row that end the run; None: as many as there are.
@@ -70,24 +46,26 @@ class Health(Callback):
     def __init__(
         self,
         state: TrainState,
-        length: Length,
+        num_batches: int,
+        num_steps: int,
         where: Callable[[int], str],
         folder: Path,
         max_bad_steps: int | None = None,
     ) -> None:
-        self._recognizer, self._precision, self._length, self._where = state.recognizer, state.precision, length, where
+        self._recognizer, self._precision, self._where = state.recognizer, state.precision, where
         self._schedule = state.schedule or (lambda step: float(state.optimizer.get_lr()))
         self._folder, rank = folder, distributed.rank()
         self._csv = CsvLog(folder / (f"health_rank{rank}.csv" if rank else "health.csv"))
         self._tells = rank == 0
         self._max_bad_steps, self._skipped = max_bad_steps, 0
-        self._stuck, self._collapsed = LossStuck(length.num_batches, state.head.guessing_loss()), Collapsed()
+        self._stuck, self._collapsed = LossStuck(num_batches, state.head.guessing_loss()), Collapsed()
         self._trained = state.trained()
         matrices = [p for name, p in self._trained if p.ndim > 1 and name.startswith("backbone.")]
         self._sampled = matrices[:: max(1, len(matrices) // _SAMPLED_WEIGHTS)]
         self._growing = Growing()
         self._alarms: dict[str, Alarm] = defaultdict(Alarm)
-        self._highest_rate = max(map(self._schedule, _spread(length.num_steps)), default=0.0)
+        self._num_steps = num_steps
+        self._highest_rate = max(map(self._schedule, _spread(num_steps)), default=0.0)
         self._step, self._batches, self._rate = 0, 0, 0.0
         self._loss_sum, self._loss_count = 0.0, 0
         self._embedding: paddle.Tensor | None = None
@@ -98,15 +76,15 @@ class Health(Callback):
         """Look ahead from the present optimizer step."""
         self._step = step = state.progress.global_step
         self._growing(step, _norms(self._sampled), 0.0)  # what the steps start from
-        for at in _spread(self._length.num_steps, step):
+        for at in _spread(self._num_steps, step):
             if self._schedule(at) == 0 and at > 0:
                 first = at
                 while first - 1 >= step and self._schedule(first - 1) == 0:
                     first -= 1
                 until = at + 1
-                while until < self._length.num_steps and self._schedule(until) == 0:
+                while until < self._num_steps and self._schedule(until) == 0:
                     until += 1
-                self._tell("learning_rate_zero", zero_rate(0.0, first, until, self._length.num_steps))
+                self._tell("learning_rate_zero", zero_rate(0.0, first, until, self._num_steps))
                 return
 
     def on_forward(

@@ -55,7 +55,7 @@ class Watchdog(Callback):
     Data workers that are forked in between write their stacks on the signal too, as they inherit its handler.
 
     Args:
-        minutes: longest time between two beats; None: there is no watchdog.
+        minutes: longest time between two batches; None: there is no watchdog.
         folder: where the report goes, ``stalled_rank<n>.txt``.
         on_stall: gets the word "stalled" and the first line of the report, for other records.
     """
@@ -73,10 +73,6 @@ class Watchdog(Callback):
         self._activity = activity
 
     def on_batch(self, state: TrainState) -> None:
-        self.beat()
-
-    def beat(self) -> None:
-        """Something was finished: there is no stall."""
         self._last = time.monotonic()
         self._beats += 1
 
@@ -129,7 +125,11 @@ class Watchdog(Callback):
     def _end(self, seconds: float) -> None:
         """Write the report, each way within a time, as any of them may hang for the run's own reason; then exit."""
         children = multiprocessing.active_children()
-        first = self._first_line(seconds)
+        first = (
+            f"No batch was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats} of "
+            f"training and evaluation: the run ends with status {STALLED}. {self._likely()} Go on from the last "
+            "checkpoint once the cause is gone."
+        )
         report = "\n\n".join([first, *map(self._worker, children), f"Threads of this process:\n{self._own()}"])
         path = self._folder / f"stalled_rank{distributed.rank()}.txt"
         for action in (
@@ -144,13 +144,6 @@ class Watchdog(Callback):
             child.kill()
             child.join(1)
         os._exit(STALLED)
-
-    def _first_line(self, seconds: float) -> str:
-        return (
-            f"No batch was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats} of "
-            f"training and evaluation: the run ends with status {STALLED}. {self._likely()} Go on from the last "
-            "checkpoint once the cause is gone."
-        )
 
     def _likely(self) -> str:
         many = distributed.world_size() > 1 and self._activity is not Activity.EXCHANGING
