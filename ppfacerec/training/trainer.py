@@ -67,7 +67,7 @@ class Trainer:
         saver: Saver | None = None,
     ) -> None:
         self.state, self.losses, self.loader, self.plan = state, losses, loader, plan
-        self.evaluator, self.saver = evaluator, saver or NoSaver()
+        self.evaluator, self.saver = evaluator, saver or NoSaver(state)
         self.callbacks: Sequence[Callback] = ()
 
     def train(self, callbacks: Sequence[Callback] = ()) -> dict[int, Evaluation]:
@@ -117,7 +117,7 @@ class Trainer:
             meters.read()
             self._begin(Activity.COMPUTING)
             rate = state.set_learning_rate()
-            is_step = iteration == self._last_of_step(iteration)
+            is_step = iteration == self._of_one_step(iteration)[-1]
             with nullcontext() if is_step else self._replicas.apart():
                 losses = self._forward_backward(batch, iteration)
             if is_step:
@@ -162,18 +162,17 @@ class Trainer:
         state.precision.scaler.scale(losses["loss"] * self._share(batch, iteration)).backward()
         return values
 
-    def _last_of_step(self, iteration: int) -> int:
+    def _of_one_step(self, iteration: int) -> range:
+        """The iterations that are one optimizer step with this one."""
         first = iteration - iteration % self.plan.update_freq
-        return min(first + self.plan.update_freq, len(self.loader)) - 1
+        return range(first, min(first + self.plan.update_freq, len(self.loader)))
 
     def _share(self, batch: Batch, iteration: int) -> float:
         """This batch's part of the mean over all samples of the optimizer step, times the number of ranks.
 
         Uneven last batches and accumulated ones then add up to the gradient of one large batch.
         """
-        first = iteration - iteration % self.plan.update_freq
-        steps = range(first, self._last_of_step(iteration) + 1)
-        together = sum(self.loader.sampler.step_size(step) for step in steps)
+        together = sum(self.loader.sampler.step_size(one) for one in self._of_one_step(iteration))
         return len(batch.indices) * distributed.world_size() / together
 
     def _step(self) -> None:
@@ -237,7 +236,7 @@ class Trainer:
         return any(callback.wants_stop for callback in self.callbacks)
 
     @contextmanager
-    def _saving(self) -> Iterator[Saver | NoSaver]:
+    def _saving(self) -> Iterator[Saver]:
         """The saver, for something that may write; afterwards callbacks hear of the checkpoints that are complete."""
         self._begin(Activity.SAVING)
         yield self.saver

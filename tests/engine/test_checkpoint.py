@@ -14,7 +14,7 @@ from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.checkpoints.checkpoint import complete, gather_entries, load_states, write_snapshot
 from ppfacerec.training.checkpoints.files import checkpoint_files
-from ppfacerec.training.checkpoints.optimizer_state import optimizer_state, set_optimizer_state
+from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors, set_optimizer_state
 from ppfacerec.training.checkpoints.pretrained import load_pretrained, read_weights
 from ppfacerec.training.checkpoints.saved_layout import saved_arrays
 from ppfacerec.training.checkpoints.snapshot import take_snapshot
@@ -99,10 +99,10 @@ def test_optimizer_state_that_was_loaded_is_there_before_the_first_step(tmp_path
     """Paddle 2.6's own state_dict forgets it until then."""
     recognizer, optimizer = build(name)
     step(recognizer, optimizer, 0)
-    before = optimizer_state(TrainState(recognizer, optimizer))
+    before = take_snapshot(TrainState(recognizer, optimizer), {}).files[".pdopt"]
     again, other_optimizer = build(name, seed=1)
     set_optimizer_state(TrainState(again, other_optimizer), before)
-    after = optimizer_state(TrainState(again, other_optimizer))
+    after = take_snapshot(TrainState(again, other_optimizer), {}).files[".pdopt"]
     assert before.keys() == after.keys()
     for key in before:
         assert_equal(before[key], after[key])
@@ -159,7 +159,7 @@ def test_a_head_left_out_is_in_no_file_and_the_backbone_loads(tmp_path, log_line
 def test_optimizer_state_has_structured_names():
     recognizer, optimizer = build()
     step(recognizer, optimizer, 0)
-    state = optimizer_state(TrainState(recognizer, optimizer))
+    state = optimizer_tensors(TrainState(recognizer, optimizer))
     assert set(state) == {k for k, v in recognizer.state_dict().items() if not v.stop_gradient}
     assert set(state["head.weight"]) == {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
 

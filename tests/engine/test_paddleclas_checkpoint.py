@@ -23,7 +23,7 @@ from ppfacerec.losses import CELoss
 from ppfacerec.optim import OPTIMIZERS, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.checkpoints.checkpoint import complete, load_states, write_snapshot
-from ppfacerec.training.checkpoints.optimizer_state import optimizer_state
+from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors
 from ppfacerec.training.checkpoints.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.training.checkpoints.pretrained import read_weights
 from ppfacerec.training.checkpoints.saved_layout import saved_arrays
@@ -164,7 +164,7 @@ def test_another_optimizers_state_is_left_out_and_the_log_says_so(adamw, log_lin
         "backbone.features.0.weight was not trained); it starts anew; the best metric" in message
     )
     assert progress.epoch == 4
-    assert optimizer_state(TrainState(recognizer, optimizer)) == {}
+    assert optimizer_tensors(TrainState(recognizer, optimizer)) == {}
 
 
 def test_a_state_that_misses_a_parameter_or_has_another_shape_is_left_out(adamw, tmp_path, log_lines):
@@ -320,7 +320,7 @@ def test_our_own_checkpoint_without_its_manifest_is_not_taken_for_paddleclas(tin
 def test_a_head_that_samples_its_classes_gets_the_state_of_all(adamw):
     paddle.seed(0)
     head = ArcMargin(16, paddleclas_writer.CLASSES, sample_rate=0.4)
-    head.reserve(paddleclas_writer.BATCH)
+    head.prepare(paddleclas_writer.BATCH)
     recognizer = FaceRecognizer(tiny_plugin.TinyNet(dropout=0.0), head)
     optimizer = OPTIMIZERS.get("AdamW")(groups=parameter_groups([recognizer], 0.05, True))
     state = TrainState(recognizer, optimizer)

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 
 _MARK = ".tmp"
 _PRIVATE = 0o600
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_target(path: str | os.PathLike[str], *suffixes: str) -> Path:
@@ -72,7 +72,7 @@ def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterat
 
 def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
     """A full disk names no file."""
-    return OSError(error.errno, error.strerror, str(path)) if error.errno in _FULL and not error.filename else error
+    return OSError(error.errno, error.strerror, str(path)) if error.errno in DISK_FULL and not error.filename else error
 
 
 def write_one_of_many(path: Path, content: bytes) -> None:
@@ -91,11 +91,11 @@ def remove_abandoned(target: Path) -> None:
     """Remove the temporary files of commands that were killed while they wrote `target`."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.*{_MARK}"):
         process = left.name[len(target.name) + 2 : -len(_MARK)]
-        if process.isdigit() and not _is_running(int(process)):
+        if process.isdigit() and not is_running(int(process)):
             left.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

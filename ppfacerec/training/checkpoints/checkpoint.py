@@ -83,8 +83,8 @@ def gather_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {suffix: entry for part in parts for suffix, entry in json.loads(part).items()}
 
 
-def check_files(prefix: Path) -> Manifest:
-    """Compare a checkpoint's files with its manifest, and return that.
+def check_files(prefix: Path) -> None:
+    """Compare a checkpoint's files with its manifest.
 
     Raises:
         ValueError: a file is missing or is not the one that was saved; the message names it.
@@ -97,17 +97,16 @@ def check_files(prefix: Path) -> Manifest:
             "To start from the weights alone, give them as Global.pretrained_model."
         ) from error
     for suffix, expected in manifest.files.items():
-        path = file_of(prefix, suffix)
-        if not path.is_file() and suffix != INFO:
-            raise ValueError(f"Checkpoint {prefix} is incomplete: {path} is missing. {_ANOTHER}")
         if suffix == INFO:  # evaluations write into it; it says itself which weights it is of
             continue
+        path = file_of(prefix, suffix)
+        if not path.is_file():
+            raise ValueError(f"Checkpoint {prefix} is incomplete: {path} is missing. {_ANOTHER}")
         if path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
             raise ValueError(
                 f"Checkpoint {prefix} is damaged: {path} is not the file that was saved ({path.stat().st_size} bytes "
                 f"for {expected['size']}, or another content). {_ANOTHER}"
             )
-    return manifest
 
 
 def check_finite(prefix: Path, weights: Mapping[str, Any]) -> None:
@@ -127,11 +126,7 @@ _ANOTHER = "Resume from another checkpoint; Global.checkpoints: auto takes the n
 
 
 def load_states(prefix: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check a checkpoint against its manifest; return the content of .pdopt and .pdstates.
-
-    Raises:
-        ValueError: a file is missing or is not the one that was saved; the message names it.
-    """
+    """Check a checkpoint's files as ``check_files`` does; return the content of .pdopt and .pdstates."""
     prefix = plain_prefix(prefix)
     check_files(prefix)
     return read_states(prefix)

@@ -8,25 +8,15 @@ import paddle
 
 from ppfacerec.optim.state import state_of
 from ppfacerec.recognizer import HEAD_WEIGHT
-from ppfacerec.training.checkpoints.saved_layout import from_saved, to_saved
+from ppfacerec.training.checkpoints.saved_layout import from_saved
 from ppfacerec.training.state import TrainState
 
 
-def optimizer_state(state: TrainState) -> dict[str, dict[str, np.ndarray]]:
-    """Optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
+def optimizer_tensors(state: TrainState) -> dict[str, dict[str, paddle.Tensor]]:
+    """This process's optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
 
     Paddle's own keys begin with automatic names (linear_0.w_0), which depend on what was built before.
     """
-    return {name: saved_slots(state, name, slots) for name, slots in optimizer_tensors(state).items()}
-
-
-def saved_slots(state: TrainState, name: str, slots: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
-    """One parameter's state as files have it."""
-    return {slot: to_saved(state.recognizer, name, tensor) for slot, tensor in slots.items()}
-
-
-def optimizer_tensors(state: TrainState) -> dict[str, dict[str, paddle.Tensor]]:
-    """``optimizer_state`` before it is made ready for a file: this process's tensors."""
     structured = {tensor.name: name for name, tensor in _trained(state).items()}
     found: dict[str, dict[str, paddle.Tensor]] = {}
     for key, value in _flat(state_of(state.optimizer)).items():
@@ -55,7 +45,7 @@ def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
 
 
 def set_optimizer_state(state: TrainState, saved: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Give a fresh optimizer what ``optimizer_state`` returned, in any number of processes.
+    """Give a fresh optimizer the state that a checkpoint has, in any number of processes.
 
     Raises:
         ValueError: the saved state has a parameter that the network has not.

@@ -14,7 +14,6 @@ The optimizer's state is taken for every trained parameter or for none: Paddle k
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import paddle
 from ppfacerec.core.io import safe_pickle
 from ppfacerec.core.log import logger
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
+from ppfacerec.training.checkpoints.files.checkpoint_files import MANIFEST, file_of, plain_prefix
 from ppfacerec.training.checkpoints.optimizer_state import set_optimizer_state
 from ppfacerec.training.checkpoints.pretrained import match_weights, set_weights
 from ppfacerec.training.checkpoints.saved_layout import saved_shapes
@@ -44,11 +44,12 @@ Slots = dict[str, dict[str, np.ndarray]]  # structured name -> what is kept -> a
 
 def is_paddleclas(prefix: str | Path) -> bool:
     """Whether PaddleClas wrote a checkpoint: it has no manifest, and its .pdstates none of our progress."""
-    if _file(prefix, ".manifest.json").exists():
+    prefix = plain_prefix(prefix)
+    if file_of(prefix, MANIFEST).exists():
         return False
-    if _file(prefix, ".pdstates").is_file():
+    if file_of(prefix, ".pdstates").is_file():
         return "progress" not in _states(prefix)
-    optimizer = _file(prefix, ".pdopt")
+    optimizer = file_of(prefix, ".pdopt")
     content = safe_pickle.load(optimizer) if optimizer.is_file() else {}
     return isinstance(content, list) or (isinstance(content, Mapping) and "LR_Scheduler" in content)
 
@@ -57,15 +58,15 @@ def resume_paddleclas(prefix: str | Path, state: TrainState, steps_per_epoch: in
     """Give a fresh training the state of PaddleClas's checkpoint, and say in the log what was taken and what was not.
 
     Args:
-        prefix: ``output/RecModel/latest``, without suffix.
-        state: of this run.
+        prefix: ``output/RecModel/latest``.
         steps_per_epoch: optimizer steps, for the place in the schedule.
 
     Raises:
         ValueError: a file is damaged, or the weights are another network's.
     """
-    raw = _file(prefix, ".pdema")
-    path = raw if raw.is_file() else _file(prefix, ".pdparams")
+    prefix = plain_prefix(prefix)
+    raw = file_of(prefix, ".pdema")
+    path = raw if raw.is_file() else file_of(prefix, ".pdparams")
     recognizer, ema = state.recognizer, state.ema
     weights = _fitting(path, recognizer)
     masters, slots, why_not = _optimizer_state(prefix, list(weights), name_table(path), state)
@@ -73,13 +74,16 @@ def resume_paddleclas(prefix: str | Path, state: TrainState, steps_per_epoch: in
     if slots:
         set_optimizer_state(state, slots)
     if ema:
-        ema.load_state(_fitting(_file(prefix, ".pdparams"), recognizer))
+        ema.load_state(_fitting(file_of(prefix, ".pdparams"), recognizer))
     states = _states(prefix)
-    epoch = _epoch(states, _file(prefix, ".pdstates"))
+    epoch = states.get("epoch", 0)
+    if isinstance(epoch, bool) or not isinstance(epoch, (int, np.integer)) or epoch < 0:
+        raise ValueError(f"{prefix}.pdstates: expected the number of finished epochs as 'epoch', found {epoch!r}.")
+    epoch = int(epoch)
     state.progress = progress = Progress(epoch=epoch + 1, global_step=epoch * steps_per_epoch)
     logger.info(
         "Going on from PaddleClas's checkpoint %s with epoch %d, optimizer step %d.\n  taken: %s\n  not taken: %s",
-        _plain(prefix), progress.epoch, progress.global_step,
+        prefix, progress.epoch, progress.global_step,
         "; ".join(_taken(path, weights, masters, slots, ema)), "; ".join([*why_not, *_not_in(states), *_NEVER]),
     )  # fmt: skip
 
@@ -109,19 +113,12 @@ def _not_in(states: Mapping[str, Any]) -> Iterator[str]:
         yield f"the best metric, {states['metric']} (of another evaluation than this one; best_model starts anew)"
 
 
-def _states(prefix: str | Path) -> Mapping[str, Any]:
-    path = _file(prefix, ".pdstates")
+def _states(prefix: Path) -> Mapping[str, Any]:
+    path = file_of(prefix, ".pdstates")
     states = safe_pickle.load(path) if path.is_file() else {}
     if not isinstance(states, Mapping):
         raise ValueError(f"{path}: expected a dict with 'epoch' and 'metric', found {type(states).__name__}.")
     return states
-
-
-def _epoch(states: Mapping[str, Any], path: Path) -> int:
-    epoch = states.get("epoch", 0)
-    if isinstance(epoch, bool) or not isinstance(epoch, (int, np.integer)) or epoch < 0:
-        raise ValueError(f"{path}: expected the number of finished epochs as 'epoch', found {epoch!r}.")
-    return int(epoch)
 
 
 def _fitting(path: Path, recognizer: FaceRecognizer) -> dict[str, np.ndarray]:
@@ -132,47 +129,34 @@ def _fitting(path: Path, recognizer: FaceRecognizer) -> dict[str, np.ndarray]:
     return weights
 
 
-@dataclass(frozen=True)
-class _State:
-    """Content of .pdopt, by automatic names."""
-
-    tensors: Arrays
-    masters: Arrays
-
-
 def _optimizer_state(
-    prefix: str | Path, order: list[str], table: Mapping[str, str], training: TrainState
+    prefix: Path, order: list[str], table: Mapping[str, str], training: TrainState
 ) -> tuple[dict[str, np.ndarray], Slots, list[str]]:  # fmt: skip
-    """The float32 weights of half-precision ones, the optimizer's state, and reasons for what is not taken.
-
-    Args:
-        order: names of the weights as they stand in their file.
-        table: automatic name -> structured name, or nothing.
-    """
-    path = _file(prefix, ".pdopt")
+    """The float32 weights of half-precision ones, the optimizer's state, and reasons for what is not taken."""
+    path = file_of(prefix, ".pdopt")
     if not path.is_file():
         return {}, {}, [f"the optimizer's state ({path.name} is not there)"]
-    state, kinds = _read_state(path), _SLOTS.get(type(training.optimizer).__name__)
+    (kept, kept_masters), kinds = _read_state(path), _SLOTS.get(type(training.optimizer).__name__)
     recognizer, sampled = training.recognizer, training.sparse is not None
     tensors, shapes = recognizer.state_dict(), saved_shapes(recognizer)
     trained = [name for name in order if not tensors[name].stop_gradient or (name == HEAD_WEIGHT and sampled)]
     table = {automatic: name for automatic, name in table.items() if name in shapes}
-    is_used = any(key.startswith(f"{automatic}_") for automatic in table for key in state.tensors)
-    names = table if is_used else _names_by_order(state, trained, shapes, kinds or {})
+    is_used = any(key.startswith(f"{automatic}_") for automatic in table for key in kept)
+    names = table if is_used else _names_by_order(kept, trained, shapes, kinds or {})
     is_half = {name: tensor.dtype != paddle.float32 for name, tensor in tensors.items()}
     masters = {
         names[automatic]: array
-        for automatic, array in state.masters.items()
+        for automatic, array in kept_masters.items()
         if automatic in names and array.shape == shapes[names[automatic]] and not is_half[names[automatic]]
     }
     if not kinds:
         return masters, {}, ["the optimizer's state (the one of the config keeps none)"]
-    slots, problem = _slots(state.tensors, names, trained, shapes, kinds)
+    slots, problem = _slots(kept, names, trained, shapes, kinds)
     if problem:
         return masters, {}, [f"the optimizer's state ({problem}); it starts anew"]
-    for name, kept in slots.items():
+    for name, arrays in slots.items():
         if is_half[name]:
-            slots[name] = {f"{_MASTER_SLOT}{kind}": array for kind, array in kept.items()}
+            slots[name] = {f"{_MASTER_SLOT}{kind}": array for kind, array in arrays.items()}
     return masters, slots, []
 
 
@@ -211,17 +195,18 @@ def name_table(path: Path) -> dict[str, str]:
 
 
 def _names_by_order(
-    state: _State, trained: list[str], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, bool]
+    tensors: Arrays, trained: list[str], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, bool]
 ) -> dict[str, str]:
     """The same from the order of what the optimizer keeps, where it has the right number of the right shapes."""
     kind = next((kind for kind, as_parameter in kinds.items() if as_parameter), None)
-    found = {key[: -len(kind) - 1]: array for key, array in state.tensors.items() if kind and key.endswith(f"_{kind}")}
+    found = {key[: -len(kind) - 1]: array for key, array in tensors.items() if kind and key.endswith(f"_{kind}")}
     if [array.shape for array in found.values()] != [shapes[name] for name in trained]:
         return {}
     return {automatic.removesuffix(f"_{_MASTER_SLOT[:-1]}"): name for automatic, name in zip(found, trained)}
 
 
-def _read_state(path: Path) -> _State:
+def _read_state(path: Path) -> tuple[Arrays, Arrays]:
+    """The optimizer's tensors and the float32 weights in .pdopt, by automatic names."""
     content = safe_pickle.load(path)
     parts = content if isinstance(content, list) else [content]
     tensors: dict[str, np.ndarray] = {}
@@ -232,20 +217,10 @@ def _read_state(path: Path) -> _State:
         inner = part.get(_MASTERS)
         masters.update(_arrays(inner if isinstance(inner, Mapping) else {}))
         tensors.update(_arrays(part))
-    return _State(tensors, masters)
+    return tensors, masters
 
 
 def _arrays(content: Mapping[Any, Any]) -> dict[str, np.ndarray]:
     """The tensors in a dict; inside of a list or a dict, ``paddle.save`` writes each as (name, array)."""
     plain = {str(k): v[1] if isinstance(v, tuple) and len(v) == 2 else v for k, v in content.items()}
     return {name: value for name, value in plain.items() if isinstance(value, np.ndarray)}
-
-
-def _plain(prefix: str | Path) -> Path:
-    text = str(prefix)
-    return Path(text[: -len(".pdparams")] if text.endswith(".pdparams") else text)
-
-
-def _file(prefix: str | Path, suffix: str) -> Path:
-    plain = _plain(prefix)
-    return plain.with_name(plain.name + suffix)

@@ -25,8 +25,6 @@ from ppfacerec.weights.read import Weights, read_any
 from ppfacerec.weights.report import WeightsReport, match_shapes
 from ppfacerec.weights.zoo import ZOO
 
-__all__ = ["WeightsReport", "load_pretrained", "match_weights", "read_weights", "set_weights"]
-
 LoadHead = Literal["auto", True, False]
 
 
@@ -77,11 +75,8 @@ def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
         weights = read_any(fetch(file))
         return weights, {**weights.state_dict(), **_sharded_head(Path(weights.path))}
     source = next(number for number, digest in enumerate(digests) if digest)
-    logger.warning(
-        "%s is not the same file on all processes, or not there: all take %s's.",
-        file,
-        distributed.meeting().name_of(source),
-    )
+    name = distributed.meeting().name_of(source)
+    logger.warning("%s is not the same file on all processes, or not there: all take %s's.", file, name)
     content: dict[str, Any] | None = None
     with distributed.failing_together():
         if distributed.rank() == source:
@@ -127,7 +122,6 @@ def load_pretrained(
     """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
 
     Args:
-        recognizer: with or without a head.
         name: a file (.pdparams with or without its suffix, .pth, .pt, .ckpt, .safetensors), a model of the zoo, or an
             https URL.
         load_head: True: it must fit; "auto": where it fits and its classes are the same people, else it starts anew,

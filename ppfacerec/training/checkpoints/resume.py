@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from ppfacerec.core.log import logger
 from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.training.checkpoints.checkpoint import check_files, read_states
 from ppfacerec.training.checkpoints.files.checkpoint_files import (
-    broken_names,
     clean_up,
     complete_names,
     finish_interrupted_save,
     foreign_names,
+    manifests,
     plain_prefix,
     sha256,
 )
@@ -35,17 +35,11 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Found:
-    """The checkpoint that all ranks go on from.
+    """The checkpoint that all ranks go on from."""
 
-    Attributes:
-        prefix: its path on the ranks that have it.
-        source: a rank that has it.
-        is_everywhere: every rank has the same files there; else they get its content from `source`.
-    """
-
-    prefix: Path
-    source: int = 0
-    is_everywhere: bool = True
+    prefix: Path  # on the ranks that have it
+    source: int = 0  # a rank that has it
+    is_everywhere: bool = True  # every rank has the same files there; else they get its content from `source`
 
 
 def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = ALONE) -> Found | None:
@@ -57,7 +51,6 @@ def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = AL
     Args:
         checkpoints: a checkpoint; "auto", the newest complete one in `output_dir`, or none if there is none; or None.
         output_dir: which this run has locked.
-        disks: which ranks share one.
 
     Raises:
         ValueError: the checkpoint is damaged, or "auto" and all that is there is; or the disks have checkpoints of
@@ -77,7 +70,8 @@ def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = AL
                 "Global.checkpoints is auto, and %s has no checkpoint: starting from the beginning.", output_dir
             )
         elif checkpoints is not None:
-            raise ValueError(f"Global.checkpoints: {weights_file(checkpoints)} does not exist ({_where(disks)}).")
+            where = "or is no checkpoint" if disks.is_shared else f"on no machine: {distributed.describe_ranks()}"
+            raise ValueError(f"Global.checkpoints: {weights_file(checkpoints)} does not exist ({where}).")
         return None
     source = max(found_by, key=lambda number: (tuple(found_by[number]["place"]), -number))
     chosen = found_by[source]
@@ -112,10 +106,6 @@ def _say_choice(found_by: Mapping[int, Mapping[str, Any]], source: int, leaders:
     logger.warning("The machines have different checkpoints (%s): all go on from %s's.", has, name_of(source))
 
 
-def _where(disks: Disks) -> str:
-    return "on no machine: " + distributed.describe_ranks() if not disks.is_shared else "or is no checkpoint"
-
-
 def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
     if checkpoints == AUTO:
         return newest_complete(output_dir)
@@ -136,15 +126,10 @@ def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
         if locked or prefix.parent.resolve() == output_dir.resolve():  # else a run there is perhaps just saving
             finish_interrupted_save(prefix)
     check_files(prefix)
-    newer = _newer_than(prefix)
-    if newer:
-        logger.warning("%s is newer than %s; Global.checkpoints=auto takes the newest.", prefix.parent / newer, prefix)
+    newest, *others = complete_names(prefix.parent) or [""]
+    if prefix.name in others:
+        logger.warning("%s is newer than %s; Global.checkpoints=auto takes the newest.", prefix.parent / newest, prefix)
     return prefix
-
-
-def _newer_than(prefix: Path) -> str | None:
-    names = list(complete_names(prefix.parent))
-    return names[0] if prefix.name in names and names[0] != prefix.name else None
 
 
 def newest_complete(folder: Path) -> Path | None:
@@ -153,7 +138,7 @@ def newest_complete(folder: Path) -> Path | None:
     Raises:
         ValueError: there are some, and every one is damaged.
     """
-    problems = list(broken_names(folder).values())
+    _, problems = manifests(folder)
     for name in complete_names(folder):
         try:
             check_files(folder / name)
@@ -180,13 +165,11 @@ def newest_complete(folder: Path) -> Path | None:
 
 
 def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDataset) -> RunFacts:
-    """Give a training the state that a checkpoint holds; return the facts with the run's name.
+    """Give a training the state that a checkpoint holds; return the facts of this run with the checkpoint's name.
 
     Args:
         found: from ``find_checkpoint``, which has compared the files with their checksums.
-        state: of this run.
-        facts: of this run.
-        dataset: of this run, for names of people.
+        dataset: for names of people.
 
     Raises:
         ValueError: the checkpoint is of another training than `facts` tell; the message names every key that differs.
@@ -211,13 +194,14 @@ def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDatas
         state.precision.scaler.load_state_dict(states["scaler"])
     if state.ema:
         state.ema.load_state(states.get("ema", weights))
-    state.progress = progress = _progress(states, prefix, saved, facts)
+    progress = known_fields(Progress, states["progress"], f"{prefix}.pdstates")
+    state.progress = progress = facts.pace.translate(progress, saved.pace) if saved else progress
     logger.info(
         "Resumed from %s: epoch %d, iteration %d, optimizer step %d, best accuracy %s.",
         prefix, progress.epoch, progress.iteration, progress.global_step,
         "none yet" if progress.best_accuracy is None else f"{progress.best_accuracy:.5f}",
     )  # fmt: skip
-    return facts.of_same_run(saved) if saved else facts
+    return replace(facts, run=saved.run) if saved else facts
 
 
 def _content(found: Found) -> Mapping[str, Any]:
@@ -233,8 +217,3 @@ def _content(found: Found) -> Mapping[str, Any]:
         assert content is not None
         return content
     return distributed.share_tree(whole_arrays(content), found.source)
-
-
-def _progress(states: Mapping[str, Any], prefix: Path, saved: RunFacts | None, facts: RunFacts) -> Progress:
-    progress = known_fields(Progress, states["progress"], f"{prefix}.pdstates")
-    return facts.pace.translate(progress, saved.pace) if saved else progress

@@ -25,17 +25,11 @@ Saved = TypeVar("Saved")
 
 @dataclass(frozen=True)
 class Pace:
-    """How a training goes through its data.
+    """How a training goes through its data."""
 
-    Attributes:
-        global_batch_size: samples an iteration, of all processes.
-        update_freq: iterations an optimizer step.
-        iterations: of an epoch.
-    """
-
-    global_batch_size: int
-    update_freq: int
-    iterations: int
+    global_batch_size: int  # samples an iteration, of all processes
+    update_freq: int  # iterations an optimizer step
+    iterations: int  # of an epoch
 
     @property
     def steps(self) -> int:
@@ -66,25 +60,17 @@ class Pace:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Of a training.
+    """What a checkpoint remembers."""
 
-    Attributes:
-        config: the whole config, as nested dicts.
-        identity: what must stay the same in a run that goes on, by dotted key.
-        pace: how it goes through its data.
-        people: who the classes are; None in a checkpoint that is older than this is.
-        run: a name that no other training has.
-    """
-
-    config: Mapping[str, Any]
-    identity: Mapping[str, Any]
+    config: Mapping[str, Any]  # the whole config, as nested dicts
+    identity: Mapping[str, Any]  # what must stay the same in a run that goes on, by dotted key
     pace: Pace
-    people: ClassIdentity | None = None
-    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    people: ClassIdentity | None = None  # who the classes are; None in older checkpoints
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # a name that no other training has
 
     @classmethod
     def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts | None:
-        """Those of a checkpoint's .pdstates; None where it is older than they are."""
+        """Those of a checkpoint's .pdstates; None where it has none."""
         if "identity" not in states:
             return None
         pace = known_fields(Pace, states["pace"], f"{prefix}.pdstates")
@@ -92,12 +78,6 @@ class RunFacts:
         if people is not None:
             people = known_fields(ClassIdentity, people, f"{prefix}.pdstates")
         return cls(states["config"], states["identity"], pace, people, states["run"])
-
-    def to_states(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    def of_same_run(self, saved: RunFacts) -> RunFacts:
-        return dataclasses.replace(self, run=saved.run)
 
 
 def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Saved:
@@ -122,11 +102,7 @@ def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Sav
 def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: TrainDataset) -> None:
     """Raise a ValueError where going on would be meaningless, with every key and every person that differs."""
     before = {key if key in now.identity else _RENAMED.get(key, key): value for key, value in saved.identity.items()}
-    changes = [
-        f"{key} was {before.get(key, _ABSENT)}, is {now.identity.get(key, _ABSENT)}"
-        for key in dict.fromkeys([*before, *now.identity])
-        if before.get(key, _ABSENT) != now.identity.get(key, _ABSENT)
-    ]
+    changes = [f"{key} was {old}, is {new}" for key, old, new in _differences(before, now.identity)]
     if saved.people and now.people and not changes:
         changes = list(filter(None, [saved.people.difference(now.people, lambda label: class_name(dataset, label))]))
         if not changes and saved.people.samples != now.people.samples:
@@ -151,12 +127,15 @@ def say_changes(saved: RunFacts, now: RunFacts) -> None:
 
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """``"Optimizer.lr.learning_rate: 0.1 -> 0.01"`` for every value that differs."""
-    before, after = dict(flat(old)), dict(flat(new))
-    return [
-        f"{key}: {before.get(key, _ABSENT)} -> {after.get(key, _ABSENT)}"
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key, _ABSENT) != after.get(key, _ABSENT) and key not in _NOT_SHOWN
-    ]
+    changes = _differences(dict(flat(old)), dict(flat(new)))
+    return [f"{key}: {before} -> {after}" for key, before, after in changes if key not in _NOT_SHOWN]
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if before != after:
+            yield key, before, after
 
 
 def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:

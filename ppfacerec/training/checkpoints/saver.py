@@ -6,10 +6,8 @@ import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from ppfacerec.core import distributed
@@ -52,31 +50,6 @@ class _Save(NamedTuple):
     entries: Future[dict[str, dict[str, Any]]]
 
 
-class NoSaver(AbstractContextManager):  # type: ignore[type-arg]
-    """Saves nothing."""
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def after_step(self, stop: bool) -> bool:
-        return distributed.any_rank(stop)
-
-    def before_evaluation(self) -> None:
-        return None
-
-    def after_epoch(self, epoch: int, is_last: bool, evaluation: Evaluation | None = None) -> None:
-        return None
-
-    def save(self, *names: str, evaluation: Evaluation | None = None) -> None:
-        return None
-
-    def finish(self) -> None:
-        return None
-
-    def completed(self) -> list[str]:
-        return []
-
-
 class Saver:
     """Saves the checkpoints of a training. A ``with`` around the training ends what is still being written.
 
@@ -104,9 +77,7 @@ class Saver:
     def __enter__(self) -> Saver:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             if error is None:
                 self.finish()
@@ -151,8 +122,10 @@ class Saver:
             ValueError: the save before, or this one in the foreground, failed.
         """
         self.finish()
-        began = time.perf_counter()
-        snapshot = take_snapshot(self._state, self._facts, self._head_files(names), self._info_with(evaluation))
+        began, info = time.perf_counter(), self._info
+        if info is not None and evaluation is not None:
+            info = replace(info, thresholds=thresholds_of(evaluation.results))
+        snapshot = take_snapshot(self._state, self._facts, self._head_files(names), info)
         logger.debug("Snapshot for %s: %.2f s", " and ".join(names), time.perf_counter() - began)
         self._running = _Save(names, snapshot, self._thread.submit(self._write, names, snapshot))
         if not self.plan.save_in_background:
@@ -184,11 +157,6 @@ class Saver:
         """Names of the checkpoints that have become complete since the last call."""
         names, self._completed = self._completed, []
         return names
-
-    def _info_with(self, evaluation: Evaluation | None) -> ModelInfo | None:
-        if self._info is None or evaluation is None:
-            return self._info
-        return replace(self._info, thresholds=thresholds_of(evaluation.results))
 
     def _head_files(self, names: tuple[str, ...]) -> HeadFiles:
         rows = self._state.head.class_rows
@@ -254,3 +222,13 @@ class Saver:
     def _discard(self, save: _Save) -> None:
         for name in save.names:
             discard_new(self.plan.output_dir / name, save.snapshot.files)
+
+
+class NoSaver(Saver):
+    """Saves nothing."""
+
+    def __init__(self, state: TrainState) -> None:
+        super().__init__(SavePlan(Path(), 1, 0, 0.0, 0, False, True), state, {})
+
+    def save(self, *names: str, evaluation: Evaluation | None = None) -> None:
+        return None

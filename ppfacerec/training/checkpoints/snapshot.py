@@ -1,7 +1,7 @@
 """What a checkpoint holds, copied to host memory between two steps."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +10,8 @@ import paddle
 from ppfacerec.core import distributed
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
 from ppfacerec.training.checkpoints.files.head_shards import shard_suffix
-from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors, saved_slots
-from ppfacerec.training.checkpoints.saved_layout import saved_arrays
+from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors
+from ppfacerec.training.checkpoints.saved_layout import saved_arrays, to_saved
 from ppfacerec.training.state import TrainState
 from ppfacerec.weights.info import ModelInfo
 
@@ -20,22 +20,14 @@ HeadFiles = Literal["whole", "shards", "none"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Copies in host memory of all that a checkpoint holds, of which files can be made while training goes on.
+    """Copies in host memory of all that a checkpoint holds, of which files can be made while training goes on."""
 
-    Attributes:
-        files: by suffix, what this process's files have.
-        rows: of the head in this process's file of it, by its suffix: first, last and columns.
-        is_spread: every process has a file, whose entries must be gathered before the manifest can be written.
-        run, progress: for the manifest.
-        info: how the weights are used, for a file of its own beside them.
-    """
-
-    files: Mapping[str, Mapping[str, Any]]
-    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    is_spread: bool = False
-    run: str = ""
-    progress: Mapping[str, Any] = field(default_factory=dict)
-    info: ModelInfo | None = None
+    files: Mapping[str, Mapping[str, Any]]  # by suffix, what this process's files have
+    rows: Mapping[str, Mapping[str, Any]]  # by suffix, which rows of the head its file has: first, last and columns
+    is_spread: bool  # every process has a file, whose entries must be gathered before the manifest can be written
+    run: str  # this and the next for the manifest
+    progress: Mapping[str, Any]
+    info: ModelInfo | None  # how the weights are used, for a file of its own beside them
 
     def num_bytes(self) -> int:
         return sum(_num_bytes(content) for content in self.files.values())
@@ -47,7 +39,6 @@ def take_snapshot(
     """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
 
     Args:
-        state: the training.
         facts: plain values and arrays for .pdstates; "run" is for the manifest too.
         head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
             file of its own; "none": left out.
@@ -60,11 +51,14 @@ def take_snapshot(
     shard: dict[str, Any] = {}
     rows: dict[str, Any] = {}
     if head != "whole":
-        taken = _take_head(recognizer, weights, optimizers, averages)
+        taken = _take_head(weights, optimizers, averages)
     if head == "shards":
         shard, rows = _own_shard(recognizer, taken)
     weights, averages = saved_arrays(recognizer, weights), saved_arrays(recognizer, averages)
-    optimizers = {name: saved_slots(state, name, slots) for name, slots in optimizers.items()}
+    optimizers = {
+        name: {slot: to_saved(recognizer, name, tensor) for slot, tensor in slots.items()}
+        for name, slots in optimizers.items()
+    }
     scaler = state.precision.scaler.state_dict()
     states = {
         **facts,
@@ -81,7 +75,7 @@ def take_snapshot(
 
 
 def _take_head(
-    recognizer: FaceRecognizer, weights: dict[str, Any], optimizers: dict[str, Any], averages: dict[str, Any]
+    weights: dict[str, Any], optimizers: dict[str, Any], averages: dict[str, Any]
 ) -> dict[str, paddle.Tensor]:
     """Remove all that has a row for each class, and return it."""
     shape = weights[HEAD_WEIGHT].shape

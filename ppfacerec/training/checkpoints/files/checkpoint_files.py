@@ -1,11 +1,10 @@
 """The files of a checkpoint: complete or absent.
 
-A checkpoint `latest` is the three files latest.pdparams (weights), latest.pdopt (optimizer) and latest.pdstates (where
-training was, the average, the best metric), latest.info.json (how to use the weights; evaluations change it later), and
-latest.manifest.json with their sizes and SHA-256. The files are
-written under other names first (.new); the manifest's rename is the moment at which the new checkpoint counts. What a
-kill leaves undone after that moment is finished by whoever opens the checkpoint next. A large head is in further files,
-one a process (head_shards.py), which the manifest describes too.
+A checkpoint `latest` is latest.pdparams (weights), latest.pdopt (optimizer), latest.pdstates (where training was, the
+average, the best metric), latest.info.json (how to use the weights; evaluations change it later), and
+latest.manifest.json with their sizes and SHA-256. A large head is in further files, one a process (head_shards.py).
+The files are written under other names first (.new); the manifest's rename is the moment at which the new checkpoint
+counts. What a kill leaves undone after that moment is finished by whoever opens the checkpoint next.
 """
 
 import hashlib
@@ -31,8 +30,7 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # whole_file.py
 
 def plain_prefix(prefix: str | Path) -> Path:
     """output/X/latest, also where a person wrote output/X/latest.pdparams."""
-    text = str(prefix)
-    return Path(text[: -len(".pdparams")] if text.endswith(".pdparams") else text)
+    return Path(str(prefix).removesuffix(".pdparams"))
 
 
 def file_of(prefix: Path, suffix: str) -> Path:
@@ -76,7 +74,6 @@ def write_new_info(prefix: Path, info: ModelInfo) -> dict[str, Any]:
 
 
 def write_new_manifest(prefix: Path, manifest: Manifest) -> None:
-    """The last of the new files."""
     path = file_of(prefix, MANIFEST + NEW)
     path.write_text(manifest.to_text(), encoding="utf-8")
     _sync(path)
@@ -141,11 +138,8 @@ def complete_names(folder: Path) -> dict[str, Manifest]:
     """The checkpoints of training in a folder with their manifests, the newest first; their files are not read.
 
     The newest is the one that is furthest in the training that wrote `latest`; those of other trainings come after it.
-    best_model is none of them: its weights may be averages.
-
-    A damaged manifest is not among them: `broken_names` has it.
     """
-    found = _manifests(folder)
+    found, _ = manifests(folder)
     if not found:
         return {}
     run = (found["latest"] if "latest" in found else max(found.values(), key=lambda manifest: manifest.saved_at)).run
@@ -164,25 +158,20 @@ def foreign_names(folder: Path) -> list[str]:
     return [name for name in own if not file_of(folder / name, MANIFEST).exists()]
 
 
-def broken_names(folder: Path) -> dict[str, str]:
-    """The checkpoints of training in a folder whose manifest cannot be read, and why."""
-    problems = {}
-    for name in _manifest_names(folder):
-        try:
-            Manifest.read(folder / name)
-        except ValueError as error:
-            problems[name] = str(error)
-    return problems
+def manifests(folder: Path) -> tuple[dict[str, Manifest], list[str]]:
+    """The manifests of training in a folder by their checkpoints' names, and what is wrong with those that are damaged.
 
-
-def _manifests(folder: Path) -> dict[str, Manifest]:
-    broken = broken_names(folder)
-    return {name: Manifest.read(folder / name) for name in _manifest_names(folder) if name not in broken}
-
-
-def _manifest_names(folder: Path) -> list[str]:
-    names = [path.name[: -len(MANIFEST)] for path in folder.glob(f"*{MANIFEST}")]
-    return [name for name in names if name == "latest" or NUMBERED.fullmatch(name)]
+    best_model is none of them: its weights may be averages.
+    """
+    found, problems = {}, []
+    for path in folder.glob(f"*{MANIFEST}"):
+        name = path.name[: -len(MANIFEST)]
+        if name == "latest" or NUMBERED.fullmatch(name):
+            try:
+                found[name] = Manifest.read(folder / name)
+            except ValueError as error:
+                problems.append(str(error))
+    return found, problems
 
 
 def _finish_removal(prefix: Path) -> None:

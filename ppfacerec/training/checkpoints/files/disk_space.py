@@ -1,10 +1,10 @@
 """Room for a checkpoint: asked for before it is written, and a clear word where it runs out meanwhile."""
 
-import errno
 import shutil
 from pathlib import Path
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from ppfacerec.core.io.whole_file import DISK_FULL
+
 _OVERHEAD = 1 << 16  # what surrounds the arrays in the files, and a manifest
 
 
@@ -16,8 +16,8 @@ def check_room(prefix: Path, num_bytes: int) -> None:
 
 
 def write_error(prefix: Path, num_bytes: int, error: OSError) -> ValueError:
-    """What to tell about an error in writing `num_bytes`; what was written is removed before."""
-    if error.errno in _FULL:
+    """What to tell about an error in writing `num_bytes`, of which nothing is left."""
+    if error.errno in DISK_FULL:
         free = size_text(shutil.disk_usage(prefix.parent).free)
         return ValueError(_no_room(prefix, num_bytes, f"the system gave no more ({error.strerror}; {free} are free)"))
     return ValueError(

@@ -49,10 +49,9 @@ def shard_files(prefix: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list
     return shards
 
 
-def _shard_file(prefix: Path, suffix: str, entry: Any) -> ShardFile:
-    fields: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
-    rows: Any = fields.get("rows")
-    columns: Any = fields.get("columns")
+def _shard_file(prefix: Path, suffix: str, entry: Mapping[str, Any]) -> ShardFile:
+    rows: Any = entry.get("rows")
+    columns: Any = entry.get("columns")
     are_rows = isinstance(rows, list) and len(rows) == 2 and all(type(row) is int for row in rows)
     if not are_rows or not 0 <= rows[0] <= rows[1] < 1 << 48 or type(columns) is not int or not 0 < columns < 1 << 24:
         raise ValueError(f"The manifest of {prefix} does not say which rows of the head {suffix} has; it is damaged.")
@@ -86,12 +85,7 @@ class ShardReader:
 
 
 class ShardedArray:
-    """Stands for an array (D, rows) of a checkpoint, which is read as far as it is needed.
-
-    Args:
-        reader: of the files.
-        key: which of their arrays.
-    """
+    """Stands for the array `key` (D, rows) of a checkpoint's files, which are read as far as it is needed."""
 
     def __init__(self, reader: ShardReader, key: str) -> None:
         self._reader, self._key = reader, key

@@ -17,19 +17,12 @@ _LARGEST = 1 << 21  # bytes; one of a thousand processes has 0.2 MB
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint consists of.
+    """What a checkpoint consists of."""
 
-    Attributes:
-        files: size and SHA-256 of each file by suffix, and the rows of the head in those that hold a part of it.
-        saved_at: seconds since 1970.
-        run: name of the training, which a resumed run inherits.
-        progress: where training was.
-    """
-
-    files: Mapping[str, Mapping[str, Any]]
-    saved_at: float = 0.0
-    run: str = ""
-    progress: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, Any]]  # by suffix: size and SHA-256, and the rows of the head that it holds
+    saved_at: float = 0.0  # seconds since 1970
+    run: str = ""  # name of the training, which a resumed run inherits
+    progress: Mapping[str, Any] = field(default_factory=dict)  # where training was
 
     def to_text(self) -> str:
         content = {"saved_at": self.saved_at, "run": self.run, "progress": self.progress, "files": self.files}
@@ -59,11 +52,9 @@ class Manifest:
 
     def _is_comparable(self) -> bool:
         """What others are compared by is of the right kinds; the checksum is no proof of that."""
-        is_map = isinstance(self.progress, Mapping)
-        places = self.place() if is_map else ()
         return (
-            is_map and type(self.saved_at) in (int, float) and isinstance(self.run, str)
-            and all(type(number) is int for number in places)
+            isinstance(self.progress, Mapping) and type(self.saved_at) in (int, float) and isinstance(self.run, str)
+            and all(type(number) is int for number in self.place())
         )  # fmt: skip
 
     def place(self) -> tuple[int, int, int]:
@@ -75,19 +66,12 @@ class Manifest:
         """The same for the same files."""
         return _checksum({suffix: entry["sha256"] for suffix, entry in self.files.items()})
 
-    def num_bytes(self) -> int:
-        return sum(entry["size"] for entry in self.files.values())
-
 
 def _checked(files: Mapping[str, Any]) -> Mapping[str, Any]:
     """See that the entries are what we write, and that no suffix leads to another folder."""
     for suffix, entry in files.items():
         if not _SUFFIX.fullmatch(suffix) or type(entry["size"]) is not int or not isinstance(entry["sha256"], str):
             raise ValueError(f"{suffix[:40]!r} is no file of a checkpoint")
-        if suffix.endswith(".pdhead"):
-            numbers = [*entry["rows"], entry["columns"]]
-            if len(numbers) != 3 or not all(type(number) is int for number in numbers):
-                raise ValueError(f"{suffix[:40]!r} has no rows")
     return files
 
 

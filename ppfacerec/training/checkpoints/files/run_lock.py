@@ -1,14 +1,16 @@
 """One training at a time in an output folder."""
 
 import errno
+import fcntl
 import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ppfacerec.core import distributed
+from ppfacerec.core.io.whole_file import is_running
 from ppfacerec.core.log import logger
 
 LOCK_FILE = "run.lock"
@@ -21,45 +23,41 @@ _CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 def only_run(folder: Path, is_leader: bool = True) -> Iterator[None]:
     """Be the only training in `folder` inside the block; the ranks of one run are one.
 
-    Args:
-        folder: the run's.
-        is_leader: whether this rank locks it, for all that share its disk.
-
     The system drops the lock of a process that ends, however it ends, so that a dead run blocks nobody. Between
     machines it works where the network file system passes locks on (NFS does).
+
+    Args:
+        is_leader: whether this rank locks it, for all that share its disk.
 
     Raises:
         ValueError: another run is there, with its process and host; or the folder cannot be written to.
     """
-    descriptor: int | None = None
-    with distributed.failing_together():
-        if is_leader:
-            try:
-                descriptor = _lock(folder)
-            except OSError as error:
-                raise _cannot_write(folder, error) from error
-    try:
+    with ExitStack() as stack:
+        with distributed.failing_together():
+            if is_leader:
+                try:
+                    stack.callback(_release, folder, _lock(folder))
+                except OSError as error:
+                    raise _cannot_write(folder, error) from error
         yield
-    finally:
-        if descriptor is not None:
-            (folder / LOCK_FILE).unlink(missing_ok=True)  # while it is locked, see _is_of_path
-            os.close(descriptor)
 
 
 @contextmanager
 def lock_if_free(folder: Path) -> Iterator[bool]:
     """Lock a folder for the block, unless another run has it or it cannot be written to; say whether it is locked."""
-    try:
+    descriptor = None
+    with suppress(OSError):
         descriptor = _open_locked(folder / LOCK_FILE)
-    except OSError:
-        yield False
-        return
     try:
         yield descriptor is not None
     finally:
         if descriptor is not None:
-            (folder / LOCK_FILE).unlink(missing_ok=True)
-            os.close(descriptor)
+            _release(folder, descriptor)
+
+
+def _release(folder: Path, descriptor: int) -> None:
+    (folder / LOCK_FILE).unlink(missing_ok=True)  # while it is locked, see _is_of_path
+    os.close(descriptor)
 
 
 def make_output_dir(folder: Path) -> None:
@@ -99,9 +97,8 @@ def _lock(folder: Path) -> int:
         if descriptor is not None:
             _sign(descriptor)
             return descriptor
-        owner = _owner(path)
-        if not _is_gone(owner) or time.monotonic() > until:
-            pid, host = owner or ("?", "?")
+        pid, host = _owner(path)
+        if not _is_gone(pid, host) or time.monotonic() > until:
             raise ValueError(
                 f"Global.output_dir: {folder} is in use by another run, process {pid} on {host}. Wait for it, stop it "
                 f"(kill {pid}), or give another output_dir."
@@ -121,10 +118,6 @@ def _sign(descriptor: int) -> None:
 
 def _open_locked(path: Path) -> int | None:
     """The descriptor of the locked file, or None where another run has locked it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return os.open(path, os.O_RDWR | os.O_CREAT)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -148,25 +141,14 @@ def _is_of_path(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _owner(path: Path) -> tuple[str, str] | None:
-    try:
+def _owner(path: Path) -> list[str]:
+    """Process and host of a lock; question marks where it does not say."""
+    words = []
+    with suppress(OSError):
         words = path.read_text(encoding="utf-8").split()
-    except OSError:
-        return None
-    return (words[0], words[1]) if len(words) == 2 else None
+    return words if len(words) == 2 else ["?", "?"]
 
 
-def _is_gone(owner: tuple[str, str] | None) -> bool:
-    """True where the lock's process has ended on this machine, or has not yet said who it is."""
-    if owner is None:
-        return True
-    pid, host = owner
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's
-        return False
-    return False
+def _is_gone(pid: str, host: str) -> bool:
+    """Whether the lock's process has ended on this machine, or has not yet said who it is."""
+    return pid == "?" or (host == socket.gethostname() and pid.isdigit() and not is_running(int(pid)))
