@@ -12,7 +12,7 @@ from ppfacerec.core.log import logger
 from ppfacerec.heads.margin_softmax import Classes, Transform, normalize, target_cosines
 from ppfacerec.heads.margins import filtered_negatives
 from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions
-from ppfacerec.heads.sampling import ActiveRows, sample_classes
+from ppfacerec.heads.sampling import ActiveRows, rows_of, sample_classes
 from ppfacerec.heads.scores import MarginScores
 from ppfacerec.heads.sharding import ClassShard
 from ppfacerec.heads.traits import ClassRows, HeadTraits
@@ -63,27 +63,23 @@ class MarginHead(HeadTraits, nn.Layer):
         if parallel and 1 < distributed.world_size() <= class_num:
             self.shard = ClassShard(class_num, distributed.rank(), distributed.world_size())
         self.class_rows = ClassRows(self.shard, self.num_sub_centers, embedding_size)
-        self.weight = self.create_parameter(
-            list(self.class_rows.shape),
-            default_initializer=nn.initializer.Constant(0.0),
-        )
+        zeros = nn.initializer.Constant(0.0)
+        self.weight = self.create_parameter(list(self.class_rows.shape), default_initializer=zeros)
         self.weight.is_distributed = self.shard.world_size > 1  # Paddle's word for: do not average the gradients
         self._fill(int(paddle.randint(0, 2**31 - 1, [1]).item()))
         self.active: ActiveRows | None = None
         if self.sample_rate < 1 and options.sparse_update is not False:
             self.weight.stop_gradient = True
-            self.reserve(1024)
+            self.prepare(1024)
         self._seed, self._step = 0, 0
         self._say(options)
 
     def _say(self, options: HeadOptions) -> None:
         if distributed.world_size() > 1:
-            reason = "as class_parallel says" if options.class_parallel is not None else (
-                f"class_parallel's default: {PARALLEL_FROM:,} classes and more are spread"
-            )  # fmt: skip
-            where = (
-                f"spread over {self.shard.world_size} processes" if self.shard.world_size > 1 else "in every process"
-            )
+            size, reason = self.shard.world_size, "as class_parallel says"
+            if options.class_parallel is None:
+                reason = f"class_parallel's default: {PARALLEL_FROM:,} classes and more are spread"
+            where = f"spread over {size} processes" if size > 1 else "in every process"
             logger.info("Head: %d classes %s (%s).", self.class_num, where, reason)
         if self.sample_rate < 1:
             logger.info(
@@ -105,15 +101,7 @@ class MarginHead(HeadTraits, nn.Layer):
 
     def prepare(self, num_samples: int, matmul_dtype: str | None = None) -> None:
         self.matmul_dtype = matmul_dtype
-        self.reserve(num_samples)
-
-    def reserve(self, num_samples: int) -> None:
-        """Make room for the positives of one optimizer step; to be called before the optimizer is made.
-
-        Args:
-            num_samples: of all processes and accumulated batches.
-        """
-        if self.sample_rate < 1 and self.weight.stop_gradient:
+        if self.sample_rate < 1 and self.weight.stop_gradient:  # room for the positives of one optimizer step
             capacity = min(self.shard.size, int(self.sample_rate * self.shard.size) + num_samples)
             self.active = ActiveRows(self.weight, self.num_sub_centers, capacity)
             self.active_rows = self.active.parameter
@@ -174,11 +162,7 @@ class MarginHead(HeadTraits, nn.Layer):
     # Which classes a step needs.
 
     def classes(self, labels: paddle.Tensor) -> tuple[paddle.Tensor, Classes]:
-        """The rows that this step computes, and where the samples' classes stand in them.
-
-        Raises:
-            ValueError: a label is not one of the classes.
-        """
+        """The rows that this step computes, and where the samples' classes stand in them."""
         group = self.shard.batch(labels.shape[0])
         everyone = group.gather(labels)
         classes = everyone.numpy()
@@ -206,8 +190,7 @@ class MarginHead(HeadTraits, nn.Layer):
         """Rows of the sampled classes, how many, and where the samples' classes stand in them."""
         present = positions[positions >= 0]
         if self.shard.world_size == 1 and distributed.world_size() > 1:  # all processes must draw the same
-            counts = [count for (count,) in distributed.gather_integers([labels.shape[0]])]
-            present = distributed.gather_tensors(labels, counts).numpy()
+            present = distributed.gather_tensors(labels, distributed.gather_integer(labels.shape[0])).numpy()
         positives = np.unique(present)
         if self.active is not None and len(self.active.classes):  # a further batch of the same step
             chosen = positives
@@ -218,7 +201,7 @@ class MarginHead(HeadTraits, nn.Layer):
         if self.active is not None:
             self.active.load(chosen)
             return self.active.parameter, len(self.active.classes), self.active.positions(positions)
-        weight = paddle.gather(self.weight, paddle.to_tensor(self.class_rows.places(chosen)))
+        weight = paddle.gather(self.weight, paddle.to_tensor(rows_of(chosen, self.num_sub_centers)))
         return weight, len(chosen), np.where(positions >= 0, np.searchsorted(chosen, positions), -1)
 
     def centre_cosines(
@@ -227,8 +210,8 @@ class MarginHead(HeadTraits, nn.Layer):
         positions, size = self.shard.positions(labels), self.shard.size
         others = np.linspace(0, size - 1, min(size, most_centres)).astype(int)
         here = np.unique(np.concatenate([others, positions[positions >= 0]]))
-        places = paddle.to_tensor(self.class_rows.places(here))
-        centres = paddle.gather(self.weight.detach(), places).astype("float32").numpy()
+        rows = paddle.to_tensor(rows_of(here, self.num_sub_centers))
+        centres = paddle.gather(self.weight.detach(), rows).astype("float32").numpy()
         centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
         unit = embedding / np.maximum(np.linalg.norm(embedding, axis=1), 1e-12)[:, None]
         cosines = (unit @ centres.T).reshape(len(unit), len(here), -1).max(axis=2)  # (N, classes)

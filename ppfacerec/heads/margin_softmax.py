@@ -48,31 +48,20 @@ def inverse_norms(rows: paddle.Tensor) -> paddle.Tensor:
 
 @dataclass
 class Classes:
-    """What one batch's sum over the classes of this process depends on, beside embeddings and weight.
+    """What one batch's sum over the classes of this process depends on, beside embeddings and weight."""
 
-    Args:
-        positions: (N,) where each sample's class stands among the rows of the weight, in classes; -1: not here.
-        num_classes: classes in the rows; what follows them is padding.
-        class_num: classes of all processes.
-        scale: s.
-        chunk_size: classes a chunk.
-        group: the processes that share the classes.
-        num_sub_centers: K, rows a class; the largest of their cosines counts.
-        transform: target cosines (N,) -> what reweights the negatives, or None.
-        largest_cosine: that a transformed cosine can be.
-        matmul_dtype: of the product that gives the cosines, such as "bfloat16"; all else is float32. Probabilities of
-            a million classes are near 1e-6, which float16 has no digits for, so the gradients' products are not in it.
-    """
-
-    positions: np.ndarray
-    num_classes: int
-    class_num: int
+    positions: np.ndarray  # (N,) where each sample's class stands among the weight's rows, in classes; -1: not here
+    num_classes: int  # in the rows; what follows them is padding
+    class_num: int  # classes of all processes
     scale: float
-    chunk_size: int
+    chunk_size: int  # classes a chunk
     group: BatchGroup
-    num_sub_centers: int = 1
+    num_sub_centers: int = 1  # K, rows a class; the largest of their cosines counts
+    # Target cosines (N,) -> what reweights the negatives, or None.
     transform: Callable[[paddle.Tensor], Transform | None] = lambda target: None
-    largest_cosine: float = 1.0
+    largest_cosine: float = 1.0  # that a transformed cosine can be
+    # Of the product that gives the cosines, such as "bfloat16"; all else is float32. Probabilities of a million classes
+    # are near 1e-6, which float16 has no digits for, so the gradients' products are not in it.
     matmul_dtype: str | None = None
 
     @property
@@ -89,13 +78,7 @@ class MarginSoftmax(PyLayer):
     def forward(
         ctx: Any, unit: paddle.Tensor, weight: paddle.Tensor, classes: Classes
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Return L (B,) and target cosines (B,).
-
-        Args:
-            unit: (B, D) normalised embeddings of this process.
-            weight: (rows, D) class centres of this process, of any length.
-            classes: the rest.
-        """
+        """L (B,) and target cosines (B,) of unit embeddings (B, D) and class centres (rows, D) of any length."""
         step = _Pass(classes, classes.group.gather(unit), weight)
         target = step.target_cosines()
         log_sum = step.log_sum(target)

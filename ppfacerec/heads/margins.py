@@ -6,6 +6,7 @@ alone, so a margin is a differentiable function of a vector of N cosines, whatev
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import paddle
 
@@ -45,11 +46,8 @@ def arcface(
     """
     if straight_through:
         return with_unit_derivative(lambda c: arcface(c, margin, easy_margin), cosine)
-    cos, sin = (
-        (paddle.cos(margin), paddle.sin(margin))
-        if isinstance(margin, paddle.Tensor)
-        else (math.cos(margin), math.sin(margin))
-    )
+    functions: Any = paddle if isinstance(margin, paddle.Tensor) else math
+    cos, sin = functions.cos(margin), functions.sin(margin)
     shifted = cosine * cos - sine(cosine) * sin
     if easy_margin:
         return paddle.where(cosine > 0, shifted, cosine)

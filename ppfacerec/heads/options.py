@@ -75,15 +75,10 @@ def with_head_options(head: Head) -> Head:
 
     def check(arguments: Mapping[str, Any]) -> Iterator[str]:
         yield from own_check(arguments) if own_check else ()
-        yield from _problems(arguments)
+        try:
+            HeadOptions(**{name: arguments[name] for name in fields})
+        except ValueError as error:
+            yield str(error)
 
     head.check, head.documented_by = staticmethod(check), HeadOptions  # type: ignore[attr-defined]
     return head
-
-
-def _problems(arguments: Mapping[str, Any]) -> Iterator[str]:
-    """Problems of the options among a head's arguments, for the config's check."""
-    try:
-        HeadOptions(**{f.name: arguments[f.name] for f in dataclasses.fields(HeadOptions)})
-    except ValueError as error:
-        yield str(error)

@@ -43,18 +43,16 @@ class ActiveRows:
 
     def __init__(self, weight: paddle.Tensor, rows_per_class: int, capacity: int) -> None:
         self.weight, self._rows_per_class = weight, rows_per_class
-        self.parameter = paddle.create_parameter(
-            [capacity * rows_per_class, weight.shape[1]],
-            "float32",
-            default_initializer=nn.initializer.Constant(0.0),
-        )
+        zeros = nn.initializer.Constant(0.0)
+        shape = [capacity * rows_per_class, weight.shape[1]]
+        self.parameter = paddle.create_parameter(shape, "float32", default_initializer=zeros)
         self._place = np.full(weight.shape[0] // rows_per_class, -1, np.int64)  # of each class in the parameter
         self.classes = np.empty(0, np.int64)
 
     @property
     def rows(self) -> paddle.Tensor:
         """Which rows of the weight the parameter holds."""
-        return paddle.to_tensor(_rows_of(self.classes, self._rows_per_class))
+        return paddle.to_tensor(rows_of(self.classes, self._rows_per_class))
 
     @paddle.no_grad()
     def load(self, classes: np.ndarray) -> None:
@@ -65,12 +63,12 @@ class ActiveRows:
         if last * K > self.parameter.shape[0]:
             raise ValueError(
                 f"{last} classes in one step, but there is room for {self.parameter.shape[0] // K}; call "
-                "reserve(samples of all processes in one optimizer step) on the head before the optimizer is made."
+                "prepare(samples of all processes in one optimizer step) on the head before the optimizer is made."
             )
         self._place[new] = np.arange(first, last)
         self.classes = np.concatenate([self.classes, new])
         if len(new):
-            own = paddle.gather(self.weight, paddle.to_tensor(_rows_of(new, K)))
+            own = paddle.gather(self.weight, paddle.to_tensor(rows_of(new, K)))
             self.parameter[first * K : last * K].copy_(own, False)
 
     def positions(self, classes: np.ndarray) -> np.ndarray:
@@ -87,7 +85,8 @@ class ActiveRows:
         self.classes = self.classes[:0]
 
 
-def _rows_of(classes: np.ndarray, rows_per_class: int) -> np.ndarray:
+def rows_of(classes: np.ndarray, rows_per_class: int) -> np.ndarray:
+    """The rows of some classes in a weight (classes x rows_per_class, D)."""
     if rows_per_class == 1:
         return classes
     return (classes[:, None] * rows_per_class + np.arange(rows_per_class)).flatten()

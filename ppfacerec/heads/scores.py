@@ -23,21 +23,14 @@ class MarginScores:
 
     ``cross_entropy`` never makes the (B, C) matrix of them; ``dense`` does, for other losses and for tests. Reading
     either, once or twice, changes nothing: what a batch draws or averages, the head's forward has done.
-
-    Args:
-        unit: (B, D) normalised embeddings.
-        labels: (B,) class indices, int64.
-        weight: (rows, D) class centres that this batch is compared with.
-        classes: which classes those are, and the rest of what the sum over them needs.
-        margin: target cosines (B,) -> the same with the margin.
-        penalties: terms that the margin adds to the loss, by the names that the log shows.
     """
 
-    unit: paddle.Tensor
-    labels: paddle.Tensor
-    weight: paddle.Tensor
-    classes: Classes
-    margin: Callable[[paddle.Tensor], paddle.Tensor]
+    unit: paddle.Tensor  # (B, D) normalised embeddings
+    labels: paddle.Tensor  # (B,) class indices, int64
+    weight: paddle.Tensor  # (rows, D) class centres that this batch is compared with
+    classes: Classes  # which classes those are, and the rest of what the sum over them needs
+    margin: Callable[[paddle.Tensor], paddle.Tensor]  # target cosines (B,) -> the same with the margin
+    # Terms that the margin adds to the loss, by the names that the log shows.
     penalties: Mapping[str, paddle.Tensor] = field(default_factory=dict)
 
     def cross_entropy(self, epsilon: float = 0.0) -> paddle.Tensor:

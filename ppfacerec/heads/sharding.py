@@ -13,15 +13,10 @@ from ppfacerec.core import distributed
 
 @dataclass(frozen=True)
 class ClassShard:
-    """The classes of one process, a contiguous part; the first ranks have one more where it does not divide.
+    """The classes of one process, a contiguous part; the first ranks have one more where it does not divide."""
 
-    Args:
-        class_num: classes in all.
-        rank, world_size: the part and how many there are; 0 of 1 where every process has all classes.
-    """
-
-    class_num: int
-    rank: int = 0
+    class_num: int  # classes in all
+    rank: int = 0  # the part; 0 of 1 where every process has all classes
     world_size: int = 1
 
     @property
@@ -47,7 +42,7 @@ class ClassShard:
         """The messages of one batch, of which this process has `num_samples`."""
         if self.world_size == 1:
             return BatchGroup()
-        return ShardedBatch([count for (count,) in distributed.gather_integers([num_samples])], self.rank)
+        return ShardedBatch(distributed.gather_integer(num_samples), self.rank)
 
 
 class BatchGroup:
@@ -71,12 +66,7 @@ class BatchGroup:
 
 
 class ShardedBatch(BatchGroup):
-    """The samples of all ranks meet the classes of each.
-
-    Args:
-        counts: samples of each rank; they may differ.
-        rank: this process.
-    """
+    """The samples of all ranks meet the classes of each; `counts` are the samples of each rank, which may differ."""
 
     def __init__(self, counts: Sequence[int], rank: int) -> None:
         self._counts, self._first = counts, sum(counts[:rank])

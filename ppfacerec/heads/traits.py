@@ -19,16 +19,11 @@ class ClassRows:
 
     A process holds (rows of its classes, D), because the rows of a chunk or a sample are contiguous then; files hold
     (D, rows of all classes), as PaddleClas has it. What belongs to the weight (average, moments) is stored likewise.
-
-    Args:
-        shard: the classes of this process.
-        num_sub_centers: K, rows a class.
-        embedding_size: D.
     """
 
-    shard: ClassShard
-    num_sub_centers: int
-    embedding_size: int
+    shard: ClassShard  # the classes of this process
+    num_sub_centers: int  # K, rows a class
+    embedding_size: int  # D
 
     @property
     def saved_shape(self) -> tuple[int, int]:
@@ -51,10 +46,6 @@ class ClassRows:
         counts = [count * self.num_sub_centers for count in self.shard.counts]
         rows = tensor.numpy() if self.shard.world_size == 1 else distributed.collect_rows(tensor, counts)
         return rows.T  # a view: files and readers keep its order in memory
-
-    def places(self, classes: np.ndarray) -> np.ndarray:
-        """The rows of some of this process's classes, which are numbered from 0 here."""
-        return (classes[:, None] * self.num_sub_centers + np.arange(self.num_sub_centers)).ravel()
 
 
 class HeadTraits:

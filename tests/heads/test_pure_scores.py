@@ -17,7 +17,7 @@ NAMES = sorted(HEADS.names())
 def build(name, **options):
     paddle.seed(3)
     head = HEADS.build(Spec(name), embedding_size=8, class_num=20, **options)
-    head.reserve(16)
+    head.prepare(16)
     head.begin_step(1, 5)
     return head
 

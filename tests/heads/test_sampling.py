@@ -157,9 +157,9 @@ def test_dense_update_with_sampling_decays_all_classes():
 
 def test_too_many_classes_in_one_step_are_refused_with_the_way_out():
     head = ArcMargin(D, 5000, sample_rate=0.01)
-    head.reserve(10)
+    head.prepare(10)
     labels = paddle.arange(100)
     with pytest.raises(
-        ValueError, match=r"100 classes in one step, but there is room for 60; call reserve\(samples of"
+        ValueError, match=r"100 classes in one step, but there is room for 60; call prepare\(samples of"
     ):
         head(paddle.randn([100, D]), labels).cross_entropy()

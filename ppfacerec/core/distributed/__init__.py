@@ -6,7 +6,7 @@ from ppfacerec.core.distributed.collectives import (
     average_tensors,
     broadcast_tensors,
     collect_rows,
-    gather_integers,
+    gather_integer,
     gather_rows,
     gather_tensors,
     gather_texts,
@@ -29,8 +29,7 @@ from ppfacerec.core.distributed.ranks import rank, shares_of_batches, world_size
 
 __all__ = [
     "ALONE", "Disks", "RankError", "any_rank", "any_ranks", "average_tensors", "barrier", "broadcast_tensors",
-    "collect_rows", "describe_ranks", "failing_together", "find_disks", "first_failure_first", "gather_integers",
+    "collect_rows", "describe_ranks", "failing_together", "find_disks", "first_failure_first", "gather_integer",
     "gather_rows", "gather_tensors", "gather_texts", "init", "max_tensor", "meeting", "moments", "rank", "share_tree",
-    "shares_of_batches", "sum_tensor",
-    "world_size",
+    "shares_of_batches", "sum_tensor", "world_size",
 ]  # fmt: skip

@@ -10,37 +10,35 @@ import paddle.distributed as dist
 
 from ppfacerec.core.distributed.ranks import rank, world_size
 
+_BUCKET = 32 << 18  # numbers a message, 32 MiB; few large messages cost less than many small ones
+
 
 @paddle.no_grad()
-def broadcast_tensors(tensors: Iterable[paddle.Tensor], source: int = 0, bucket_mib: int = 32) -> None:
-    """Give every rank the tensors of one; sent in buckets of one dtype, a large head in pieces."""
-    for bucket in _buckets(tensors, bucket_mib):
+def broadcast_tensors(tensors: Iterable[paddle.Tensor]) -> None:
+    """Give every rank the tensors of rank 0; sent in buckets of one dtype, a large head in pieces."""
+    for bucket in _buckets(tensors):
         flat = paddle.concat([t.reshape([-1]) for t in bucket])
-        pieces = [flat[first : first + (bucket_mib << 18)] for first in range(0, flat.size, bucket_mib << 18)]
+        pieces = [flat[first : first + _BUCKET] for first in range(0, flat.size, _BUCKET)]
         for piece in pieces:
-            dist.broadcast(piece, src=source)
+            dist.broadcast(piece, src=0)
         _split_into(paddle.concat(pieces), bucket)
 
 
 @paddle.no_grad()
-def average_tensors(tensors: Iterable[paddle.Tensor], bucket_mib: int = 32) -> None:
-    """Replace each tensor by its mean over the ranks, in place; sent in buckets of one dtype.
-
-    Args:
-        bucket_mib: size of one message; few large messages cost less than many small ones.
-    """
-    for bucket in _buckets(tensors, bucket_mib):
+def average_tensors(tensors: Iterable[paddle.Tensor]) -> None:
+    """Replace each tensor by its mean over the ranks, in place; sent in buckets of one dtype."""
+    for bucket in _buckets(tensors):
         flat = paddle.concat([t.reshape([-1]) for t in bucket])
         dist.all_reduce(flat)  # SUM: gloo has no AVG
         _split_into(flat / world_size(), bucket)
 
 
-def _buckets(tensors: Iterable[paddle.Tensor], bucket_mib: int) -> Iterator[list[paddle.Tensor]]:
+def _buckets(tensors: Iterable[paddle.Tensor]) -> Iterator[list[paddle.Tensor]]:
     """Neighbours of one dtype together; nothing where there is one rank only."""
     bucket: list[paddle.Tensor] = []
     size = 0
     for tensor in tensors if world_size() > 1 else ():
-        if bucket and (tensor.dtype != bucket[0].dtype or size > bucket_mib << 18):
+        if bucket and (tensor.dtype != bucket[0].dtype or size > _BUCKET):
             yield bucket
             bucket, size = [], 0
         bucket.append(tensor)
@@ -55,28 +53,17 @@ def _split_into(flat: paddle.Tensor, tensors: Sequence[paddle.Tensor]) -> None:
 
 
 def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Concatenate the rows of all ranks in rank order, on every rank.
-
-    Args:
-        rows: (counts[rank], D) of this rank.
-        counts: rows of each rank, known to all.
-    """
+    """``gather_tensors`` of an array (counts[rank], D)."""
     if world_size() == 1:
         return rows
-    padded = np.zeros((max(counts), rows.shape[1]), rows.dtype)  # gloo gathers equal sizes only
-    padded[: len(rows)] = rows
-    gathered: list[paddle.Tensor] = []
-    dist.all_gather(gathered, paddle.to_tensor(padded))
-    return np.concatenate([part.numpy()[:count] for part, count in zip(gathered, counts)])
+    gathered: np.ndarray = gather_tensors(paddle.to_tensor(rows), counts).numpy()
+    return gathered
 
 
 def collect_rows(rows: paddle.Tensor, counts: Sequence[int], block: int = 1 << 16) -> np.ndarray:
-    """All ranks' rows in the order of ranks, on rank 0; the other ranks help and get an empty array.
+    """All ranks' rows (counts[rank], D), float32, in the order of ranks, on rank 0; the others get an empty array.
 
-    Args:
-        rows: (counts[rank], D) float32 of this rank.
-        counts: rows of each rank, known to all.
-        block: rows a message; a process never holds more of another's than that, but for rank 0.
+    A process other than rank 0 never holds more than a `block` of another's rows.
     """
     size = sum(counts) if rank() == 0 else 0
     whole = np.empty((size, rows.shape[1]), np.float32)
@@ -94,12 +81,7 @@ def collect_rows(rows: paddle.Tensor, counts: Sequence[int], block: int = 1 << 1
 
 
 def gather_tensors(tensor: paddle.Tensor, counts: Sequence[int]) -> paddle.Tensor:
-    """Concatenate the rows of all ranks in rank order, on every rank and device; no gradient flows back.
-
-    Args:
-        tensor: (counts[rank], ...) of this rank.
-        counts: rows of each rank, known to all.
-    """
+    """Concatenate the rows (counts[rank], ...) of all ranks in rank order, on every rank; no gradient flows back."""
     if world_size() == 1:
         return tensor
     missing = max(counts) - tensor.shape[0]
@@ -110,13 +92,13 @@ def gather_tensors(tensor: paddle.Tensor, counts: Sequence[int]) -> paddle.Tenso
     return paddle.concat([part[:count] for part, count in zip(gathered, counts)])
 
 
-def gather_integers(values: Sequence[int]) -> list[list[int]]:
-    """The integers of every rank, as many from each, on every rank."""
+def gather_integer(value: int) -> list[int]:
+    """The integers of all ranks, on every rank."""
     if world_size() == 1:
-        return [list(values)]
+        return [value]
     gathered: list[paddle.Tensor] = []
-    dist.all_gather(gathered, paddle.to_tensor(list(values), dtype="int64"))
-    return [part.tolist() for part in gathered]
+    dist.all_gather(gathered, paddle.to_tensor([value], dtype="int64"))
+    return [int(part.item()) for part in gathered]
 
 
 def sum_tensor(tensor: paddle.Tensor) -> paddle.Tensor:
@@ -165,9 +147,7 @@ def gather_texts(text: str) -> list[str]:
     if world_size() == 1:
         return [text]
     data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8).astype(np.int32)  # gloo and NCCL both gather int32
-    lengths: list[paddle.Tensor] = []
-    dist.all_gather(lengths, paddle.to_tensor([len(data)], dtype="int32"))
-    sizes = [int(length.item()) for length in lengths]
+    sizes = gather_integer(len(data))
     if not max(sizes):
         return [""] * len(sizes)
     flat = gather_rows(data[:, None], sizes)[:, 0].astype(np.uint8)
@@ -175,26 +155,24 @@ def gather_texts(text: str) -> list[str]:
 
 
 _MESSAGE = 8 << 20  # int32 a message
+_ARRAY = "__array__"  # stands for an array in JSON, with its number
 
 
 def share_tree(tree: Mapping[str, Any] | None, source: int) -> dict[str, Any]:
-    """Give every rank what one has read from files: nested dicts of arrays and plain values.
-
-    Args:
-        tree: on rank `source`; the others' is not looked at.
-        source: the rank that has it.
-    """
+    """Give every rank the `tree` that rank `source` has read from files: nested dicts of arrays and plain values."""
     arrays: list[np.ndarray] = []
-    own = json.dumps(_taken_out(tree, arrays)) if rank() == source else ""
-    skeleton = json.loads(gather_texts(own)[source])
-    kinds: list[tuple[str, list[int]]] = json.loads(
-        gather_texts(json.dumps([(array.dtype.str, array.shape) for array in arrays]))[source]
-    )
-    shared = []
-    for number, (dtype, shape) in enumerate(kinds):
-        array = np.ascontiguousarray(arrays[number]) if rank() == source else np.empty(shape, dtype)
-        shared.append(_share_array(array, source))
-    return _put_back(skeleton, shared)
+
+    def taken_out(array: Any) -> dict[str, int]:
+        arrays.append(np.asarray(array))
+        return {_ARRAY: len(arrays) - 1}
+
+    own = json.dumps(tree, default=taken_out) if rank() == source else ""
+    kinds = [(array.dtype.str, array.shape) for array in arrays]
+    skeleton, kinds = json.loads(gather_texts(json.dumps([own, kinds]))[source])
+    if rank() != source:
+        arrays = [np.empty(shape, dtype) for dtype, shape in kinds]
+    shared = [_share_array(array, source) for array in arrays]
+    return json.loads(skeleton, object_hook=lambda found: shared[found[_ARRAY]] if _ARRAY in found else found)
 
 
 def _share_array(array: np.ndarray, source: int) -> np.ndarray:
@@ -206,25 +184,3 @@ def _share_array(array: np.ndarray, source: int) -> np.ndarray:
         dist.broadcast(part, src=source)
         words[first : first + _MESSAGE] = part.numpy()
     return words.view(np.uint8)[: array.nbytes].view(array.dtype).reshape(array.shape)
-
-
-def _taken_out(value: Any, arrays: list[np.ndarray]) -> Any:
-    """The tree with a number for each array, which JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): _taken_out(item, arrays) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_taken_out(item, arrays) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        arrays.append(np.asarray(value))
-        return {"__array__": len(arrays) - 1}
-    return value
-
-
-def _put_back(value: Any, arrays: Sequence[np.ndarray]) -> Any:
-    if isinstance(value, list):
-        return [_put_back(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"__array__"}:
-        return arrays[value["__array__"]]
-    return {key: _put_back(item, arrays) for key, item in value.items()}

@@ -11,13 +11,9 @@ from ppfacerec.core.distributed.ranks import rank, world_size
 
 @dataclass(frozen=True)
 class Disks:
-    """The ranks that see the same files in a folder.
+    """The ranks that see the same files in a folder."""
 
-    Attributes:
-        leaders: for each rank, the first one that shares its disk.
-    """
-
-    leaders: tuple[int, ...] = (0,)
+    leaders: tuple[int, ...] = (0,)  # for each rank, the first one that shares its disk
 
     @property
     def is_leader(self) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
-from ppfacerec.core.distributed import collectives
 from ppfacerec.core.distributed.ranks import rank, refuse_lone_slurm_tasks, world_size
 from ppfacerec.core.log import logger
 
@@ -21,6 +20,7 @@ _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 120.0  # after which a rank that gives none is gone; Python code may keep its lock for long
 _LONGEST_POLL = 0.5
 _LINGER = 5.0  # seconds that a failed rank waits for the others to be notified, and they for its message
+_OF_CONNECTIONS = ("gloo", "nccl", "connection", "socket", "tcpstore", "tcp ", "peer")  # in an error of a broken one
 
 
 class RankError(ValueError):
@@ -45,7 +45,7 @@ class _Store:
 
     def set(self, key: str, text: str) -> None:
         with self._lock:
-            self._store.set(f"ppfacerec/{key}", text)
+            self._store.set(f"ppfacerec/{key}", text.encode("utf-8", "replace").decode())  # no lone surrogates
 
     def get(self, key: str) -> str:
         """The text of a key that is known to be set."""
@@ -91,18 +91,15 @@ class Meeting:
     def leave(self, message: str) -> None:
         """Notify the others why this rank fails, and give them time to receive it."""
         try:
-            self._tell(message)
+            number = self._store.add("failures", 1)
+            self._store.set(f"failure/{number}", f"{self.name_of(rank()).capitalize()} failed first: {message}")
+            self._store.add("failures told", 1)
+            until = time.monotonic() + _LINGER
+            # The store goes with rank 0's process.
+            while rank() == 0 and self._store.add("heard", 0) < world_size() - 1 and time.monotonic() < until:
+                time.sleep(0.1)
         except ValueError as error:  # Paddle's for a store that is gone, and rank 0 with it
             logger.warning("The other processes cannot be notified: %s", str(error).strip().splitlines()[0])
-
-    def _tell(self, message: str) -> None:
-        number = self._store.add("failures", 1)
-        self._store.set(f"failure/{number}", f"{self.name_of(rank()).capitalize()} failed first: {message}")
-        self._store.add("failures told", 1)
-        until = time.monotonic() + _LINGER
-        # The store goes with rank 0's process.
-        while rank() == 0 and self._store.add("heard", 0) < world_size() - 1 and time.monotonic() < until:
-            time.sleep(0.1)
 
     def first_failure(self) -> str | None:
         """Another rank's last words, if there are any within some seconds."""
@@ -116,7 +113,7 @@ class Meeting:
         self._thread.join()
 
     def _live(self) -> None:
-        """Runs in a thread: a sign of life, and an ear for failures."""
+        """Runs in a thread: gives signs of life, and listens for failures of other ranks."""
         while not self._done.wait(_BEAT):
             try:
                 self._store.add(f"alive/{rank()}", 1)
@@ -208,21 +205,12 @@ def failing_together() -> Iterator[None]:
         yield
     except Exception as error:  # of any kind: the other ranks must be notified before it propagates
         failure = error
-    texts = _gather("" if failure is None else str(failure) or type(failure).__name__)
+    texts = meeting().gather("" if failure is None else str(failure) or type(failure).__name__)
     if failure is not None:
         raise failure
     for number, text in enumerate(texts):
         if text:
             raise RankError(f"{meeting().name_of(number).capitalize()} failed: {text}")
-
-
-def _gather(text: str) -> list[str]:
-    import paddle.distributed as dist
-
-    if not dist.is_initialized():
-        return meeting().gather(text)
-    meeting().wait()  # the collective does not wait for long
-    return collectives.gather_texts(text)
 
 
 @contextmanager
@@ -244,21 +232,14 @@ def first_failure_first() -> Iterator[None]:
     except RankError:
         raise
     except Exception as error:  # Paddle has several for a broken connection; each is raised as an error
-        if _is_connection(error):
-            raise RankError(_what_happened(error)) from error
+        text = str(error)
+        if any(word in text.lower() for word in _OF_CONNECTIONS):
+            raise RankError(
+                meeting().first_failure()
+                or "The connection to another process broke, and it left no message: it was killed, perhaps for lack "
+                f"of memory (see dmesg), or its machine is gone ({describe_ranks()}). The logs of all processes are in "
+                f"the launcher's --log_dir. What was seen here: {text.strip().splitlines()[-1]}"
+            ) from error
         known = isinstance(error, (ValueError, ImportError, OSError))
-        meeting().leave(str(error) if known else f"{type(error).__name__}: {error}")
+        meeting().leave(text if known else f"{type(error).__name__}: {text}")
         raise
-
-
-def _what_happened(error: Exception) -> str:
-    return meeting().first_failure() or (
-        "The connection to another process broke, and it left no message: it was killed, perhaps for lack of "
-        f"memory (see dmesg), or its machine is gone ({describe_ranks()}). The logs of all processes are in the "
-        f"launcher's --log_dir. What was seen here: {str(error).strip().splitlines()[-1]}"
-    )
-
-
-def _is_connection(error: BaseException) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in ("gloo", "nccl", "connection", "socket", "tcpstore", "tcp ", "peer"))
