@@ -4,12 +4,7 @@ from collections.abc import Sequence
 
 
 class ConfigError(ValueError):
-    """Every problem of one config, each with its dotted path, what was found and what was expected.
-
-    Args:
-        problems: one line a problem.
-        source: the file that was read, for the headline.
-    """
+    """Every problem of the config `source`, one line each: dotted path, what was found, what was expected."""
 
     def __init__(self, problems: Sequence[str], source: str = "config") -> None:
         self.problems = list(problems)

@@ -155,8 +155,7 @@ def duration(seconds: float) -> str:
 class CsvLog:
     """One row a call, with the columns of the first; a resumed run appends to the same file.
 
-    Args:
-        path: the file; None writes nothing (ranks other than 0).
+    With `path` None nothing is written (ranks other than 0).
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -14,9 +14,7 @@ _UNSAFE = re.compile(
 def printable(text: object, keep: str = "") -> str:
     r"""Return the text with unsafe characters as Python would write them: ESC as ``\x1b``, a line break as ``\n``.
 
-    Args:
-        text: its ``str`` is taken.
-        keep: characters that are left as they are, such as line breaks in a message of several lines.
+    Those in `keep` are left as they are, such as line breaks in a message of several lines.
     """
     return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), str(text))
 

@@ -33,7 +33,7 @@ class BackboneSize:
 
 
 def measure_backbone(backbone: nn.Layer, name: str) -> BackboneSize:
-    """Run one image through a backbone (in eval mode, so nothing of it changes) and count what its layers give out."""
+    """Run one image through a backbone (in eval mode, so that nothing of it changes) and count its layers' outputs."""
     outputs: dict[str, int] = {}  # of the leaf layers, in the order of the forward
 
     def record(name: str, layer: nn.Layer, inputs: Any, output: paddle.Tensor) -> None:

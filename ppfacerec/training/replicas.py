@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import paddle
-from paddle import nn
 
 from ppfacerec.core import distributed
 from ppfacerec.recognizer import FaceRecognizer
@@ -21,7 +20,13 @@ class Replicas:
 
     def __init__(self, recognizer: FaceRecognizer) -> None:
         self._backbone = recognizer.backbone
-        self._statistics = _statistics(recognizer.backbone)
+        # What training changes without a gradient: batch-norm statistics, parameters in Paddle, and other buffers.
+        buffers = {id(buffer) for buffer in recognizer.backbone.buffers()}
+        self._statistics = [
+            tensor
+            for name, tensor in recognizer.backbone.state_dict().items()
+            if "float" in str(tensor.dtype) and (id(tensor) in buffers or name.endswith(("_mean", "_variance")))
+        ]
         self._parallel: paddle.DataParallel | None = None
         if distributed.world_size() > 1 and any(not p.stop_gradient for p in recognizer.backbone.parameters()):
             # Averages the backbone's gradients while the backward still runs.
@@ -49,16 +54,6 @@ class Replicas:
             distributed.average_tensors(self._statistics)
         else:
             distributed.broadcast_tensors(self._statistics)
-
-
-def _statistics(backbone: nn.Layer) -> list[paddle.Tensor]:
-    """What training changes without a gradient: batch-norm statistics, parameters in Paddle, and other buffers."""
-    buffers = {id(buffer) for buffer in backbone.buffers()}
-    return [
-        tensor
-        for name, tensor in backbone.state_dict().items()
-        if "float" in str(tensor.dtype) and (id(tensor) in buffers or name.endswith(("_mean", "_variance")))
-    ]
 
 
 def check_replicas(state: TrainState) -> None:

@@ -21,11 +21,7 @@ from ppfacerec.training.state import Progress, TrainState
 
 
 class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
-    """A callback, a person or the system asked to stop; `latest` is saved.
-
-    Attributes:
-        evaluations: those of this run by epoch.
-    """
+    """A callback, a person or the system asked to stop; `latest` is saved. `evaluations` are this run's, by epoch."""
 
     def __init__(self, evaluations: dict[int, Evaluation]) -> None:
         super().__init__("Training was asked to stop.")

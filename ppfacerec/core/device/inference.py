@@ -25,8 +25,8 @@ from ppfacerec.core.log import logger
 # it, so that no child begins with a network that another thread was running.
 PADDLE_LOCK = threading.RLock()
 # Seconds for Paddle's own threads, which free the tensors of a run after it has returned: a process forked meanwhile
-# has an allocator between two states. Under load, while threads embed, none of 400 forks hung or crashed with the
-# pause, gc.freeze and all predictors kept; 1 of 40 without the last, 4 of 23 without any.
+# has an allocator between two states. Under load 1 of 40 forks hung or crashed with the pause and gc.freeze, 4 of 23
+# without.
 _PAUSE_BEFORE_FORK = 0.05
 
 
@@ -34,10 +34,9 @@ class _OneThread:
     """A thread that stays, in which predictors run.
 
     Where a thread ends that ran one, Paddle empties its oneDNN cache, under a lock that a process forked at that moment
-    (half of those forked right after) would wait for without end. A forked process runs them in the calling thread: a
-    new one may have the id of the parent's, by which Paddle would find the parent's cache ("std::exception"). It also
-    keeps all predictors, its parent's and its own: their destructor needs threads that a fork does not have, and
-    crashes without them (in free(); Paddle's handler of the crash then waits for malloc's lock without end).
+    would wait for without end. A forked process runs them in the calling thread: a new one may have the id of the
+    parent's, by which Paddle would find the parent's cache. It also keeps the parent's predictors: their destructor
+    needs threads that a fork does not have, and crashes without them.
     """
 
     def __init__(self) -> None:
@@ -73,16 +72,13 @@ class _OneThread:
 _PREDICTOR_THREAD = _OneThread()
 
 PARITY_TOLERANCE = 1e-4
-# Images in one call on the CPU: with 64, oneDNN's activations were mapped and unmapped by every operator, which
-# took half of the time; with 8 they stay in the allocator and the cache. Eager is as fast with 8 as with 64 and takes
-# 0.4 GB less.
+# Images in one call on the CPU: with 64, every operator of oneDNN mapped and unmapped its activations, which took half
+# of the time. Eager is as fast with 8 as with 64 and takes 0.4 GB less.
 _CPU_CHUNK = 8
 
 
 class InferenceRunner:
-    """Runs a backbone in inference mode; on the CPU with oneDNN, about 4 times faster.
-
-    Against eager with `tune_cpu`, that is; 7 times against eager without it.
+    """Runs a backbone in inference mode; on the CPU with oneDNN, about 4 times as fast as eager with `tune_cpu`.
 
     oneDNN runs a copy of the weights as they are now: make a new runner when they have changed (1 to 2 seconds). It
     runs inside Paddle Inference and not as a static graph under FLAGS_use_onednn, because the latter crashes Paddle
@@ -161,10 +157,8 @@ class _Inference(nn.Layer):
 class Predictor:
     """An inference model that any number of threads may run, one after the other.
 
-    A predictor has one input and one output, which threads would take from each other. Clones were no way out: each
-    reads the model's files again, takes a second to make and the memory of a model, and two threads on two cores gain
-    little (images a second, ranges of rounds: one by one 54-84 by a lock and 66-82 by clones; batches of 8, 73-89 and
-    81-126).
+    A predictor has one input and one output, which threads would take from each other. A clone for each thread takes a
+    second to make and the memory of a model, and two threads on two cores gained little.
     """
 
     def __init__(self, predictor: Any) -> None:
@@ -213,13 +207,7 @@ def program_file(prefix: Path) -> Path:
 
 
 def create_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) -> Predictor:
-    """Load an inference model for the CPU.
-
-    Args:
-        prefix: its files without suffix.
-        onednn: with oneDNN's kernels, or Paddle's own.
-        num_threads: of one call.
-    """
+    """Load the inference model `prefix` (its files without suffix) for the CPU, with oneDNN's kernels or Paddle's."""
     from paddle import inference
 
     config = inference.Config(str(program_file(prefix)), f"{prefix}.pdiparams")

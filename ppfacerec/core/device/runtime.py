@@ -18,10 +18,7 @@ _ONEDNN_FLAG = "FLAGS_use_mkldnn"  # Paddle 2.6 and 3.x both know it under this 
 
 
 def choose_device(name: str) -> str:
-    """Set Paddle's device and return "cpu" or "gpu".
-
-    Args:
-        name: "auto", "cpu", "gpu", or "gpu:1" for one of several GPUs.
+    """Set Paddle's device, "auto", "cpu", "gpu", or "gpu:1" for one of several GPUs; return "cpu" or "gpu".
 
     Raises:
         ValueError: a GPU where Paddle has none; the message says which package or option helps.
@@ -54,13 +51,11 @@ def device_problem(name: str) -> str | None:
         return f"device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs, found {name!r}."
     if kind != "gpu":
         return None
-    count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+    compiled = paddle.device.is_compiled_with_cuda()
+    count = paddle.device.cuda.device_count() if compiled else 0
     if not count:
-        reason = (
-            f"no GPU is visible to it ({_NO_GPU})"
-            if paddle.device.is_compiled_with_cuda()
-            else f"it is the CPU package; for GPUs: {_other_package()}"
-        )
+        package = f"it is the CPU package; for GPUs: {_other_package()}"
+        reason = f"no GPU is visible to it ({_NO_GPU})" if compiled else package
         return (
             f"Global.device is {name}, but Paddle {paddle.__version__} cannot use one: {reason}. "
             "To run on the CPU: -o Global.device=cpu"

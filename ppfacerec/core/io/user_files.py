@@ -67,18 +67,12 @@ def is_left_behind(name: str) -> bool:
 
 @dataclass(frozen=True)
 class FolderImages:
-    """What a walk over a folder found.
-
-    Attributes:
-        images: paths relative to the folder, in order.
-        others: paths of what is no image by its suffix, of links that lead nowhere, of pipes.
-        empty: folders without an image in them or below.
-    """
+    """What a walk over a folder found, by paths relative to it."""
 
     root: str
-    images: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)  # in order
+    others: list[str] = field(default_factory=list)  # no image by its suffix, a link that leads nowhere, a pipe
+    empty: list[str] = field(default_factory=list)  # folders without an image in them or below
 
     def left_out(self) -> str:
         """One line on what is not used and why; "" where everything is."""

@@ -9,7 +9,7 @@ import paddle
 
 from ppfacerec.core import distributed
 from ppfacerec.recognizer import HEAD_WEIGHT, FaceRecognizer
-from ppfacerec.training.checkpoints.files.head_shards import shard_suffix
+from ppfacerec.training.checkpoints.files.head_shards import SUFFIX
 from ppfacerec.training.checkpoints.optimizer_state import optimizer_tensors
 from ppfacerec.training.checkpoints.saved_layout import saved_arrays, to_saved
 from ppfacerec.training.state import TrainState
@@ -96,7 +96,7 @@ def _own_shard(
     part = class_rows.shard
     if part.world_size == 1 and distributed.rank() != 0:
         return {}, {}
-    suffix = shard_suffix(part.rank, part.world_size)
+    suffix = f".head_{part.rank}_of_{part.world_size}{SUFFIX}"
     place = {"rows": list(class_rows.range), "columns": class_rows.embedding_size}
     return {suffix: {name: tensor.numpy() for name, tensor in tensors.items()}}, {suffix: place}
 

@@ -14,6 +14,7 @@ _LITERALS = {"INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "F
 _LITERALS |= {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
 _LITERALS |= {"SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class UnsafePickleError(ValueError):
@@ -44,6 +45,8 @@ class Machine:
             self.stack.append(_CONSTANTS[name])
         elif name in _EMPTY:
             self.stack.append(_EMPTY[name]())
+        elif name in _TUPLES:
+            self.push_tuple([self.pop() for _ in range(_TUPLES[name])][::-1])
         else:
             handler = getattr(self, "op_" + name.lower(), None)
             if handler is None:
@@ -128,15 +131,6 @@ class Machine:
     def op_tuple(self, _: Any) -> None:
         self.push_tuple(self.pop_mark())
 
-    def op_tuple1(self, _: Any) -> None:
-        self.push_tuple([self.pop()])
-
-    def op_tuple2(self, _: Any) -> None:
-        self.push_tuple([self.pop(), self.pop()][::-1])
-
-    def op_tuple3(self, _: Any) -> None:
-        self.push_tuple([self.pop(), self.pop(), self.pop()][::-1])
-
     def op_list(self, _: Any) -> None:
         items = [self.plain(item) for item in self.pop_mark()]
         self.stack.append(items)
@@ -170,15 +164,12 @@ class Machine:
     # Globals and calls ----------------------------------------------------------------------------------------------
 
     def op_global(self, module_and_name: str) -> None:
-        self.push_global(*module_and_name.split(" ", 1))
+        self.stack.append(self.find_global(*module_and_name.split(" ", 1)))
 
     def op_stack_global(self, _: Any) -> None:
         name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise BadPickleError("a name to import is no string")
-        self.push_global(module, name)
-
-    def push_global(self, module: str, name: str) -> None:
         self.stack.append(self.find_global(module, name))
 
     def op_inst(self, module_and_name: str) -> None:

@@ -26,10 +26,6 @@ class ShardFile(NamedTuple):
     columns: int
 
 
-def shard_suffix(rank: int, world_size: int) -> str:
-    return f".head_{rank}_of_{world_size}{SUFFIX}"
-
-
 def shard_files(prefix: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list[ShardFile]:
     """The files of a checkpoint's head in the order of their rows; none where the head is in the other files.
 
