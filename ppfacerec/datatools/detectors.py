@@ -17,10 +17,11 @@ from ppfacerec.core.opencv import import_cv2
 
 
 class Face(NamedTuple):
-    """A face in an image: box (x, y, width, height) and landmarks (5, 2), in pixels."""
+    """A face in an image: box (x, y, width, height) and landmarks (5, 2), in pixels; a score from 0 to 1."""
 
     box: tuple[float, float, float, float]
     points: np.ndarray
+    score: float
 
 
 Detector = Callable[[np.ndarray], list[Face]]  # an RGB image (H, W, 3) to its faces
@@ -41,7 +42,11 @@ class MTCNNDetector:
     def __call__(self, image: np.ndarray) -> list[Face]:
         order = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
         return [
-            Face(tuple(found["box"]), np.array([found["keypoints"][name] for name in order], np.float64))
+            Face(
+                tuple(found["box"]),
+                np.array([found["keypoints"][name] for name in order], np.float64),
+                found["confidence"],
+            )
             for found in self._detector.detect_faces(image) or []
         ]
 
@@ -70,4 +75,5 @@ class YuNetDetector:
         self._detector.setInputSize((image.shape[1], image.shape[0]))
         found = self._detector.detect(np.ascontiguousarray(image[:, :, ::-1]))[1]
         # YuNet's right eye is the person's, which is left in the picture: its order is already ours.
-        return [Face(tuple(row[:4].tolist()), row[4:14].reshape(5, 2)) for row in (found if found is not None else ())]
+        rows = found if found is not None else ()
+        return [Face(tuple(row[:4].tolist()), row[4:14].reshape(5, 2), float(row[14])) for row in rows]

