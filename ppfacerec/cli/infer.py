@@ -23,13 +23,17 @@ _FAR = [
 ]
 _TASKS = {
     "embed": ("Embeddings of images into a file.", [
-        *_IMAGES, argument("--out", "embeddings (N, D) and their files", required=True, metavar="FILE.npz"),
+        *_IMAGES,
+        argument("--out", "embeddings (N, D) and their files", required=True, metavar="FILE.npz"),
     ]),
     "compare": ("Are two faces of the same person?", [
-        argument("first", "a face", metavar="A"), argument("second", "another", metavar="B"), *_FAR,
+        argument("first", "a face", metavar="A"),
+        argument("second", "another", metavar="B"),
+        *_FAR,
     ]),
     "enroll": ("Make an index of people from a folder each.", [
-        argument("folder", "a folder of images for each person: FOLDER/anna/1.jpg", metavar="FOLDER"), _INDEX,
+        argument("folder", "a folder of images for each person: FOLDER/anna/1.jpg", metavar="FOLDER"),
+        _INDEX,
     ]),
     "search": ("Who is it, among enrolled people?", [
         *_IMAGES,
@@ -41,7 +45,9 @@ _TASKS = {
         _THRESHOLD,
     ]),
     "cluster": ("Group images by person.", [
-        *_IMAGES, argument("--out", "write image,cluster lines", metavar="FILE.csv"), *_FAR,
+        *_IMAGES,
+        argument("--out", "write image,cluster lines", metavar="FILE.csv"),
+        *_FAR,
     ]),
 }
 # fmt: on

@@ -161,7 +161,7 @@ def info_beside(weights: str | Path) -> ModelInfo | None:
 def info_path(weights: str | Path) -> Path:
     """``output/X/best_model.pdparams`` -> ``output/X/best_model.info.json``."""
     path = Path(weights)
-    return path.with_name(path.name[: -len(path.suffix)] + SUFFIX if path.suffix else path.name + SUFFIX)
+    return path.with_name(path.stem + SUFFIX)
 
 
 def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None = None) -> ModelInfo:

@@ -81,7 +81,9 @@ def test_a_bad_image_is_named_with_file_and_line(tiny_data, tmp_path, num_worker
 
 def test_a_missing_image_is_named_with_file_and_line(tmp_path):
     (tmp_path / "label.txt").write_text("no.jpg\t0\nno.jpg\t0\nno.jpg\t0\n")
-    with pytest.raises(ValueError, match=r"line \d \(no\.jpg\): cannot read .*no\.jpg \(No such file.*Is image_root"):
+    with pytest.raises(
+        ValueError, match=r"line \d \(no\.jpg\): cannot read .*no\.jpg \(No such file.*Is the image folder"
+    ):
         arrays(make_loader(tmp_path))
 
 

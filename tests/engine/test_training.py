@@ -217,7 +217,7 @@ def test_label_out_of_range_is_named_before_training(tiny_net_config):
 
 
 def test_a_wrong_image_root_is_named_before_training(tiny_net_config, tmp_path):
-    with pytest.raises(ValueError, match=r"label\.txt, line 1 .*cannot read .* Is image_root '.*' right\?"):
+    with pytest.raises(ValueError, match=r"label\.txt, line 1 .*cannot read .* Is the image folder '.*' right\?"):
         train(tiny_net_config(), f"DataLoader.Train.dataset.image_root={tmp_path}", "Global.eval_before_train=True")
     assert not (tmp_path / "output" / "eval.csv").exists()
 

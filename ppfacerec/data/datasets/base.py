@@ -164,8 +164,8 @@ def read_listed(root: Path, name: str, where: Callable[[int], str], index: int) 
         return read_regular(f"{root}/{name}")
     except OSError as error:
         raise ValueError(
-            f"{where(index)}: cannot read {error.filename or 'it'} ({error.strerror}). Is image_root '{root}' right?"
-            + backslash_hint(name)
+            f"{where(index)}: cannot read {error.filename or 'it'} ({error.strerror}). Is the image folder '{root}' "
+            f"right?{backslash_hint(name)}"
         ) from error
 
 

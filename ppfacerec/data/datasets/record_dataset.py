@@ -79,15 +79,15 @@ class RecordIODataset:
 
     def _announced(self) -> tuple[int, int] | None:
         """Ends of the keys of images and of identities, where the file's first record says them."""
-        position = self._file.position(0)
-        first = self._file.read(position) if position is not None else None
-        if first is None or len(first.labels) < 2 or first.image:
+        if self._file.keys[0] != 0:
+            return None
+        first = self._file.read(0)
+        if len(first.labels) < 2 or first.image:
             return None
         ends = [label for label in first.labels[:2] if 0 <= label < _MOST_RECORDS]
         if len(ends) != 2:
-            assert position is not None
             raise ValueError(
-                f"{self._file.where(position)}: expected the numbers of images and identities, found "
+                f"{self._file.where(0)}: expected the numbers of images and identities, found "
                 f"{first.labels[0]:g} and {first.labels[1]:g}. The file is damaged; get it again."
             )
         return int(ends[0]), int(ends[1])

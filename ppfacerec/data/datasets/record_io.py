@@ -74,11 +74,6 @@ class RecordFile:
         """(M,) bytes of each record."""
         return self._ends - self._offsets
 
-    def position(self, key: int) -> int | None:
-        """Position of a key among `keys`; None where there is no such key."""
-        found = int(np.searchsorted(self.keys, key))
-        return found if found < len(self.keys) and self.keys[found] == key else None
-
     def read(self, position: int) -> Record:
         """Read the record at a position among `keys`.
 

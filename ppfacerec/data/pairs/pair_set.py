@@ -112,5 +112,5 @@ def _check_image(list_path: str, line: int, root: Path, name: str) -> None:
     if not is_there:
         raise ValueError(
             f"{list_path}, line {line}: there is no image {root / name}. Is the image folder '{root}' right?"
-            + backslash_hint(name)
+            f"{backslash_hint(name)}"
         )
