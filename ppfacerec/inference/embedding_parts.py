@@ -40,11 +40,11 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
     folder.mkdir(parents=True, exist_ok=True)
     disks = distributed.find_disks(folder)
     keys = [_key(model, paths[start : start + size], batch_size) for start in starts]
-    there = [part is not None for part in (_read(folder, number, key) for number, key in enumerate(keys))]
-    text = "".join("01"[is_there] for is_there in there)
-    texts = distributed.meeting().gather(text) if distributed.world_size() > 1 else [text]
-    has = [[character == "1" for character in text] for text in texts]
-    missing = [number for number in range(len(starts)) if not any(one[number] for one in has)]
+    there = " ".join(str(number) for number, key in enumerate(keys) if _read(folder, number, key))
+    of_ranks = distributed.meeting().gather(there) if distributed.world_size() > 1 else [there]
+    owner = {int(number): rank for rank in reversed(range(len(of_ranks))) for number in of_ranks[rank].split()}
+    missing = [number for number in range(len(starts)) if number not in owner]
+    owner |= {number: place % distributed.world_size() for place, number in enumerate(missing)}
     own = missing[distributed.rank() :: distributed.world_size()]
     if len(missing) < len(starts):
         logger.info("%d of %d parts are complete from an earlier run.", len(starts) - len(missing), len(starts))
@@ -59,8 +59,6 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
                 lines = np.array(problems, dtype=str)
                 np.savez(file, key=np.array(keys[number]), embeddings=embeddings, used=used, problems=lines)
     check.warn()
-    owner = {number: rank for rank in reversed(range(len(has))) for number in range(len(starts)) if has[rank][number]}
-    owner |= {number: place % distributed.world_size() for place, number in enumerate(missing)}
     parts = [_on_rank_0(folder, number, key, owner[number], disks) for number, key in enumerate(keys)]
     if distributed.rank() != 0:
         return None

@@ -34,9 +34,7 @@ class WeightsReport:
 
     def hint(self) -> str:
         """A sentence about the first near match, or nothing."""
-        for missing, nearest in self.hints.items():
-            return f" For '{missing}' it has no array. Did you mean '{nearest}'?"
-        return ""
+        return next((f" For '{name}' it has no array. Did you mean '{near}'?" for name, near in self.hints.items()), "")
 
     def table(self) -> str:
         """Every misfit, a line each, near matches beside the missing ones."""
