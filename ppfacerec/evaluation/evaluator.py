@@ -131,7 +131,7 @@ class Evaluator:
         for batch in batches:
             rows.append(self._embed_batch(runner, batch))
             on_batch()
-        _say_resized(name, sizes)
+        _warn_of_resized(name, sizes)
         return np.concatenate(rows)
 
     def _embed_batch(self, runner: InferenceRunner, images: np.ndarray) -> np.ndarray:
@@ -143,7 +143,7 @@ class Evaluator:
         return np.c_[sum_flip(embeddings[: len(images)], flipped, self._feature_normalize), lengths]
 
 
-def _say_resized(name: str, sizes: Counter[tuple[int, int]]) -> None:
+def _warn_of_resized(name: str, sizes: Counter[tuple[int, int]]) -> None:
     del sizes[IMAGE_SIZE, IMAGE_SIZE]
     if sizes:
         (height, width), _ = sizes.most_common(1)[0]

@@ -92,7 +92,7 @@ class FaceCheck:
             self._blue.append(name)
 
     def warn(self) -> None:
-        """Say it where more images are so than in sets of aligned faces."""
+        """Log a warning where more images are so than in sets of aligned faces."""
         for names, what in (
             (self._unaligned, "the eye positions are not darker than their surroundings; are they aligned faces? "
              "See `ppfacerec align`: others give wrong answers"),

@@ -75,7 +75,7 @@ def test_damage_is_found(people, capsys):
     assert [e.split("people/")[1][:6] for e in found["unreadable"]["examples"]] == ["p0/bro", "p1/emp"]
     assert found["size"]["examples"] == [f"{people}/p2/large.jpg: 150 x 150"]
     assert found["grey"]["examples"] == [f"{people}/p3/grey.png"]
-    assert found["duplicates (bytes)"]["message"] == "1 pairs, 1 of them under two classes: a label is wrong."
+    assert found["duplicates (bytes)"]["message"] == "Pairs: 1, under two classes: 1; a label is wrong."
     assert found["duplicates (bytes)"]["examples"] == [f"{people}/p4/1.jpg = {people}/p5/same.jpg"]
     assert found["single images"]["level"] == "warning"
     assert found["single images"]["examples"] == ["class 6"]
@@ -253,7 +253,7 @@ def test_a_person_with_a_class_in_two_data_sets_is_found_by_name(tiny_net_config
     path = tiny_net_config(**{"DataLoader.Train.dataset": dataset, "Arch.Head.class_num": None})
     found = examine(capsys, "-c", path)[1]["one person, two classes (names)"]
     assert found["level"] == "warning"
-    assert found["message"].startswith("1 people have several folders, and a class for each")
+    assert found["message"].startswith("People with several folders and a class for each: 1")
     assert found["examples"] == ["class 2 (p2) = class 9 (P2)"]
 
 
@@ -267,5 +267,5 @@ def test_two_classes_of_one_person_are_found_by_their_centres():
     sample = SimpleNamespace(labels=labels, where=lambda k: f"image {k}")
     found = check_centres(centres, sample)
     assert found.level == "warning"
-    assert found.message.startswith("1 pairs of classes have centres as near")
+    assert "as images usually are to their own: 1; one person" in found.message
     assert found.examples[0].startswith("class 3 (image 18) = class 7 (image 42): cosine 0.9")

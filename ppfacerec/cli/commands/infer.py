@@ -34,7 +34,7 @@ def embed(arguments: argparse.Namespace) -> int:
         distributed.init()
         embedded = embed_in_parts(model, paths, arguments.batch_size, parts)
         if embedded is not None:
-            _say_left_out(embedded.problems, len(embedded.files))
+            _warn_of_left_out(embedded.problems, len(embedded.files))
             with written_whole(arguments.out, private=True) as file:
                 np.savez(file, embeddings=embedded.embeddings, files=np.array([str(f) for f in embedded.files]))
             logger.info("Written: %s, %d embeddings of %d numbers", arguments.out, *embedded.embeddings.shape)
@@ -57,7 +57,7 @@ def enroll(arguments: argparse.Namespace) -> int:
     given = find_images([folder])
     files, embeddings = _embed_files(model, given, arguments.batch_size)
     names = [person_of(file, folder) for file in files]
-    _say_people(folder, given, names)
+    _warn_of_people(folder, given, names)
     index = PeopleIndex(embeddings, names, list(map(str, files)), probe_of(model), arguments.model)
     if index.same_people:
         logger.warning(
@@ -69,7 +69,7 @@ def enroll(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say_people(folder: Path, given: list[Path], names: list[str]) -> None:
+def _warn_of_people(folder: Path, given: list[Path], names: list[str]) -> None:
     """Warn of people who lose all their images, and of names that come from files without a folder."""
     lost = sorted({person_of(file, folder) for file in given} - set(names))
     if lost:
@@ -162,11 +162,11 @@ def _embed_files(
     model: FaceModel, images: Sequence[str | Path], batch_size: int, allow_outside: bool = False
 ) -> tuple[list[Path], np.ndarray]:
     files, embeddings, bad = model.embed_files(find_images(images, allow_outside), batch_size)
-    _say_left_out(bad, len(files))
+    _warn_of_left_out(bad, len(files))
     return files, embeddings
 
 
-def _say_left_out(bad: Sequence[str], num_used: int) -> None:
+def _warn_of_left_out(bad: Sequence[str], num_used: int) -> None:
     for line in bad:
         logger.warning("Left out: %s", line)
     if bad:

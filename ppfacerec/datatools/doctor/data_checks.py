@@ -75,7 +75,7 @@ def check_names(dataset: TrainDataset) -> Iterator[Finding]:
     twice = [labels for name, labels in classes.items() if name and not name.isdigit() and len(labels) > 1]
     yield finding(
         "one person, two classes (names)", "warning" if twice else "ok",
-        f"{len(twice)} people have several folders, and a class for each" + (": join the folders." if twice else "."),
+        f"People with several folders and a class for each: {len(twice)}" + ("; join the folders." if twice else "."),
         [" = ".join(f"class {label} ({names[label]})" for label in labels) for labels in twice[:5]],
     )  # fmt: skip
 
@@ -139,6 +139,6 @@ def _duplicates(check: str, sample: Sample, pairs: Sequence[tuple[int, int]]) ->
     shown = [f"{sample.where(a)} = {sample.where(b)}" for a, b in list(dict.fromkeys([*across, *pairs]))[:5]]
     return finding(
         check, "warning" if pairs else "ok",
-        f"{len(pairs)} pairs, {len(across)} of them under two classes" + (": a label is wrong." if across else "."),
+        f"Pairs: {len(pairs)}, under two classes: {len(across)}" + ("; a label is wrong." if across else "."),
         shown,
     )  # fmt: skip

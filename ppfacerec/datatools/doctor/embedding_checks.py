@@ -147,8 +147,8 @@ def check_centres(centres: Centres, sample: Sample) -> Finding:
 
     return finding(
         "one person, two classes", "warning" if found else "ok",
-        f"{len(found)} pairs of classes have centres as near (cosine {least:.2f}) as images usually are to their own"
-        + (": one person in two classes, which the head drives apart." if found else "."),
+        f"Pairs of classes with centres as near (cosine {least:.2f}) as images usually are to their own: {len(found)}"
+        + ("; one person in two classes, which the head drives apart." if found else "."),
         [f"{shown(a)} = {shown(b)}: cosine {centres.centres[a] @ centres.centres[b]:.2f}" for a, b in found[:5]],
     )  # fmt: skip
 

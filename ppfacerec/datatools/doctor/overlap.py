@@ -49,5 +49,5 @@ def _by_name(name: str, identities: Sequence[str], sample: Sample) -> Finding:
     common = sorted({who for who in identities if plain_name(who) in train and not plain_name(who).isdigit()})
     return finding(
         f"{name}: overlap (names)", "error" if common else "ok",
-        f"{len(common)} people of the test set have the name of a training folder.", common,
+        f"People of the test set with the name of a training folder: {len(common)}.", common,
     )  # fmt: skip
