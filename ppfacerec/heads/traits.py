@@ -53,20 +53,13 @@ class HeadTraits:
 
     ``MarginHead`` overrides it; ``traits_of`` gives a plain layer these defaults: all of its tensors are in every
     process, all are trained at every step, and files have them as they are.
-
-    Attributes:
-        class_num: identities, or None where the head does not say.
-        num_sub_centers: centres a class.
-        sample_rate: part of the classes that a step computes.
-        class_rows: the layout of ``head.weight``, where it has rows for each class.
-        active: the rows of ``head.weight`` that a step trains, where those are not all.
     """
 
-    class_num: int | None = None
-    num_sub_centers: int = 1
-    sample_rate: float = 1.0
-    class_rows: ClassRows | None = None
-    active: ActiveRows | None = None
+    class_num: int | None = None  # identities; None where the head does not say
+    num_sub_centers: int = 1  # centres a class
+    sample_rate: float = 1.0  # part of the classes that a step computes
+    class_rows: ClassRows | None = None  # the layout of ``head.weight``, where it has rows for each class
+    active: ActiveRows | None = None  # the rows of ``head.weight`` that a step trains, where those are not all
 
     def prepare(self, num_samples: int, matmul_dtype: str | None = None) -> None:
         """Make ready for training, before the optimizer is made.

@@ -28,6 +28,7 @@ class StopSignals(Callback):
     def __enter__(self) -> StopSignals:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
+        self._first: float | None = None  # when the first signal came
         self._handlers = {number: signal.signal(number, self._request) for number in SIGNALS}
         self._wakeup = signal.set_wakeup_fd(self._write)
         self._watcher = threading.Thread(target=self._watch, name="stop signals", daemon=True)
@@ -35,6 +36,8 @@ class StopSignals(Callback):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._first is not None:  # the launcher sends it three times
+            time.sleep(max(0.0, self._first + SAME_SIGNAL_SECONDS - time.monotonic()))
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -48,14 +51,13 @@ class StopSignals(Callback):
 
     def _watch(self) -> None:
         """Runs in the thread, and says what comes of each signal."""
-        first: float | None = None
         while (byte := os.read(self._read, 1)) != _DONE:
             number = byte[0]
             if number not in SIGNALS:
                 continue
-            if first is None:
-                self.wants_stop, first = True, time.monotonic()
+            if self._first is None:
+                self.wants_stop, self._first = True, time.monotonic()
                 logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
-            elif time.monotonic() - first > SAME_SIGNAL_SECONDS:
+            elif time.monotonic() - self._first > SAME_SIGNAL_SECONDS:
                 logger.error("%s again: stopped at once.", signal.Signals(number).name)
                 os._exit(128 + number)

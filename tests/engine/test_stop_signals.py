@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from ppfacerec.training import stop_signals
 from ppfacerec.training.stop_signals import StopSignals
 
 # Blocked in C, as in a collective whose other end is gone: Python's own handlers never run.
@@ -61,3 +63,15 @@ def test_other_signals_are_none_of_its_business():
             assert not signals.wants_stop
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_that_comes_again_while_the_training_ends_is_still_the_same(monkeypatch):
+    """Paddle's launcher sends each process three, 0.2 seconds apart."""
+    monkeypatch.setattr(stop_signals, "SAME_SIGNAL_SECONDS", 0.5)
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        again = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+        again.start()
+        time.sleep(0.05)
+        assert signals.wants_stop
+    again.join()  # this process is still there

@@ -6,12 +6,14 @@ is waited for on the store that paddle.distributed keeps on rank 0's machine. Ev
 
 import atexit
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 from ppfacerec.core.distributed.ranks import rank, refuse_lone_slurm_tasks, world_size
 from ppfacerec.core.log import logger
@@ -39,18 +41,28 @@ class _Store:
         # A connection of our own: Paddle's is not safe from threads.
         self._store, self._lock = core.TCPStore(host, int(port), False, 0, 900), threading.Lock()
 
-    def add(self, key: str, number: int) -> int:
+    @contextmanager
+    def _exchange(self) -> Iterator[Any]:
+        """No signal reaches this thread meanwhile: Paddle takes an interrupted call for a broken connection."""
         with self._lock:
-            return int(self._store.add(f"ppfacerec/{key}", number))
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                yield self._store
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def add(self, key: str, number: int) -> int:
+        with self._exchange() as store:
+            return int(store.add(f"ppfacerec/{key}", number))
 
     def set(self, key: str, text: str) -> None:
-        with self._lock:
-            self._store.set(f"ppfacerec/{key}", text.encode("utf-8", "replace").decode())  # no lone surrogates
+        with self._exchange() as store:
+            store.set(f"ppfacerec/{key}", text.encode("utf-8", "replace").decode())  # no lone surrogates
 
     def get(self, key: str) -> str:
         """The text of a key that is known to be set."""
-        with self._lock:
-            return bytes(self._store.get(f"ppfacerec/{key}")).decode("utf-8", "replace")
+        with self._exchange() as store:
+            return bytes(store.get(f"ppfacerec/{key}")).decode("utf-8", "replace")
 
 
 class Meeting:
