@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -118,7 +118,14 @@ class Meeting:
         until = time.monotonic() + _LINGER
         while self._failure is None and time.monotonic() < until:
             time.sleep(0.1)
+            with suppress(ValueError):  # Paddle's for a store that is gone
+                self._listen()  # at once: the launcher ends this process within a second
         return self._failure
+
+    def _listen(self) -> None:
+        if self._failure is None and self._store.add("failures told", 0):
+            self._failure = self._store.get("failure/1")
+            self._store.add("heard", 1)
 
     def _end(self) -> None:
         self._done.set()
@@ -129,9 +136,7 @@ class Meeting:
         while not self._done.wait(_BEAT):
             try:
                 self._store.add(f"alive/{rank()}", 1)
-                if self._failure is None and self._store.add("failures told", 0):
-                    self._failure = self._store.get("failure/1")
-                    self._store.add("heard", 1)
+                self._listen()
             except Exception:  # rank 0 is gone, and the store with it: the others time out
                 return
 
