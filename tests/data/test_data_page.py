@@ -24,7 +24,8 @@ class MTCNN:
     """A stand-in for the package of the extra [align]: it always answers the template's points."""
 
     def detect_faces(self, image):
-        return [{"box": [0, 0, 112, 112], "keypoints": dict(zip(NAMES, TEMPLATE.tolist()))}]
+        points = dict(zip(NAMES, TEMPLATE.tolist()))
+        return [{"box": [0, 0, 112, 112], "keypoints": points, "confidence": 0.99}]
 
 
 @pytest.fixture
