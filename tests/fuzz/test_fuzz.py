@@ -9,7 +9,7 @@ from fuzz import run
 from fuzz_formats import FORMATS
 from fuzz_guard import ALLOWED_ERRORS
 
-CASES = 200
+CASES = 100
 SLOW = {"YAML", "YAML config", "inference.yml"}  # PyYAML takes milliseconds for a config
 
 
