@@ -1,6 +1,6 @@
 # %% [markdown]
 # # Training on your own data
-# From a folder of aligned faces to an evaluated model. Drawn faces stand for yours; takes a minute on a CPU,
+# From a folder of aligned faces to an evaluated model. Drawn faces stand for yours; takes half a minute on a CPU,
 # too short to learn much: the numbers only show that all parts work.
 
 # %%
@@ -8,7 +8,7 @@ import subprocess
 
 import ppfacerec
 
-draw = "ppfacerec demo-data --out faces --num-identities 20 --images-per-identity 8 --num-pairs 100"
+draw = "ppfacerec demo-data --out faces --num-identities 12 --images-per-identity 8 --num-pairs 20"
 subprocess.run(draw.split(), check=True)
 
 # %% [markdown]

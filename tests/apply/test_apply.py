@@ -296,6 +296,7 @@ def test_a_file_that_is_no_index_is_refused(tmp_path, content):
         read_index(path)
 
 
+@pytest.mark.slow
 def test_clusters_are_the_people(tmp_path, weights, people, capsys):
     pytest.importorskip("sklearn")
     out = tmp_path / "c.csv"

@@ -63,6 +63,7 @@ def messages(log_lines):
     return [r.getMessage() for r in log_lines.records if "Health" in r.getMessage()]
 
 
+@pytest.mark.slow
 def test_a_healthy_run_hears_nothing(tiny_net_config, tmp_path, log_lines, monkeypatch):
     """With a window so short that it would be seen; a warm-up from 0, a rate that ends near 0, uneven batches."""
     monkeypatch.setattr(warning_signs, "_MIN_WINDOW", 20)

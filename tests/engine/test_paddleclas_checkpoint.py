@@ -124,6 +124,7 @@ def test_the_law_can_fail(name, request):
         assert max(np.abs(weights[key] - after[key]).max() for key in weights if key not in NOISE) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_writers_names_tell_no_layer(adamw):
     """Else the test would not be about the names."""
     table = safe_pickle.load(f"{adamw}.pdparams")["StructuredToParameterName@@"]

@@ -241,6 +241,7 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
     assert f"go on with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_in_an_evaluation_stops_after_it(tiny_net_config, tmp_path, monkeypatch):
     evaluate = Trainer._evaluate
     monkeypatch.setattr(

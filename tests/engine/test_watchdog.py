@@ -146,6 +146,7 @@ def test_without_minutes_there_is_no_watchdog(tmp_path):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_machine_that_slept_is_no_stall(tmp_path, monkeypatch):
     """The watchdog itself was late then."""
     from ppfacerec.training.monitoring import watchdog as module

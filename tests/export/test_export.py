@@ -293,6 +293,7 @@ def test_a_broken_description_is_named(tmp_path, content):
         face_model.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_train_evaluate_export_and_compare(tmp_path, tiny_net_config):
     """What is trained knows itself: thresholds measured in training decide, wherever the model goes."""
     assert main(["train", "-c", str(tiny_net_config(**{"Global.epochs": 2}))]) == 0

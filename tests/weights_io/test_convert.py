@@ -151,7 +151,7 @@ SOURCES = {  # key table, gain, whether its names are PyTorch's
     "mbf": ("mobilefacenet_insight_512", 0.85, True),
     "mbf_large": ("mobilefacenet_insight_large_512", 0.85, True),
 }
-SLOW = ("ResNet50", "mbf_large")
+SLOW = ("IR18", "IResNet18", "ResNet50", "mbf_large")
 
 
 def saved(folder, name):

@@ -92,6 +92,7 @@ def test_plsc_weights_have_bare_names(tmp_path):
     assert set(weights.state_dict()) == {f"backbone.{k}" for k in state} | {"head.weight"}
 
 
+@pytest.mark.slow
 def test_plscs_older_backbone_is_iresnet_under_other_names(tmp_path):
     """FresResNet: a folder with a .pdparam for each parameter; block 27 of a stage is called '{'."""
     own = {k: v.numpy() for k, v in BACKBONES.get("IResNet100")(embedding_size=4).state_dict().items()}
@@ -116,6 +117,7 @@ def test_plscs_older_backbone_is_iresnet_under_other_names(tmp_path):
     assert set(read_any(tmp_path).backbone) == set(own)
 
 
+@pytest.mark.slow
 def test_safetensors_of_either_framework(tmp_path):
     theirs = pytorch_state("ir18_512", 0.7)
     write_safetensors(tmp_path / "torch.safetensors", {k: np.ascontiguousarray(v) for k, v in theirs.items()})
