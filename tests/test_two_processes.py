@@ -51,11 +51,11 @@ def test_two_processes_train_and_evaluate_as_one(tiny_net_config, tmp_path):
     assert one == two  # by rank 0 alone
 
 
-def test_two_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):
+def test_several_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):
     config = tiny_net_config()
     train(2, config, tmp_path / "run", "DataLoader.Train.sampler.batch_size=3")  # 20 samples: an uneven last step
     results = []
-    for num_processes in (1, 2, 3):
+    for num_processes in (1, 3):
         output = tmp_path / f"eval{num_processes}"
         launch(
             num_processes, str(ROOT / "tools" / "eval.py"), "-c", f"{tmp_path}/run/config.yaml",  # its plugins run
@@ -63,7 +63,7 @@ def test_two_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):
             log_dir=tmp_path / f"log_eval{num_processes}",
         )  # fmt: skip
         results.append(json.loads((output / "eval.json").read_text()))
-    assert results[0] == results[1] == results[2]
+    assert results[0] == results[1]
 
 
 def test_one_processes_checkpoint_goes_on_in_two(tiny_net_config, tmp_path):
