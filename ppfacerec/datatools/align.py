@@ -73,7 +73,7 @@ def align_folder(
     names: Sequence[str],
     out: Path,
     landmarks: Mapping[str, np.ndarray] | None,
-    detector: Callable[[], Detector] | None,
+    detector: Callable[[], Detector],
     num_processes: int,
     *,
     suffix: str = ".jpg",
@@ -81,8 +81,8 @@ def align_folder(
 ) -> Iterator[Aligned]:
     """Align the images `names` below `root` into `out`, in the same folders; yield the result for each, in order.
 
-    Existing faces are kept: run it again after an interruption. Either `landmarks` or `detector` is given; the latter
-    is made once in each process.
+    Existing faces are kept: run it again after an interruption. Where there are no `landmarks`, a
+    `detector` is made once in each process.
 
     Args:
         faces: of several in a photo: the largest near the middle, the largest, or all (``x.jpg, x.face1.jpg, ...``).
@@ -121,13 +121,12 @@ class _Aligner:
     out: Path
     targets: Mapping[str, str]
     landmarks: Mapping[str, np.ndarray] | None
-    make_detector: Callable[[], Detector] | None
+    make_detector: Callable[[], Detector]
     faces: Faces
 
     @cached_property
     def _detector(self) -> Detector:
         """Made at the first photo, in the process that uses it."""
-        assert self.make_detector is not None
         return self.make_detector()
 
     def _find(self, name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:

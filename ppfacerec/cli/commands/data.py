@@ -25,9 +25,8 @@ def align(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{out} lies in {root}: its faces would be taken for photos. Name a folder outside of it.")
     listed = check_target(out / "not_found.txt")
     landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
-    detector = None
+    detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
     if landmarks is None:
-        detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
         detector()  # fail before the processes start
     walked = walk_images(root)
     total = len(walked.images)

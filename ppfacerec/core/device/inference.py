@@ -35,9 +35,9 @@ class _OneThread:
 
     Where a thread ends that ran one, Paddle empties its oneDNN cache, under a lock that a process forked at that moment
     would wait for without end. A forked process runs them in the calling thread: a new one may have the id of the
-    parent's, by which Paddle would find the parent's cache. It also keeps all predictors, its parent's
-    and its own: their destructor needs threads that a fork does not have, and crashes without them (Paddle's handler of
-    the crash then waits for malloc's lock without end).
+    parent's, by which Paddle would find the parent's cache. It also keeps all predictors, its
+    parent's and its own: their destructor needs threads that a fork does not have, and crashes without them (Paddle's
+    handler of the crash then waits for malloc's lock without end).
     """
 
     def __init__(self) -> None:
