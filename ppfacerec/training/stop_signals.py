@@ -8,6 +8,7 @@ import threading
 import time
 from types import FrameType
 
+from ppfacerec.core import distributed
 from ppfacerec.core.log import logger
 from ppfacerec.training.callbacks import Callback
 
@@ -41,6 +42,8 @@ class StopSignals(Callback):
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if any(exception):
+            distributed.keep_last_words()
         os.write(self._write, _DONE)
         self._watcher.join()
         os.close(self._read)

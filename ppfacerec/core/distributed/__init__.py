@@ -23,6 +23,7 @@ from ppfacerec.core.distributed.meeting import (
     failing_together,
     first_failure_first,
     init,
+    keep_last_words,
     meeting,
 )
 from ppfacerec.core.distributed.ranks import rank, shares_of_batches, world_size
@@ -30,6 +31,6 @@ from ppfacerec.core.distributed.ranks import rank, shares_of_batches, world_size
 __all__ = [
     "ALONE", "Disks", "RankError", "any_rank", "any_ranks", "average_tensors", "barrier", "broadcast_tensors",
     "collect_rows", "describe_ranks", "failing_together", "find_disks", "first_failure_first", "gather_integer",
-    "gather_rows", "gather_tensors", "gather_texts", "init", "max_tensor", "meeting", "moments", "rank", "share_tree",
-    "shares_of_batches", "sum_tensor", "world_size",
+    "gather_rows", "gather_tensors", "gather_texts", "init", "keep_last_words", "max_tensor", "meeting", "moments",
+    "rank", "share_tree", "shares_of_batches", "sum_tensor", "world_size",
 ]  # fmt: skip

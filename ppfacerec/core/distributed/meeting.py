@@ -191,6 +191,12 @@ def init() -> None:
         dist.init_parallel_env()
 
 
+def keep_last_words() -> None:
+    """Let the error that ends several processes reach the log of each, though the launcher's SIGTERM comes with it."""
+    if world_size() > 1 and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it kills what then does not end
+
+
 def barrier() -> None:
     """Wait for all ranks, for as long as it takes."""
     if world_size() > 1:
@@ -223,6 +229,8 @@ def failing_together() -> Iterator[None]:
     except Exception as error:  # of any kind: the other ranks must be notified before it propagates
         failure = error
     texts = meeting().gather("" if failure is None else str(failure) or type(failure).__name__)
+    if any(texts):
+        meeting().wait()  # until each has them: the launcher ends all as soon as one ends
     if failure is not None:
         raise failure
     for number, text in enumerate(texts):
@@ -247,8 +255,10 @@ def first_failure_first() -> Iterator[None]:
     try:
         yield
     except RankError:
+        keep_last_words()
         raise
     except Exception as error:  # Paddle has several for a broken connection; each is raised as an error
+        keep_last_words()
         text = str(error)
         if any(word in text.lower() for word in _OF_CONNECTIONS):
             raise RankError(
