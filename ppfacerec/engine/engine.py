@@ -89,8 +89,6 @@ class Engine:
         make_demo_data_on_each_disk(self.config.Global.demo_data)
         config, glob = self.config, self.config.Global
         checkpoint = find_checkpoint(glob.checkpoints, self.output_dir, self._disks)
-        paddle.seed(glob.seed)  # initial weights
-        np.random.seed(glob.seed)
         loader = build_train_loader(config, self.output_dir)
         people = class_identity_of(loader.dataset)
         check_same_data(config, loader.dataset, people)
@@ -182,6 +180,8 @@ class Engine:
             raise ConfigError(problems, f"the config, which was not loaded to {mode}")
 
     def _begin(self, mode: str) -> None:
+        paddle.seed(self.config.Global.seed)  # initial weights
+        np.random.seed(self.config.Global.seed)
         if distributed.rank() == 0:
             log_to_file(self.output_dir / f"{mode}.log")
         logger.info(

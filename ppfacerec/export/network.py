@@ -7,6 +7,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
+from ppfacerec.core.device.inference import TracedBackbone
 from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
 from ppfacerec.inference.parity import TOLERANCE, relative_difference, spread_images
 from ppfacerec.weights.info import ModelInfo
@@ -39,15 +40,15 @@ def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInf
     return swapped, replace(info, colors="RGB", mean=info.mean[::-1], std=info.std[::-1])
 
 
-class ExportedNetwork(nn.Layer):
+class ExportedNetwork(TracedBackbone):
     """RGB images (see `rgb_network`) to embeddings, not normalised, as a static graph has it.
 
     With `uint8_input` it takes pixels (N, 112, 112, 3), else the backbone's (N, 3, 112, 112) float32.
     """
 
     def __init__(self, backbone: nn.Layer, info: ModelInfo, uint8_input: bool) -> None:
-        super().__init__()
-        self.backbone, self.uint8_input = backbone, uint8_input
+        super().__init__(backbone)
+        self.uint8_input = uint8_input
         self._scale = info.scale
         self.register_buffer("_mean", paddle.to_tensor(info.mean, dtype="float32"), persistable=False)
         self.register_buffer("_std", paddle.to_tensor(info.std, dtype="float32"), persistable=False)
@@ -56,7 +57,7 @@ class ExportedNetwork(nn.Layer):
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         if self.uint8_input:
             images = ((images.astype("float32") * self._scale - self._mean) / self._std).transpose([0, 3, 1, 2])
-        return self.backbone(images)
+        return super().forward(images)
 
     def input_spec(self) -> paddle.static.InputSpec:
         """Shape and dtype of the input; any number of images."""

@@ -237,21 +237,21 @@ def load(name: str | Path, device: Any = "auto") -> FaceModel:
 
 
 def _weights(name: str, device: Any) -> FaceModel:
-    from ppfacerec.core.device.inference import PADDLE_LOCK, InferenceRunner
+    from ppfacerec.core.device.inference import PADDLE_LOCK
     from ppfacerec.core.device.runtime import choose_device
-    from ppfacerec.inference.loading import load_backbone
+    from ppfacerec.inference.loading import load_runner
 
     with PADDLE_LOCK:
         choose_device(device)
-        backbone, info = load_backbone(name)
-        return FaceModel(_prepared(InferenceRunner(backbone), info, False), info, name, device)
+        runner, info = load_runner(name)
+        return FaceModel(_prepared(runner, info, False), info, name, device)
 
 
 def _exported(description: Path) -> FaceModel:
-    from ppfacerec.core.device.inference import create_predictor
+    from ppfacerec.inference.loading import load_predictor
 
     exported = read_description(description)
-    run = run_onnx(exported.onnx) if exported.onnx else create_predictor(description.with_name(STEM))
+    run = run_onnx(exported.onnx) if exported.onnx else load_predictor(description.with_name(STEM))
     return FaceModel(_prepared(run, exported.info, exported.takes_pixels), exported.info, str(description))
 
 

@@ -1,13 +1,20 @@
 """From weights to a backbone and what is known of its preprocessing."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
+import numpy as np
+import paddle
 from paddle import nn
 
 from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, load_config, weights_file
 from ppfacerec.config.components import check_spec
 from ppfacerec.config.model_info import info_of_config
+from ppfacerec.core.device.inference import PADDLE_LOCK, InferenceRunner, Predictor, create_predictor, program_file
+from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec
 from ppfacerec.weights.fetch import fetch
@@ -15,6 +22,9 @@ from ppfacerec.weights.info import ModelInfo, info_of_weights, info_path, known_
 from ppfacerec.weights.read import Weights, read_any
 from ppfacerec.weights.report import match_weights, set_weights
 from ppfacerec.weights.zoo import ZOO
+
+Network = TypeVar("Network", nn.Layer, InferenceRunner)
+Made = TypeVar("Made")
 
 
 def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, ModelInfo]:
@@ -27,6 +37,23 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
     Raises:
         ValueError: the file is missing or damaged, the network is unknown, or the weights do not fit it.
     """
+    return _load(name, config, _filled)
+
+
+def load_runner(name: str) -> tuple[InferenceRunner, ModelInfo]:
+    """As `load_backbone`, ready to run. On the CPU the last network is kept, for the next call with its weights."""
+    with PADDLE_LOCK:
+        return _load(name, None, _kept_runner if paddle.get_device() == "cpu" else _runner)
+
+
+def load_predictor(prefix: Path) -> Predictor:
+    """An exported model of Paddle's, its files without suffix; the last one is kept as well."""
+    with PADDLE_LOCK:
+        key = [sha256(path) for path in (program_file(prefix), prefix.with_name(f"{prefix.name}.pdiparams"))]
+        return _LAST_PREDICTOR.get(key, lambda: create_predictor(prefix))
+
+
+def _load(name: str, config: Config | None, make: Callable[[Spec, Weights], Network]) -> tuple[Network, ModelInfo]:
     weights = read_any(fetch(weights_file(name)))
     known = known_info(weights, ZOO.get(name))
     config = config or (None if known else _config_beside(weights.path))
@@ -36,12 +63,12 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
             f"{weights.path}: neither its names nor {info_path(weights.path).name} or config.yaml beside it identify "
             "the network. Give a config with -c."
         )
-    backbone = _filled(spec, weights)
-    from_config = info_of_config(config, backbone.embedding_size) if config else None
+    network = make(spec, weights)
+    from_config = info_of_config(config, network.embedding_size) if config else None
     if known and from_config:
         for line in known.mismatches(from_config):
             logger.warning("%s: %s; the weights' own is used.", weights.path, line)
-    return backbone, known or from_config or info_of_weights(weights, backbone.embedding_size)
+    return network, known or from_config or info_of_weights(weights, network.embedding_size)
 
 
 def _config_beside(path: str) -> Config | None:
@@ -68,3 +95,33 @@ def _filled(spec: Spec, weights: Weights) -> nn.Layer:
     set_weights(backbone, weights.backbone)
     backbone.eval()
     return backbone
+
+
+def _runner(spec: Spec, weights: Weights) -> InferenceRunner:
+    return InferenceRunner(_filled(spec, weights))
+
+
+def _kept_runner(spec: Spec, weights: Weights) -> InferenceRunner:
+    digest = hashlib.sha256()
+    for name, array in weights.backbone.items():
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    # The class itself: a notebook may have defined it anew under its name.
+    key = [spec.name, spec.name in BACKBONES and BACKBONES.get(spec.name), repr(spec.kwargs), digest.digest()]
+    return _LAST_RUNNER.get(key, lambda: _runner(spec, weights))
+
+
+class _Last(Generic[Made]):
+    """What was made last, and of what. Of each network that is made, Paddle keeps 0.6 MiB for ever."""
+
+    def __init__(self) -> None:
+        self._held: tuple[object, Made] | None = None
+
+    def get(self, key: object, make: Callable[[], Made]) -> Made:
+        if self._held is None or self._held[0] != key:
+            self._held = key, make()
+        return self._held[1]
+
+
+_LAST_RUNNER: _Last[InferenceRunner] = _Last()
+_LAST_PREDICTOR: _Last[Predictor] = _Last()

@@ -15,10 +15,12 @@ from conftest import picture
 from tiny_plugin import TinyNet
 
 import ppfacerec
+from ppfacerec.backbones import BACKBONES
 from ppfacerec.core.device import inference
 from ppfacerec.core.device.inference import InferenceRunner
 from ppfacerec.export import export_model
 from ppfacerec.export.convert_weights import write_pdparams
+from ppfacerec.inference import loading
 from ppfacerec.weights.info import ModelInfo, info_path
 
 PICTURES = [picture(k, 0) for k in range(12)]
@@ -35,6 +37,15 @@ def models(tmp_path_factory):
     info.save(info_path(folder / "w.pdparams"))
     export_model(net, info, folder / "exported")
     return {"weights": str(folder / "w.pdparams"), "exported": str(folder / "exported")}
+
+
+def forget_what_was_loaded():
+    loading._LAST_RUNNER, loading._LAST_PREDICTOR = loading._Last(), loading._Last()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_loaded():
+    forget_what_was_loaded()
 
 
 def embed_all(model):
@@ -62,6 +73,7 @@ def in_process(kind, function, *arguments):
 
 
 def embed_all_after_loading(model):
+    forget_what_was_loaded()
     return embed_all(ppfacerec.load(model.name))
 
 
@@ -90,6 +102,7 @@ def test_threads_may_load_at_once_while_others_embed(models):
 
     def work(number):
         start.wait()
+        forget_what_was_loaded()
         return embed_all(ppfacerec.load(models["weights"]) if number % 2 else first)
 
     with ThreadPoolExecutor(4) as pool:
@@ -145,6 +158,32 @@ def test_predictors_run_in_one_thread_that_stays(models, monkeypatch):
 def test_a_spawned_process_loads_the_model_anew(models):
     model = ppfacerec.load(models["exported"])
     np.testing.assert_allclose(in_process("spawn", embed_all, model), embed_all(model), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["weights", "exported"])
+def test_loading_again_takes_no_more_memory(models, kind):
+    """Paddle never frees all of a network that it made, so what was loaded last is not made again."""
+    embed_all(ppfacerec.load(models[kind]))
+    before = psutil.Process().memory_info().rss
+    for _ in range(20):
+        embed_all(ppfacerec.load(models[kind]))
+    assert psutil.Process().memory_info().rss - before < 4 << 20
+
+
+def test_what_was_loaded_last_is_not_taken_for_other_weights_or_another_class(models, monkeypatch, tmp_path):
+    first = embed_all(ppfacerec.load(models["weights"]))
+    state = {k: v.numpy() for k, v in TinyNet().state_dict().items()}
+    write_pdparams(tmp_path / "w.pdparams", state)
+    ModelInfo({"name": "TinyNet"}, 16).save(info_path(tmp_path / "w.pdparams"))
+    other = embed_all(ppfacerec.load(tmp_path / "w.pdparams"))
+    assert np.abs(other - first).max() > 1e-3
+
+    class Turned(TinyNet):
+        def forward(self, images):
+            return -super().forward(images)
+
+    monkeypatch.setitem(BACKBONES._table, "TinyNet", Turned)
+    np.testing.assert_allclose(embed_all(ppfacerec.load(tmp_path / "w.pdparams")), -other, atol=1e-5)
 
 
 @pytest.mark.slow

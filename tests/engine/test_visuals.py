@@ -128,8 +128,8 @@ def test_every_start_is_a_run_that_begins_where_it_resumes(tiny_net_config, tmp_
     starts = [steps(tmp_path / "output", number) for number in range(3)]
     assert [start["scalar", "train/loss"] for start in starts] == [[*range(1, 9)], [9, 10], [*range(11, 16)]]
     assert [start.get(("scalar", "eval/lfw")) for start in starts] == [[5], None, [10, 15]]
-    names = sorted(folder.name for folder in (tmp_path / "output/vdl").iterdir())
-    assert [name.partition("_step_")[2] for name in names] == ["0", "8", "10"]
+    names = [folder.name for folder in (tmp_path / "output/vdl").iterdir()]
+    assert sorted(int(name.partition("_step_")[2]) for name in names) == [0, 8, 10]
 
 
 def test_no_faces_are_shown_when_they_are_not_wanted(tiny_net_config, tmp_path):

@@ -127,7 +127,7 @@ class InferenceRunner:
             return self._backbone(paddle.to_tensor(images)).astype("float32").numpy()
 
     def _tried_predictor(self, images: np.ndarray) -> Predictor | None:
-        layer = _Inference(self._backbone)
+        layer = TracedBackbone(self._backbone)
         layer.eval()
         with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:
             prefix = Path(folder) / "backbone"
@@ -144,15 +144,27 @@ class InferenceRunner:
         return None
 
 
-class _Inference(nn.Layer):
-    """A layer of its own around the backbone, because to_static replaces the forward of what it is given."""
+def _call(layer: nn.Layer, images: paddle.Tensor) -> paddle.Tensor:
+    return layer(images)
+
+
+_call_as_written = paddle.jit.not_to_static(lambda layer, images: layer(images))
+
+
+class TracedBackbone(nn.Layer):
+    """A layer of its own around the backbone, because to_static replaces the forward of what it is given.
+
+    Paddle translates the Python code that it traces, for branches on values of tensors. The package's own backbones
+    have none and are traced as they are written: 0.25 instead of 2 seconds for a MobileFaceNet, and the same program.
+    """
 
     def __init__(self, backbone: nn.Layer) -> None:
         super().__init__()
         self.backbone = backbone
+        self._call = _call_as_written if type(backbone).__module__.startswith("ppfacerec.") else _call
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        return self.backbone(images)
+        return self._call(self.backbone, images)
 
 
 class Predictor:
