@@ -66,7 +66,7 @@ class World:
         tree = tiny_tree(data, folder / "output")
         tree["Global"] |= {
             "plugins": TINY_NET["Global.plugins"], "epochs": epochs, "checkpoints": "auto", "save_interval": 5,
-            "save_interval_steps": 3, "keep_last": 2, "eval_interval": 10,
+            "save_interval_steps": 3, "keep_last": 2, "eval_interval": 10, "eval_backend": "eager",
         }  # fmt: skip
         tree["Arch"] = {"Backbone": TINY_NET["Arch.Backbone"], "Head": TINY_NET["Arch.Head"] | {"class_num": 4000}}
         tree["EMA"] = {"decay": 0.9}

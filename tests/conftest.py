@@ -133,6 +133,7 @@ def tiny_config(tiny_data: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 TINY_NET = {
+    "Global.eval_backend": "eager",  # tracing it for oneDNN takes longer than the rest of a test
     "Global.plugins": ["tiny_plugin"],
     "Arch.Backbone": {"name": "TinyNet"},
     "Arch.Head": {"name": "ArcMargin", "embedding_size": 16, "class_num": 5, "margin": 0.2, "scale": 16},

@@ -51,21 +51,6 @@ def test_two_processes_train_and_evaluate_as_one(tiny_net_config, tmp_path):
     assert one == two  # by rank 0 alone
 
 
-def test_several_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):
-    config = tiny_net_config()
-    train(2, config, tmp_path / "run", "DataLoader.Train.sampler.batch_size=3")  # 20 samples: an uneven last step
-    results = []
-    for num_processes in (1, 3):
-        output = tmp_path / f"eval{num_processes}"
-        launch(
-            num_processes, str(ROOT / "tools" / "eval.py"), "-c", f"{tmp_path}/run/config.yaml",  # its plugins run
-            "-o", f"Global.pretrained_model={tmp_path}/run/best_model", f"Global.output_dir={output}", "DataLoader.Eval.sampler.batch_size=16",
-            log_dir=tmp_path / f"log_eval{num_processes}",
-        )  # fmt: skip
-        results.append(json.loads((output / "eval.json").read_text()))
-    assert results[0] == results[1]
-
-
 def test_one_processes_checkpoint_goes_on_in_two(tiny_net_config, tmp_path):
     config = tiny_net_config()
     train(1, config, tmp_path / "run")
@@ -82,26 +67,26 @@ def test_an_error_in_one_process_ends_the_other(tiny_net_config, tmp_path):
     assert "label 2 is out of range for class_num 2" in output
 
 
-def evaluate_in_two(config: Path, output: Path, *overrides: str, num_processes: int = 2, **options) -> str:
+def evaluate(num_processes: int, config: Path, output: Path, *overrides: str, **options) -> str:
     return launch(
         num_processes, str(ROOT / "tools" / "eval.py"), "-c", str(config), "-o", f"Global.output_dir={output}",
         *overrides, log_dir=output.parent / f"log_{output.name}", **options,
     )  # fmt: skip
 
 
-def test_fewer_batches_than_processes_give_the_same_numbers(tiny_net_config, tmp_path):
-    """40 images in one batch: the second process has none. A random network, seeded by its weights file."""
+def test_several_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_path):
+    """40 images a set: three processes with a batch each, and two of which the second has none."""
     config = tiny_net_config()
     train(1, config, tmp_path / "run", "Global.epochs=1", "Optimizer.lr={name: Constant, learning_rate: 0.01}")
     results = []
-    for num_processes in (1, 2):
+    for num_processes, batch_size in ((1, 16), (3, 16), (2, 64)):
         output = tmp_path / f"eval{num_processes}"
-        evaluate_in_two(
-            config, output, f"Global.pretrained_model={tmp_path}/run/latest",
-            "DataLoader.Eval.sampler.batch_size=64", num_processes=num_processes,
+        evaluate(
+            num_processes, config, output, f"Global.pretrained_model={tmp_path}/run/latest",
+            f"DataLoader.Eval.sampler.batch_size={batch_size}", here=False,
         )  # fmt: skip
         results.append(json.loads((output / "eval.json").read_text()))
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
 
 
 def test_an_image_that_does_not_decode_in_one_process_ends_all_with_its_name(tiny_net_config, tiny_data, tmp_path):
@@ -112,7 +97,7 @@ def test_an_image_that_does_not_decode_in_one_process_ends_all_with_its_name(tin
     config = tiny_net_config(
         **{"DataLoader.Eval.dataset.val_data_path": str(tmp_path), "DataLoader.Eval.dataset.val_targets": "all"}
     )
-    output = evaluate_in_two(config, tmp_path / "eval", "DataLoader.Eval.sampler.batch_size=4", expect=1)
+    output = evaluate(2, config, tmp_path / "eval", "DataLoader.Eval.sampler.batch_size=4", expect=1)
     message = f"{tmp_path}/bad.bin, entry 39 (pair 19) does not decode as an image: 6 bytes that start with b'broken'"
     assert f"ppfacerec ERROR: Rank 1 failed: {message}" in output  # what rank 0 says
     assert f"ppfacerec rank 1 ERROR: {message}" in output
