@@ -32,6 +32,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tiny_plugin  # noqa: E402, F401 (imports Paddle once, for all)
+from launching import Launcher  # noqa: E402
 from training_state import differences, training_state  # noqa: E402
 
 from ppfacerec import cli  # noqa: E402
@@ -399,15 +400,10 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _launch(world: World, output: Path) -> subprocess.Popen[bytes]:
-    paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests"))
-    return subprocess.Popen(
-        [
-            sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2",
-            "--log_dir", str(world.folder / f"log_{output.name}"), str(ROOT / "tools" / "train.py"),
-            *world.arguments(output)[1:], "DataLoader.Train.sampler.batch_size=2",
-        ],
-        env={**os.environ, "PYTHONPATH": paths}, cwd=world.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+def _launch(world: World, output: Path) -> Launcher:
+    return Launcher(
+        "--nproc_per_node", "2", "--log_dir", str(world.folder / f"log_{output.name}"), str(ROOT / "tools" / "train.py"),
+        *world.arguments(output)[1:], "DataLoader.Train.sampler.batch_size=2", cwd=world.folder,
     )  # fmt: skip
 
 

@@ -58,10 +58,10 @@ class Machines:
         }
         said = {}
         for place, machine in started.items():
-            text, _ = machine.communicate(timeout=240)
+            status = machine.wait(240)
             logs = sorted(self.folders[place].glob("log/workerlog.*"))
-            said[place] = text + "".join(path.read_text(errors="replace") for path in logs)
-            assert (machine.returncode == 0) == (expect == 0), said[place]
+            said[place] = machine.output() + "".join(path.read_text(errors="replace") for path in logs)
+            assert (status == 0) == (expect == 0), said[place]
             shutil.rmtree(self.folders[place] / "log", ignore_errors=True)
         return said[0], said[1]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import pytest
-from test_two_processes import ROOT, train
+from launching import ROOT, Launcher
+from test_two_processes import train
 
 from ppfacerec.training.checkpoints.pretrained import read_weights
 
@@ -29,22 +26,17 @@ def start_machine(
     config: Path,
     output: Path,
     *overrides: str,
-    cwd: Optional[Path] = None,
-    tool="train.py",
-    arguments: Optional[list[str]] = None,
+    cwd: Path | None = None,
+    tool: str = "train.py",
+    arguments: list[str] | None = None,
     prefix: Sequence[str] = (),
-) -> subprocess.Popen[str]:
-    cwd = cwd or output.parent
+) -> Launcher:
     log = "log" if output.parent == Path() else str(output.parent / f"log_machine{number}")
-    command = [
-        *prefix, sys.executable, "-m", "paddle.distributed.launch", "--master", master, "--nnodes", "2", "--rank", str(number),
-        "--nproc_per_node", "1", "--log_dir", log,
+    return Launcher(
+        "--master", master, "--nnodes", "2", "--rank", str(number), "--nproc_per_node", "1", "--log_dir", log,
         str(ROOT / "tools" / tool), *(arguments or ["-c", str(config), "-o", f"Global.output_dir={output}", *overrides]),
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        cwd=cwd or output.parent, prefix=prefix,
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -57,8 +49,7 @@ def test_two_machines_train_as_one(tiny_net_config, tmp_path):
     both = [*shared, "DataLoader.Train.sampler.batch_size=2"]
     machines = [start_machine(number, master, config, tmp_path / "two", *both) for number in (0, 1)]
     for machine in machines:
-        output, _ = machine.communicate(timeout=240)
-        assert machine.returncode == 0, output
+        assert machine.wait(240) == 0, machine.output()
     one, two = read_weights(tmp_path / "one" / "latest"), read_weights(tmp_path / "two" / "latest")
     for key in one:
         np.testing.assert_allclose(two[key], one[key], rtol=1e-3, atol=1e-5, err_msg=key)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from launching import ROOT, launch
+from launching import ROOT, Launcher, launch
 from training_state import assert_same_checkpoint, training_state
 
 pytestmark = pytest.mark.slow
@@ -51,14 +49,12 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_with_status_75(ti
     (tmp_path / "signalling.py").write_text(SIGNALLING)
     whole, part = tmp_path / "whole", tmp_path / "part"
     train(tiny_net_config(), whole, *SHARDS)
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"),
+    launcher = Launcher(
+        "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"),
         str(ROOT / "tools" / "train.py"), "-c", str(tiny_net_config()), "-o", f"Global.output_dir={part}", *SHARED,
-        *SHARDS, "Global.plugins=[tiny_plugin, signalling]",
-    ]  # fmt: skip
-    paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests", tmp_path))
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path, capture_output=True)
-    assert done.returncode == 75
+        *SHARDS, "Global.plugins=[tiny_plugin, signalling]", cwd=tmp_path,
+    )  # fmt: skip
+    assert launcher.wait(240) == 75
     assert training_state(part / "latest")["progress"]["global_step"] == 3
     assert names(part) == ["latest"]
     train(tiny_net_config(), part, *SHARDS, "Global.checkpoints=auto")
@@ -67,13 +63,11 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_with_status_75(ti
 
 def test_a_signal_to_the_launcher_stops_all_and_saves(tiny_net_config, tmp_path):
     output = tmp_path / "run"
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"),
+    launcher = Launcher(
+        "--nproc_per_node", "2", "--log_dir", str(tmp_path / "log"),
         str(ROOT / "tools" / "train.py"), "-c", str(tiny_net_config()), "-o", f"Global.output_dir={output}", *SHARED,
-        "Global.epochs=500",
-    ]  # fmt: skip
-    paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "tests"))
-    launcher = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, cwd=tmp_path)
+        "Global.epochs=500", cwd=tmp_path,
+    )  # fmt: skip
     until = time.monotonic() + 60
     while not (output / "train.csv").exists():
         assert time.monotonic() < until
