@@ -25,6 +25,11 @@ paddle.set_device("cpu")
 paddle.ones([2, 2]).matmul(paddle.ones([2, 2]))
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are CPUs: tests of several processes wait for them a third of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def picture(identity: int, number: int, size: int = 112) -> np.ndarray:
     """A smooth colour pattern (H, W, 3) that tells its identity, with a little noise of its own."""
     pattern = np.random.default_rng([7, identity]).uniform(0, 255, (4, 4, 3)).astype(np.float32)

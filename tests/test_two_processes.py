@@ -146,14 +146,13 @@ def test_a_process_that_dies_ends_the_others_within_a_minute(tiny_net_config, tm
 def test_two_runs_at_the_same_time_do_not_collide(tiny_net_config, tmp_path):
     """Each launcher finds ports of its own; each run goes to its own folder and ends as if it were alone."""
     config = tiny_net_config(**{"Arch.Backbone": {"name": "PlainNet"}})
-    with ThreadPoolExecutor(3) as pool:
-        runs = [pool.submit(train, 2, config, tmp_path / name, "Global.epochs=2") for name in ("one", "two", "three")]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(train, 2, config, tmp_path / name, "Global.epochs=2") for name in ("one", "two")]
         for run in runs:
             run.result()
-    one, *others = (read_weights(tmp_path / name / "latest") for name in ("one", "two", "three"))
-    for other in others:
-        for key in one:
-            np.testing.assert_array_equal(other[key], one[key], err_msg=key)
+    one, two = (read_weights(tmp_path / name / "latest") for name in ("one", "two"))
+    for key in one:
+        np.testing.assert_array_equal(two[key], one[key], err_msg=key)
 
 
 DIFFERING = """

@@ -8,7 +8,7 @@ import subprocess
 
 import ppfacerec
 
-draw = "ppfacerec demo-data --out faces --num-identities 12 --images-per-identity 8 --num-pairs 40"
+draw = "ppfacerec demo-data --out faces --num-identities 12 --images-per-identity 4 --num-pairs 40"
 subprocess.run(draw.split(), check=True)
 
 # %% [markdown]

@@ -7,6 +7,7 @@ import paddle
 import pytest
 
 from ppfacerec.backbones import BACKBONES
+from ppfacerec.core.device.inference import TracedBackbone
 
 SMALL = {
     "MobileFaceNet": {"embedding_size": 16},
@@ -62,7 +63,9 @@ def test_embedding_of_an_image_does_not_depend_on_its_batch(net):
 def test_static_graph_equals_eager_at_any_batch_size(net):
     net.eval()
     spec = paddle.static.InputSpec([None, 3, 112, 112], "float32")
-    graph = paddle.jit.to_static(net.forward, input_spec=[spec], full_graph=True)
+    layer = TracedBackbone(net)
+    layer.eval()
+    graph = paddle.jit.to_static(layer, input_spec=[spec], full_graph=True)
     for count in (1, 2):
         with paddle.no_grad():
             eager, static = net(random_faces(count)).numpy(), graph(random_faces(count)).numpy()

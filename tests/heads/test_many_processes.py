@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_sharded_heads_equal_the_dense_ones(tmp_path):
     """Loss, gradients of backbone and head, first weights, running statistics; uneven batches and shards."""
     found = []
-    for num_processes in (1, 2, 3):
+    for num_processes in (1, 3):
         path = tmp_path / f"{num_processes}.npz"
         launch(
             num_processes,
@@ -23,11 +23,8 @@ def test_sharded_heads_equal_the_dense_ones(tmp_path):
             log_dir=tmp_path / f"log{num_processes}",
         )
         found.append(dict(np.load(path)))
-    one, *others = found
+    one, other = found
     assert len(one) > 200
-    for other in others:
-        assert other.keys() == one.keys()
-        for name, expected in one.items():
-            np.testing.assert_allclose(
-                other[name], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name
-            )
+    assert other.keys() == one.keys()
+    for name, expected in one.items():
+        np.testing.assert_allclose(other[name], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name)
