@@ -54,7 +54,7 @@ config = {
     },
     "Metric": {"Eval": [{"FaceAccOnFiveDatasets": {}}]},
 }
-evaluations = ppfacerec.train(config)
+evaluations = ppfacerec.train(config, tune_cpu=True)  # twice as fast; as the command line does
 for epoch, evaluation in evaluations.items():
     print(epoch, evaluation.average_accuracy)
 

@@ -57,7 +57,7 @@ class ExportedNetwork(TracedBackbone):
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         if self.uint8_input:
             images = ((images.astype("float32") * self._scale - self._mean) / self._std).transpose([0, 3, 1, 2])
-        return super().forward(images)
+        return self.call(self.backbone, images)
 
     def input_spec(self) -> paddle.static.InputSpec:
         """Shape and dtype of the input; any number of images."""

@@ -302,6 +302,26 @@ def test_onednn_that_disagrees_is_not_used(monkeypatch, log_lines):
     assert "evaluating without oneDNN" in log_lines.text
 
 
+class EagerNet(paddle.nn.Layer):
+    """A network that Paddle cannot trace, as a user's may be."""
+
+    embedding_size = 3
+
+    def forward(self, images):
+        if not paddle.in_dynamic_mode():
+            raise RuntimeError("not to be traced")
+        return images.mean([2, 3])
+
+
+def test_a_network_that_cannot_be_traced_is_evaluated_eagerly(log_lines):
+    from ppfacerec.core.device.inference import InferenceRunner
+
+    runner, images = InferenceRunner(EagerNet()), paddle.randn([5, 3, 112, 112])
+    np.testing.assert_array_equal(runner(images), images.mean([2, 3]).numpy())
+    assert runner.backend == "eager"
+    assert "The network cannot be traced for oneDNN (" in log_lines.text
+
+
 def test_evaluation_before_training_is_epoch_zero(tiny_net_config, tmp_path):
     evaluations = train(tiny_net_config(), "Global.eval_before_train=True", "Global.eval_interval=2", "Global.epochs=3")
     assert list(evaluations) == [0, 2, 3]

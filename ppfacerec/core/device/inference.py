@@ -131,7 +131,12 @@ class InferenceRunner:
         layer.eval()
         with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:
             prefix = Path(folder) / "backbone"
-            save_program(layer, paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images"), prefix)
+            try:
+                save_program(layer, paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images"), prefix)
+            except Exception as error:  # whatever a plugin's forward does that Paddle cannot trace
+                why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+                logger.warning("The network cannot be traced for oneDNN (%s): evaluating without, more slowly.", why)
+                return None
             predictor = create_predictor(prefix)
         eager, onednn = self._eager(images), predictor(images)
         difference = np.abs(onednn - eager).max() / max(np.abs(eager).max(), 1e-30)
@@ -161,10 +166,10 @@ class TracedBackbone(nn.Layer):
     def __init__(self, backbone: nn.Layer) -> None:
         super().__init__()
         self.backbone = backbone
-        self._call = _call_as_written if type(backbone).__module__.startswith("ppfacerec.") else _call
+        self.call = _call_as_written if type(backbone).__module__.startswith("ppfacerec.") else _call
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        return self._call(self.backbone, images)
+        return self.call(self.backbone, images)
 
 
 class Predictor:
