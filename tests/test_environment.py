@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ppfacerec.core import environment, opencv
-from ppfacerec.core.distributed.ranks import refuse_lone_slurm_tasks
+from ppfacerec.core.distributed.ranks import refuse_lone_slurm_tasks, refuse_loopback_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,3 +112,28 @@ def test_tasks_of_slurm_that_would_each_train_alone_are_refused(monkeypatch, var
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="SLURM has started 2 tasks") if is_refused else nullcontext():
         refuse_lone_slurm_tasks()
+
+
+@pytest.mark.parametrize("address", ["127.0.1.1", OSError("Name or service not known")])
+def test_a_name_that_other_machines_cannot_use_is_refused(monkeypatch, address):
+    def look_up(name):
+        if isinstance(address, OSError):
+            raise address
+        return address
+
+    monkeypatch.setattr("socket.gethostname", lambda: "beta")
+    monkeypatch.setattr("socket.gethostbyname", look_up)
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    with pytest.raises(ValueError) as error:
+        refuse_loopback_name()
+    assert str(error.value) == (
+        f"beta, this machine's name, is {'unknown' if isinstance(address, OSError) else address} here (/etc/hosts), so "
+        "other machines' processes would look for this one on their own. Give the name its real address there, or set "
+        "GLOO_SOCKET_IFNAME to the network interface, such as eth0 (`ip -brief address` lists them), before the launcher "
+        "starts."
+    )
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    refuse_loopback_name()
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setattr("socket.gethostbyname", lambda name: "10.0.0.2")
+    refuse_loopback_name()

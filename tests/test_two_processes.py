@@ -126,14 +126,14 @@ Trainer._step, TrainLoader.close = update, close_slowly
 @pytest.mark.parametrize(
     ("death", "message"),
     [
-        ("raise ValueError('images/7.jpg (label.txt, line 7): does not decode')",
-         "ERROR: Rank 1 failed first: images/7.jpg (label.txt, line 7): does not decode"),
+        ("raise ValueError('peer/7.jpg (label.txt, line 7): does not decode')",
+         "ERROR: Rank 1 failed first: peer/7.jpg (label.txt, line 7): does not decode"),
         ("raise KeyError('a bug')", "ERROR: Rank 1 failed first: KeyError: 'a bug'"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "code -9"),
     ],
 )  # fmt: skip
 def test_a_process_that_dies_ends_the_others_within_a_minute(tiny_net_config, tmp_path, death, message):
-    """And what a person sees first is its message, not that a connection broke."""
+    """And what a person sees first is its message, not that a connection (to a peer) broke."""
     (tmp_path / "dying.py").write_text(DYING.format(death=death))
     began = time.monotonic()
     output = train(2, tiny_net_config(), tmp_path / "run", "Global.plugins=[tiny_plugin, dying]", expect=1)

@@ -10,12 +10,13 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
-from ppfacerec.core.distributed.ranks import rank, refuse_lone_slurm_tasks, world_size
+from ppfacerec.core.distributed.ranks import rank, refuse_lone_slurm_tasks, refuse_loopback_name, world_size
 from ppfacerec.core.log import logger
 
 _BEAT = 2.0  # seconds between two signs of life
@@ -167,6 +168,15 @@ class Meeting:
                 )
 
 
+def _is_of_connection(error: Exception) -> bool:
+    """Whether Paddle raised it for a broken connection; a file's name may have such words, too."""
+    import paddle
+
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    of_paddle = raised_in == __file__ or raised_in.startswith(os.path.dirname(paddle.__file__))
+    return of_paddle and any(word in str(error).lower() for word in _OF_CONNECTIONS)
+
+
 @lru_cache(maxsize=1)
 def meeting() -> Meeting:
     """This process's meeting, created on first use."""
@@ -177,7 +187,7 @@ def init() -> None:
     """Join the other processes of ``paddle.distributed.launch``; one process alone needs nothing.
 
     Raises:
-        ValueError: SLURM has started tasks that do not know of each other.
+        ValueError: SLURM has started tasks that do not know of each other, or machines could not find each other.
     """
     import paddle
     import paddle.distributed as dist
@@ -188,6 +198,9 @@ def init() -> None:
         # The launcher sets it; a user who sets the variables by hand may not.
         if paddle.get_device() == "cpu":
             os.environ.setdefault("PADDLE_DISTRI_BACKEND", "gloo")
+            with failing_together():
+                if len(set(meeting().hosts)) > 1:
+                    refuse_loopback_name()
         dist.init_parallel_env()
 
 
@@ -260,7 +273,7 @@ def first_failure_first() -> Iterator[None]:
     except Exception as error:  # Paddle has several for a broken connection; each is raised as an error
         keep_last_words()
         text = str(error)
-        if any(word in text.lower() for word in _OF_CONNECTIONS):
+        if _is_of_connection(error):
             raise RankError(
                 meeting().first_failure()
                 or "The connection to another process broke, and it left no message: it was killed, perhaps for lack "

@@ -1,6 +1,7 @@
 """Which of how many processes this one is, from the variables of ``paddle.distributed.launch``."""
 
 import os
+import socket
 
 
 def rank() -> int:
@@ -30,4 +31,22 @@ def refuse_lone_slurm_tasks() -> None:
             "them of each other: each would train alone. Start one launcher a machine, srun --ntasks-per-node=1 python "
             "-m paddle.distributed.launch --master ADDRESS:PORT --nnodes $SLURM_NNODES --rank $SLURM_NODEID ... "
             "(docs/distributed.md has a whole job script); or one task, srun --ntasks=1."
+        )
+
+
+def refuse_loopback_name() -> None:
+    """Raise a ValueError where gloo would tell other machines an address of this machine alone.
+
+    It takes the address that the machine's own name stands for, which Debian's installer makes 127.0.1.1.
+    """
+    name = socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        address = "unknown"  # then gloo takes 127.0.0.1
+    if (address.startswith("127.") or address == "unknown") and not os.environ.get("GLOO_SOCKET_IFNAME"):
+        raise ValueError(
+            f"{name}, this machine's name, is {address} here (/etc/hosts), so other machines' processes would look for "
+            "this one on their own. Give the name its real address there, or set GLOO_SOCKET_IFNAME to the network "
+            "interface, such as eth0 (`ip -brief address` lists them), before the launcher starts."
         )
