@@ -27,7 +27,7 @@ paddle.ones([2, 2]).matmul(paddle.ones([2, 2]))
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are CPUs: tests of several processes wait for them a third of their time."""
-    return (os.cpu_count() or 1) + 1
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or len(os.sched_getaffinity(0)) + 1)
 
 
 def picture(identity: int, number: int, size: int = 112) -> np.ndarray:

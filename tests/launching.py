@@ -72,7 +72,7 @@ class Launcher:
             self.pid, self.poll = popen.pid, popen.poll
         else:
             target = (arguments, str(cwd), environment, self._output.name)
-            process = _WITH_PADDLE.Process(target=_be_launcher, args=target)
+            process = _WITH_PADDLE.Process(target=_be_launcher, args=target, daemon=True)
             process.start()
             self.pid, self.poll = process.pid, lambda: process.exitcode
 

@@ -114,20 +114,20 @@ def test_tasks_of_slurm_that_would_each_train_alone_are_refused(monkeypatch, var
         refuse_lone_slurm_tasks()
 
 
-@pytest.mark.parametrize("address", ["127.0.1.1", OSError("Name or service not known")])
-def test_a_name_that_other_machines_cannot_use_is_refused(monkeypatch, address):
-    def look_up(name):
-        if isinstance(address, OSError):
-            raise address
-        return address
+@pytest.mark.parametrize(("addresses", "shown"), [(["127.0.1.1", "::1"], "127.0.1.1 and ::1"), ([], "unknown")])
+def test_a_name_that_other_machines_cannot_use_is_refused(monkeypatch, addresses, shown):
+    def look_up(name, port):
+        if not addresses:
+            raise OSError("Name or service not known")
+        return [(None, None, None, "", (address, 0)) for address in addresses]
 
     monkeypatch.setattr("socket.gethostname", lambda: "beta")
-    monkeypatch.setattr("socket.gethostbyname", look_up)
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     with pytest.raises(ValueError) as error:
         refuse_loopback_name()
     assert str(error.value) == (
-        f"beta, this machine's name, is {'unknown' if isinstance(address, OSError) else address} here (/etc/hosts), so "
+        f"beta, this machine's name, is {shown} here (/etc/hosts), so "
         "other machines' processes would look for this one on their own. Give the name its real address there, or set "
         "GLOO_SOCKET_IFNAME to the network interface, such as eth0 (`ip -brief address` lists them), before the launcher "
         "starts."
@@ -135,5 +135,5 @@ def test_a_name_that_other_machines_cannot_use_is_refused(monkeypatch, address):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
     refuse_loopback_name()
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
-    monkeypatch.setattr("socket.gethostbyname", lambda name: "10.0.0.2")
+    addresses.append("10.0.0.2")
     refuse_loopback_name()

@@ -82,8 +82,8 @@ def test_several_processes_evaluate_to_the_same_numbers(tiny_net_config, tmp_pat
     for num_processes, batch_size in ((1, 16), (3, 16), (2, 64)):
         output = tmp_path / f"eval{num_processes}"
         evaluate(
-            num_processes, config, output, f"Global.pretrained_model={tmp_path}/run/latest",
-            f"DataLoader.Eval.sampler.batch_size={batch_size}", here=False,
+            num_processes, tmp_path / "run" / "config.yaml", output, f"Global.pretrained_model={tmp_path}/run/latest",
+            f"DataLoader.Eval.sampler.batch_size={batch_size}", "Global.eval_backend=auto", here=False,
         )  # fmt: skip
         results.append(json.loads((output / "eval.json").read_text()))
     assert results[0] == results[1] == results[2]
@@ -140,6 +140,7 @@ def test_a_process_that_dies_ends_the_others_within_a_minute(tiny_net_config, tm
     assert time.monotonic() - began < 60
     lines = [line for line in output.splitlines() if "ppfacerec ERROR" in line or "Container rank" in line]
     assert any(message in line for line in lines[:2]), output  # one of rank 0, one of the launcher
+    assert ("and it left no message" in output) == (message == "code -9")
     assert not list((tmp_path / "run").glob(".failed*"))
 
 

@@ -41,9 +41,9 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
 
 
 def load_runner(name: str) -> tuple[InferenceRunner, ModelInfo]:
-    """As `load_backbone`, ready to run. On the CPU the last network is kept, for the next call with its weights."""
+    """As `load_backbone`, ready to run. On the CPU the last one of ours is kept, for the next call with its weights."""
     with PADDLE_LOCK:
-        return _load(name, None, _kept_runner if paddle.get_device() == "cpu" else _runner)
+        return _load(name, None, _runner)
 
 
 def load_predictor(prefix: Path) -> Predictor:
@@ -98,17 +98,18 @@ def _filled(spec: Spec, weights: Weights) -> nn.Layer:
 
 
 def _runner(spec: Spec, weights: Weights) -> InferenceRunner:
-    return InferenceRunner(_filled(spec, weights))
+    def made() -> InferenceRunner:
+        return InferenceRunner(_filled(spec, weights))
 
-
-def _kept_runner(spec: Spec, weights: Weights) -> InferenceRunner:
+    # A notebook may change a network of the user's, or what it is made of, without another name.
+    is_ours = spec.name in BACKBONES and BACKBONES.get(spec.name).__module__.startswith("ppfacerec.")
+    if not is_ours or paddle.get_device() != "cpu":
+        return made()
     digest = hashlib.sha256()
     for name, array in weights.backbone.items():
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    # The class itself: a notebook may have defined it anew under its name.
-    key = [spec.name, spec.name in BACKBONES and BACKBONES.get(spec.name), repr(spec.kwargs), digest.digest()]
-    return _LAST_RUNNER.get(key, lambda: _runner(spec, weights))
+    return _LAST_RUNNER.get([spec.name, repr(spec.kwargs), digest.digest()], made)
 
 
 class _Last(Generic[Made]):
@@ -119,6 +120,7 @@ class _Last(Generic[Made]):
 
     def get(self, key: object, make: Callable[[], Made]) -> Made:
         if self._held is None or self._held[0] != key:
+            self._held = None  # two may be too large
             self._held = key, make()
         return self._held[1]
 

@@ -40,10 +40,10 @@ class StopSignals(Callback):
         if self._first is not None:  # the launcher sends it three times
             time.sleep(max(0.0, self._first + SAME_SIGNAL_SECONDS - time.monotonic()))
         signal.set_wakeup_fd(self._wakeup)
+        ignored = signal.SIGTERM if any(exception) and distributed.keep_last_words() else None
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if any(exception):
-            distributed.keep_last_words()
+            if number != ignored:
+                signal.signal(number, handler)
         os.write(self._write, _DONE)
         self._watcher.join()
         os.close(self._read)

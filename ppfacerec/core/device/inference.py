@@ -132,7 +132,11 @@ class InferenceRunner:
         with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:
             prefix = Path(folder) / "backbone"
             try:
-                save_program(layer, paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images"), prefix)
+                with _own_forwards(self._backbone):
+                    spec = paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images")
+                    save_program(layer, spec, prefix)
+            except (OSError, MemoryError):
+                raise
             except Exception as error:  # whatever a plugin's forward does that Paddle cannot trace
                 why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
                 logger.warning("The network cannot be traced for oneDNN (%s): evaluating without, more slowly.", why)
@@ -200,6 +204,20 @@ def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -
     """Trace a layer and write it as an inference model, ``<prefix>.json`` (or .pdmodel) and ``.pdiparams``."""
     with PADDLE_LOCK, _without_call_stacks():
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), str(prefix))
+
+
+@contextmanager
+def _own_forwards(network: nn.Layer) -> Iterator[None]:
+    """Paddle 2.6 leaves its translation in the layers that it traced, for training to run, too."""
+    layers = network.sublayers(include_self=True)
+    before = [vars(layer).get("forward") for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, before):
+            vars(layer).pop("forward", None)
+            if forward is not None:
+                vars(layer)["forward"] = forward
 
 
 @contextmanager

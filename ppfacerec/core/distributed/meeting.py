@@ -6,11 +6,11 @@ is waited for on the store that paddle.distributed keeps on rank 0's machine. Ev
 
 import atexit
 import os
+import re
 import signal
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -22,7 +22,10 @@ from ppfacerec.core.log import logger
 _BEAT = 2.0  # seconds between two signs of life
 _SILENCE = 120.0  # after which a rank that gives none is gone; Python code may keep its lock for long
 _LONGEST_POLL = 0.5
-_LINGER = 5.0  # seconds that a failed rank waits for the others to be notified, and they for its message
+# Seconds that a failed rank waits for the others to be notified, and they for its message; the launcher kills them 4
+# seconds after it has noticed.
+_LINGER = 2.5
+_OF_C = re.compile(r"\.(cc|cpp|cu|h):\d+")  # in what Paddle's C++ code raises: "[.../gloo/transport/tcp/pair.cc:784]"
 _OF_CONNECTIONS = ("gloo", "nccl", "connection", "socket", "tcpstore", "tcp ", "peer")  # in an error of a broken one
 
 
@@ -73,6 +76,7 @@ class Meeting:
         self._store = _Store()
         self._count = 0
         self._failure: str | None = None
+        self.ends_with_error = False  # whether this program does, as a command of ours
         self._store.set(f"host/{rank()}", socket.gethostname())
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._live, name="sign of life", daemon=True)
@@ -168,13 +172,9 @@ class Meeting:
                 )
 
 
-def _is_of_connection(error: Exception) -> bool:
-    """Whether Paddle raised it for a broken connection; a file's name may have such words, too."""
-    import paddle
-
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    of_paddle = raised_in == __file__ or raised_in.startswith(os.path.dirname(paddle.__file__))
-    return of_paddle and any(word in str(error).lower() for word in _OF_CONNECTIONS)
+def _is_of_connection(text: str) -> bool:
+    """Whether an error is Paddle's for a broken connection; a file's name may have such words, too."""
+    return _OF_C.search(text) is not None and any(word in text.lower() for word in _OF_CONNECTIONS)
 
 
 @lru_cache(maxsize=1)
@@ -204,10 +204,16 @@ def init() -> None:
         dist.init_parallel_env()
 
 
-def keep_last_words() -> None:
-    """Let the error that ends several processes reach the log of each, though the launcher's SIGTERM comes with it."""
-    if world_size() > 1 and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it kills what then does not end
+def keep_last_words() -> bool:
+    """Let the error that ends this program reach the log, though the launcher's SIGTERM comes with it.
+
+    Returns:
+        Whether SIGTERM is ignored from now on; the launcher kills what then does not end.
+    """
+    if world_size() == 1 or not meeting().ends_with_error or threading.current_thread() is not threading.main_thread():
+        return False
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return True
 
 
 def barrier() -> None:
@@ -243,7 +249,9 @@ def failing_together() -> Iterator[None]:
         failure = error
     texts = meeting().gather("" if failure is None else str(failure) or type(failure).__name__)
     if any(texts):
-        meeting().wait()  # until each has them: the launcher ends all as soon as one ends
+        # Until each has them: the launcher ends all as soon as one ends, and the store goes with rank 0.
+        with suppress(ValueError):
+            meeting().wait()
     if failure is not None:
         raise failure
     for number, text in enumerate(texts):
@@ -264,7 +272,7 @@ def first_failure_first() -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    meeting()
+    meeting().ends_with_error = True
     try:
         yield
     except RankError:
@@ -273,7 +281,7 @@ def first_failure_first() -> Iterator[None]:
     except Exception as error:  # Paddle has several for a broken connection; each is raised as an error
         keep_last_words()
         text = str(error)
-        if _is_of_connection(error):
+        if _is_of_connection(text):
             raise RankError(
                 meeting().first_failure()
                 or "The connection to another process broke, and it left no message: it was killed, perhaps for lack "

@@ -41,12 +41,14 @@ def refuse_loopback_name() -> None:
     """
     name = socket.gethostname()
     try:
-        address = socket.gethostbyname(name)
+        addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None)})
     except OSError:
-        address = "unknown"  # then gloo takes 127.0.0.1
-    if (address.startswith("127.") or address == "unknown") and not os.environ.get("GLOO_SOCKET_IFNAME"):
+        addresses = []  # then gloo takes 127.0.0.1
+    is_local = all(address.startswith("127.") or address == "::1" for address in addresses)
+    if is_local and not os.environ.get("GLOO_SOCKET_IFNAME"):
         raise ValueError(
-            f"{name}, this machine's name, is {address} here (/etc/hosts), so other machines' processes would look for "
-            "this one on their own. Give the name its real address there, or set GLOO_SOCKET_IFNAME to the network "
-            "interface, such as eth0 (`ip -brief address` lists them), before the launcher starts."
+            f"{name}, this machine's name, is {' and '.join(addresses) or 'unknown'} here (/etc/hosts), so other "
+            "machines' processes would look for this one on their own. Give the name its real address there, or set "
+            "GLOO_SOCKET_IFNAME to the network interface, such as eth0 (`ip -brief address` lists them), before the "
+            "launcher starts."
         )
