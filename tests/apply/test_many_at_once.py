@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +15,7 @@ import paddle
 import psutil
 import pytest
 from conftest import picture
+from launching import ROOT
 from tiny_plugin import TinyNet
 
 import ppfacerec
@@ -151,6 +155,32 @@ def test_predictors_run_in_one_thread_that_stays(models, monkeypatch):
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda _: embed_all(model), range(4)))
     assert len(used) == 1
+
+
+AFTER_THE_END = """
+import sys, threading, time
+import numpy as np
+import ppfacerec
+
+model = ppfacerec.load(sys.argv[1])
+model.embed(np.arange(112 * 112 * 3, dtype=np.uint8).reshape(112, 112, 3))
+
+def serve():
+    while threading.main_thread().is_alive():
+        time.sleep(0.01)
+    print(model.embed(np.arange(112 * 112 * 3, dtype=np.uint8).reshape(112, 112, 3)).shape, "after the end")
+
+threading.Thread(target=serve).start()
+"""
+
+
+@pytest.mark.slow
+def test_a_thread_embeds_when_the_main_thread_has_ended(models):
+    """As a server's does that the last line of a script starts."""
+    command, environment = [sys.executable, "-c", AFTER_THE_END, models["exported"]], {**os.environ, "PYTHONPATH": "."}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "(16,) after the end" in done.stdout, done.stderr
+    assert done.returncode == 0
 
 
 @pytest.mark.slow

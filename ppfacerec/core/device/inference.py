@@ -9,9 +9,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -30,6 +31,9 @@ PADDLE_LOCK = threading.RLock()
 _PAUSE_BEFORE_FORK = 0.05
 
 
+_Work = Callable[[np.ndarray], np.ndarray]
+
+
 class _OneThread:
     """A thread that stays, in which predictors run.
 
@@ -41,7 +45,8 @@ class _OneThread:
     """
 
     def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "predictor")
+        self._tasks: SimpleQueue[tuple[Future[np.ndarray], _Work, np.ndarray]] | None = None  # until the first
+        self._is_fork = False
         self._predictors: WeakSet[Predictor] = WeakSet()
         self._kept: list[Predictor] = []
         if hasattr(os, "register_at_fork"):
@@ -55,19 +60,37 @@ class _OneThread:
             time.sleep(_PAUSE_BEFORE_FORK)
 
     def _after_fork(self) -> None:
-        self._executor = None
+        self._is_fork = True
         self._kept += self._predictors
         gc.freeze()  # nor does what of Paddle's hangs in cycles meet its destructor here
         PADDLE_LOCK.release()
 
     def add(self, predictor: Predictor) -> None:
         self._predictors.add(predictor)
-        if self._executor is None:
+        if self._is_fork:
             self._kept.append(predictor)
 
-    def run(self, work: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    def run(self, work: _Work, images: np.ndarray) -> np.ndarray:
         with PADDLE_LOCK:
-            return self._executor.submit(work, images).result() if self._executor else work(images)
+            if self._is_fork:
+                return work(images)
+            if self._tasks is None:
+                self._tasks = SimpleQueue()
+                # Not an executor's, which ends with the main thread, while others may still serve requests.
+                threading.Thread(target=_serve, args=(self._tasks,), name="predictor", daemon=True).start()
+            future: Future[np.ndarray] = Future()
+            self._tasks.put((future, work, images))
+            return future.result()
+
+
+def _serve(tasks: SimpleQueue[tuple[Future[np.ndarray], _Work, np.ndarray]]) -> None:
+    while True:
+        future, work, images = tasks.get()
+        try:
+            future.set_result(work(images))
+        except Exception as error:  # the caller's, whose future raises it
+            future.set_exception(error)
+        del future, work, images  # the predictor is its owner's
 
 
 _PREDICTOR_THREAD = _OneThread()
