@@ -13,7 +13,14 @@ from ppfacerec.backbones import BACKBONES
 from ppfacerec.config import Config, load_config, weights_file
 from ppfacerec.config.components import check_spec
 from ppfacerec.config.model_info import info_of_config
-from ppfacerec.core.device.inference import PADDLE_LOCK, InferenceRunner, Predictor, create_predictor, program_file
+from ppfacerec.core.device.inference import (
+    PADDLE_LOCK,
+    InferenceRunner,
+    Predictor,
+    create_predictor,
+    is_ours,
+    program_file,
+)
 from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec
@@ -102,8 +109,8 @@ def _runner(spec: Spec, weights: Weights) -> InferenceRunner:
         return InferenceRunner(_filled(spec, weights))
 
     # A notebook may change a network of the user's, or what it is made of, without another name.
-    is_ours = spec.name in BACKBONES and BACKBONES.get(spec.name).__module__.startswith("ppfacerec.")
-    if not is_ours or paddle.get_device() != "cpu":
+    is_known = spec.name in BACKBONES and is_ours(BACKBONES.get(spec.name))
+    if not is_known or paddle.get_device() != "cpu":
         return made()
     digest = hashlib.sha256()
     for name, array in weights.backbone.items():

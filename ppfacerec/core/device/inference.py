@@ -39,9 +39,9 @@ class _OneThread:
 
     Where a thread ends that ran one, Paddle empties its oneDNN cache, under a lock that a process forked at that moment
     would wait for without end. A forked process runs them in the calling thread: a new one may have the id of the
-    parent's, by which Paddle would find the parent's cache. It also keeps all predictors, its
-    parent's and its own: their destructor needs threads that a fork does not have, and crashes without them (Paddle's
-    handler of the crash then waits for malloc's lock without end).
+    parent's, by which Paddle would find the parent's cache. It also keeps all predictors, its parent's
+    and its own: their destructor needs threads that a fork does not have, and crashes without them (Paddle's handler of
+    the crash then waits for malloc's lock without end).
     """
 
     def __init__(self) -> None:
@@ -155,9 +155,7 @@ class InferenceRunner:
         with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:
             prefix = Path(folder) / "backbone"
             try:
-                with _own_forwards(self._backbone):
-                    spec = paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images")
-                    save_program(layer, spec, prefix)
+                save_program(layer, paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images"), prefix)
             except (OSError, MemoryError):
                 raise
             except Exception as error:  # whatever a plugin's forward does that Paddle cannot trace
@@ -180,6 +178,11 @@ def _call(layer: nn.Layer, images: paddle.Tensor) -> paddle.Tensor:
     return layer(images)
 
 
+def is_ours(network: Any) -> bool:
+    """Whether a network, or the class of one, is the package's own and not a user's."""
+    return bool(network.__module__.startswith("ppfacerec."))
+
+
 _call_as_written = paddle.jit.not_to_static(lambda layer, images: layer(images))
 
 
@@ -193,7 +196,7 @@ class TracedBackbone(nn.Layer):
     def __init__(self, backbone: nn.Layer) -> None:
         super().__init__()
         self.backbone = backbone
-        self.call = _call_as_written if type(backbone).__module__.startswith("ppfacerec.") else _call
+        self.call = _call_as_written if is_ours(backbone) else _call
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         return self.call(self.backbone, images)
@@ -225,7 +228,7 @@ class Predictor:
 
 def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -> None:
     """Trace a layer and write it as an inference model, ``<prefix>.json`` (or .pdmodel) and ``.pdiparams``."""
-    with PADDLE_LOCK, _without_call_stacks():
+    with PADDLE_LOCK, _without_call_stacks(), _own_forwards(layer):
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), str(prefix))
 
 
