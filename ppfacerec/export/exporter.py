@@ -11,7 +11,7 @@ import paddle
 import yaml
 from paddle import nn
 
-from ppfacerec.core.device.inference import create_predictor, program_file, save_program
+from ppfacerec.core.device.inference import create_predictor, in_turn, program_file, save_program
 from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
 from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.io.whole_file import written_whole
@@ -82,7 +82,7 @@ def export_model(
 def save_paddle(network: ExportedNetwork, folder: Path) -> list[str]:
     """Write Paddle's inference model: the program (inference.json, on Paddle 2.6 inference.pdmodel) and its parameters;
     return the files' names."""
-    save_program(network, network.input_spec(), folder / STEM)
+    in_turn(lambda: save_program(network, network.input_spec(), folder / STEM))
     return [program_file(folder / STEM).name, f"{STEM}.pdiparams"]
 
 

@@ -237,7 +237,7 @@ def load(name: str | Path, device: Any = "auto") -> FaceModel:
 
 
 def _weights(name: str, device: Any) -> FaceModel:
-    from ppfacerec.core.device.inference import PADDLE_LOCK
+    from ppfacerec.core.device.paddle_thread import PADDLE_LOCK
     from ppfacerec.core.device.runtime import choose_device
     from ppfacerec.inference.loading import load_runner
 

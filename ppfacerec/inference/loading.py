@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import paddle
@@ -14,13 +14,14 @@ from ppfacerec.config import Config, load_config, weights_file
 from ppfacerec.config.components import check_spec
 from ppfacerec.config.model_info import info_of_config
 from ppfacerec.core.device.inference import (
-    PADDLE_LOCK,
     InferenceRunner,
     Predictor,
-    create_predictor,
+    in_turn,
     is_ours,
+    native_predictor,
     program_file,
 )
+from ppfacerec.core.device.paddle_thread import PADDLE_THREAD
 from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec
@@ -49,15 +50,31 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
 
 def load_runner(name: str) -> tuple[InferenceRunner, ModelInfo]:
     """As `load_backbone`, ready to run. On the CPU the last one of ours is kept, for the next call with its weights."""
-    with PADDLE_LOCK:
-        return _load(name, None, _runner)
+    return in_turn(lambda: _load(name, None, _runner))
 
 
 def load_predictor(prefix: Path) -> Predictor:
-    """An exported model of Paddle's, its files without suffix; the last one is kept as well."""
-    with PADDLE_LOCK:
-        key = [sha256(path) for path in (program_file(prefix), prefix.with_name(f"{prefix.name}.pdiparams"))]
-        return _LAST_PREDICTOR.get(key, lambda: create_predictor(prefix))
+    """An exported model of Paddle's, its files without suffix; the last one is kept as well.
+
+    Raises:
+        ValueError: also in a later call of what is returned: after a fork, where the files have changed or are gone.
+    """
+    key = _digests(prefix)
+
+    def make() -> Any:
+        if _digests(prefix) != key:
+            raise ValueError(
+                f"{prefix.parent}: the exported model has changed or is gone since it was loaded. After a fork its "
+                "files are read again: keep them as they are, or load the model in the new process."
+            )
+        return native_predictor(prefix)
+
+    return PADDLE_THREAD.run(lambda: _LAST_PREDICTOR.get(key, lambda: Predictor(make)))
+
+
+def _digests(prefix: Path) -> list[str | None]:
+    files = program_file(prefix), prefix.with_name(f"{prefix.name}.pdiparams")
+    return [sha256(path) if path.is_file() else None for path in files]
 
 
 def _load(name: str, config: Config | None, make: Callable[[Spec, Weights], Network]) -> tuple[Network, ModelInfo]:

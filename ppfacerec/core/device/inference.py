@@ -2,98 +2,22 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Literal
-from weakref import WeakSet
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import paddle
 from paddle import nn
 
+from ppfacerec.core.device.paddle_thread import PADDLE_LOCK, PADDLE_THREAD, Remade
 from ppfacerec.core.log import logger
 
-# Held while Paddle builds, traces or runs a network: all of it works on state of the whole process. A fork waits for
-# it, so that no child begins with a network that another thread was running.
-PADDLE_LOCK = threading.RLock()
-# Seconds for Paddle's own threads, which free the tensors of a run after it has returned: a process forked meanwhile
-# has an allocator between two states. While threads embed, 1 of 550 forks crashed (as it loaded) with the
-# pause, gc.freeze and all predictors kept; 1 of 40 without the last, 4 of 23 without any.
-_PAUSE_BEFORE_FORK = 0.05
-
-
-_Work = Callable[[np.ndarray], np.ndarray]
-
-
-class _OneThread:
-    """A thread that stays, in which predictors run.
-
-    Where a thread ends that ran one, Paddle empties its oneDNN cache, under a lock that a process forked at that moment
-    would wait for without end. A forked process runs them in the calling thread: a new one may have the id of the
-    parent's, by which Paddle would find the parent's cache. It also keeps all predictors, its parent's
-    and its own: their destructor needs threads that a fork does not have, and crashes without them (Paddle's handler of
-    the crash then waits for malloc's lock without end).
-    """
-
-    def __init__(self) -> None:
-        self._tasks: SimpleQueue[tuple[Future[np.ndarray], _Work, np.ndarray]] | None = None  # until the first
-        self._is_fork = False
-        self._predictors: WeakSet[Predictor] = WeakSet()
-        self._kept: list[Predictor] = []
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self._before_fork, after_in_parent=PADDLE_LOCK.release, after_in_child=self._after_fork
-            )
-
-    def _before_fork(self) -> None:
-        PADDLE_LOCK.acquire()
-        if self._predictors:
-            time.sleep(_PAUSE_BEFORE_FORK)
-
-    def _after_fork(self) -> None:
-        self._is_fork = True
-        self._kept += self._predictors
-        gc.freeze()  # nor does what of Paddle's hangs in cycles meet its destructor here
-        PADDLE_LOCK.release()
-
-    def add(self, predictor: Predictor) -> None:
-        self._predictors.add(predictor)
-        if self._is_fork:
-            self._kept.append(predictor)
-
-    def run(self, work: _Work, images: np.ndarray) -> np.ndarray:
-        with PADDLE_LOCK:
-            if self._is_fork:
-                return work(images)
-            if self._tasks is None:
-                self._tasks = SimpleQueue()
-                # Not an executor's, which ends with the main thread, while others may still serve requests.
-                threading.Thread(target=_serve, args=(self._tasks,), name="predictor", daemon=True).start()
-            future: Future[np.ndarray] = Future()
-            self._tasks.put((future, work, images))
-            return future.result()
-
-
-def _serve(tasks: SimpleQueue[tuple[Future[np.ndarray], _Work, np.ndarray]]) -> None:
-    while True:
-        future, work, images = tasks.get()
-        try:
-            future.set_result(work(images))
-        except Exception as error:  # the caller's, whose future raises it
-            future.set_exception(error)
-        del future, work, images  # the predictor is its owner's
-
-
-_PREDICTOR_THREAD = _OneThread()
+Result = TypeVar("Result")
 
 PARITY_TOLERANCE = 1e-4
 # Images in one call on the CPU: with 64, every operator of oneDNN mapped and unmapped its activations, which took half
@@ -108,8 +32,8 @@ class InferenceRunner:
     runs inside Paddle Inference and not as a static graph under FLAGS_use_onednn, because the latter crashes Paddle
     3.3.1 where a Linear follows a flatten (segmentation fault), and because eager training must never see that flag.
 
-    Any number of threads may call it, also after a fork. The first images are run both ways. If the two differ by more
-    than 1e-4 of the largest value, the eager result is used and a warning is logged.
+    Any number of threads may call it, also after a fork, when oneDNN's copy is made anew. The first images are run
+    both ways. If the two differ by more than 1e-4 of the largest value, the eager result is used, with a warning.
 
     Args:
         backbone: put into eval mode by the caller.
@@ -134,11 +58,12 @@ class InferenceRunner:
 
     def __call__(self, images: np.ndarray | paddle.Tensor) -> np.ndarray:
         """Embeddings (N, D) float32 of images (N, 3, 112, 112)."""
+        return in_turn(lambda: self._embed(images))
+
+    def _embed(self, images: np.ndarray | paddle.Tensor) -> np.ndarray:
         if self._untried:
-            with PADDLE_LOCK:
-                if self._untried:
-                    self._predictor = self._tried_predictor(np.asarray(images[:4]))
-                    self._untried = False
+            self._predictor = self._tried_predictor(np.asarray(images[:4]))
+            self._untried = False
         if self._predictor:
             images = np.asarray(images)
         run, chunk = self._predictor or self._eager, _CPU_CHUNK if self._on_cpu else len(images)
@@ -146,23 +71,27 @@ class InferenceRunner:
 
     @paddle.no_grad()
     def _eager(self, images: np.ndarray | paddle.Tensor) -> np.ndarray:
-        with PADDLE_LOCK:
-            return self._backbone(paddle.to_tensor(images)).astype("float32").numpy()
+        result: np.ndarray = self._backbone(paddle.to_tensor(images)).astype("float32").numpy()
+        return result
 
     def _tried_predictor(self, images: np.ndarray) -> Predictor | None:
         layer = TracedBackbone(self._backbone)
         layer.eval()
-        with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:
-            prefix = Path(folder) / "backbone"
-            try:
-                save_program(layer, paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images"), prefix)
-            except (OSError, MemoryError):
-                raise
-            except Exception as error:  # whatever a plugin's forward does that Paddle cannot trace
-                why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-                logger.warning("The network cannot be traced for oneDNN (%s): evaluating without, more slowly.", why)
-                return None
-            predictor = create_predictor(prefix)
+        spec = paddle.static.InputSpec([None, *images.shape[1:]], "float32", "images")
+
+        def made() -> Any:
+            with tempfile.TemporaryDirectory(prefix="ppfacerec_") as folder:
+                save_program(layer, spec, Path(folder) / "backbone")
+                return native_predictor(Path(folder) / "backbone")
+
+        try:
+            predictor = Predictor(made)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever a plugin's forward does that Paddle cannot trace
+            why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+            logger.warning("The network cannot be traced for oneDNN (%s): evaluating without, more slowly.", why)
+            return None
         eager, onednn = self._eager(images), predictor(images)
         difference = np.abs(onednn - eager).max() / max(np.abs(eager).max(), 1e-30)
         if difference <= PARITY_TOLERANCE or not np.isfinite(eager).all():  # NaN weights are the metric's to report
@@ -172,6 +101,17 @@ class InferenceRunner:
             "oneDNN, more slowly.", difference, PARITY_TOLERANCE,
         )  # fmt: skip
         return None
+
+
+def in_turn(work: Callable[[], Result]) -> Result:
+    """Return what `work` does with Paddle, while no other thread works with it.
+
+    On the CPU it runs in `PADDLE_THREAD`; on a GPU in the caller's, as each thread has a current GPU of its own.
+    """
+    if paddle.get_device() == "cpu":
+        return PADDLE_THREAD.run(work)
+    with PADDLE_LOCK:
+        return work()
 
 
 def _call(layer: nn.Layer, images: paddle.Tensor) -> paddle.Tensor:
@@ -207,28 +147,34 @@ class Predictor:
 
     A predictor has one input and one output, which threads would take from each other. A clone for each thread takes a
     second to make and the memory of a model, and two threads on two cores gained little.
+
+    Args:
+        make: makes Paddle's predictor, also anew after a fork.
     """
 
-    def __init__(self, predictor: Any) -> None:
-        self._predictor = predictor
-        _PREDICTOR_THREAD.add(self)
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._predictor = Remade(make)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return _PREDICTOR_THREAD.run(self._run, images)
+        return PADDLE_THREAD.run(lambda: self._run(images))
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        given = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
+        predictor = self._predictor.get()
+        given = predictor.get_input_handle(predictor.get_input_names()[0])
         given.reshape(images.shape)
         given.copy_from_cpu(np.ascontiguousarray(images))
-        self._predictor.run()
-        output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+        predictor.run()
+        output = predictor.get_output_handle(predictor.get_output_names()[0])
         result: np.ndarray = output.copy_to_cpu()
         return result
 
 
 def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -> None:
-    """Trace a layer and write it as an inference model, ``<prefix>.json`` (or .pdmodel) and ``.pdiparams``."""
-    with PADDLE_LOCK, _without_call_stacks(), _own_forwards(layer):
+    """Trace a layer and write it as an inference model, ``<prefix>.json`` (or .pdmodel) and ``.pdiparams``.
+
+    It works on state of the whole process; see `in_turn`.
+    """
+    with _without_call_stacks(), _own_forwards(layer):
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), str(prefix))
 
 
@@ -270,6 +216,11 @@ def program_file(prefix: Path) -> Path:
 
 def create_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) -> Predictor:
     """Load the inference model `prefix` (its files without suffix) for the CPU, with oneDNN's kernels or Paddle's."""
+    return Predictor(lambda: native_predictor(prefix, onednn, num_threads))
+
+
+def native_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) -> Any:
+    """Paddle's own, for `Predictor`."""
     from paddle import inference
 
     config = inference.Config(str(program_file(prefix)), f"{prefix}.pdiparams")
@@ -278,4 +229,4 @@ def create_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) ->
     # oneDNN's older name, known to 2.6 and 3.x; both enable it by default
     config.enable_mkldnn() if onednn else config.disable_mkldnn()
     config.set_cpu_math_library_num_threads(num_threads)
-    return Predictor(inference.create_predictor(config))
+    return inference.create_predictor(config)

@@ -1,0 +1,104 @@
+"""The one thread in which networks are made, traced and run for inference on the CPU.
+
+Paddle keeps caches and figures of every thread that it has worked in. Where one of them ends, it adds its figures to
+those of another. In a forked process that may be a thread which was not forked, and whose memory is long another's: a
+network loaded there was spoilt now and then, or crashed. So one thread does it all, whichever ask, and none of it
+outlives a fork: the thread ends before, with all predictors, which have threads of their own, and both processes make
+them anew when they need them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+Result = TypeVar("Result")
+Native = TypeVar("Native")
+
+# Held while Paddle builds, traces or runs a network: all of it works on state of the whole process; a fork waits.
+PADDLE_LOCK = threading.RLock()
+
+
+class Remade(Generic[Native]):
+    """What is made in Paddle's thread, used and destroyed there, and made anew after a fork.
+
+    Args:
+        make: called once here, and once after each fork.
+    """
+
+    def __init__(self, make: Callable[[], Native]) -> None:
+        self._make = make
+        self._native: Native | None = None
+        PADDLE_THREAD.run(self.get)
+
+    def get(self) -> Native:
+        """What was made; to be called in Paddle's thread."""
+        if self._native is None:
+            self._native = self._make()
+            PADDLE_THREAD.remade.add(self)
+        return self._native
+
+    def destroy(self) -> None:
+        """Until it is needed again; to be called in Paddle's thread."""
+        self._native = None
+
+    def __del__(self) -> None:
+        if self._native is not None:
+            PADDLE_THREAD.let_go(self._native)
+
+
+class _PaddleThread:
+    def __init__(self) -> None:
+        self.remade: WeakSet[Remade[Any]] = WeakSet()
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None  # until it is needed
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._before_fork, after_in_parent=PADDLE_LOCK.release, after_in_child=PADDLE_LOCK.release
+            )
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Return or raise what `work` does in the thread."""
+        if threading.current_thread() is self._thread:
+            return work()
+        with PADDLE_LOCK:
+            if self._thread is None:
+                # Not an executor's, which ends with the main thread, while others may still serve requests.
+                self._thread = threading.Thread(target=self._serve, name="paddle", daemon=True)
+                self._thread.start()
+            future: Future[Result] = Future()
+            self._tasks.put(lambda: _answer(future, work))
+            return future.result()
+
+    def let_go(self, native: object) -> None:
+        """Let the thread destroy what nobody needs any more."""
+        self._tasks.put([native].clear)
+
+    def _serve(self) -> None:
+        for task in iter(self._tasks.get, None):
+            task()
+            del task  # what it was to do may be its caller's last
+        for remade in list(self.remade):
+            remade.destroy()
+
+    def _before_fork(self) -> None:
+        PADDLE_LOCK.acquire()
+        if self._thread:
+            self._tasks.put(None)
+            self._thread.join()
+            self._thread = None
+
+
+def _answer(future: Future[Any], work: Callable[[], Any]) -> None:
+    try:
+        future.set_result(work())
+    except BaseException as error:  # the caller's, whose future raises it
+        future.set_exception(error)
+
+
+PADDLE_THREAD = _PaddleThread()
