@@ -212,6 +212,20 @@ def test_loss_that_is_not_finite_stops_with_the_files_of_the_batch(tiny_net_conf
     assert all("images/" in line for line in listed)
 
 
+def test_a_full_disk_does_not_hide_that_the_loss_is_not_finite(tiny_net_config, tmp_path, monkeypatch):
+    def write(log, row):
+        if row.get("condition") == "loss_not_finite":
+            raise ValueError("health.csv cannot be written.")
+
+    monkeypatch.setattr("ppfacerec.training.monitoring.health.CsvLog.write", write)
+    path = tmp_path / "output" / "not_finite_rank0.txt"
+    path.mkdir(parents=True)
+    with pytest.raises(ValueError, match="The loss is not finite in epoch") as caught:
+        train(tiny_net_config(), "Optimizer.name=SGD", "Optimizer.lr={name: Constant, learning_rate: 1e30}")
+    assert f"could not be listed in {path} (Is a directory), first: " in str(caught.value)
+    assert str(caught.value).endswith(" health.csv cannot be written.")
+
+
 def test_label_out_of_range_is_named_before_training(tiny_net_config):
     with pytest.raises(ValueError, match=r"label\.txt, line 9: label 2 is out of range for class_num 2"):
         train(tiny_net_config(), "Arch.Head.class_num=2")

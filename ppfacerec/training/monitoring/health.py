@@ -107,14 +107,17 @@ class Health(Callback):
         """End the run, and say all that helps to find out why; the batch's files go to a list of their own."""
         files, progress = [self._where(int(index)) for index in batch.indices], state.progress
         path = self._folder / f"not_finite_rank{distributed.rank()}.txt"
-        path.write_text("\n".join(files) + "\n", encoding="utf-8")
+        listed = f"are listed in {path}"
+        try:
+            path.write_text("\n".join(files) + "\n", encoding="utf-8")
+        except OSError as error:
+            listed = f"could not be listed in {path} ({error.strerror})"
         self._rate = self._schedule(self._step)
         self._end("loss_not_finite", (
             f"The loss is not finite in epoch {progress.epoch}, iteration {progress.iteration} (optimizer step "
             f"{self._step}): {losses}. "
             f"Learning rate {self._rate:.3g}, {norms_of(self._recognizer, embedding)}, loss scale "
-            f"{self._precision.loss_scale}. The {len(files)} files of the batch are listed in {path}, first: "
-            f"{files[0]}. "
+            f"{self._precision.loss_scale}. The {len(files)} files of the batch {listed}, first: {files[0]}. "
             "Usual causes: a learning rate too high (try a tenth, or a longer warm-up), Optimizer.clip_norm not set, a "
             "damaged image."
         ))  # fmt: skip
@@ -174,7 +177,10 @@ class Health(Callback):
             self.record(condition, message)
 
     def _end(self, condition: str, message: str) -> NoReturn:
-        self.record(condition, message)
+        try:
+            self.record(condition, message)
+        except ValueError as error:  # a full disk must not hide why the run ends
+            message = f"{message} {error}"
         raise ValueError(message)
 
     def _bad_gradients(self, names: list[str], total: int) -> str:
