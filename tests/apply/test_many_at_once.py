@@ -6,9 +6,11 @@ import gc
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -292,6 +294,52 @@ def test_what_is_let_go_is_destroyed_in_the_thread_that_made_it():
     PADDLE_THREAD.run(gc.collect)
     assert len(threads) == 2
     assert len({*threads, threading.get_ident()}) == 2
+
+
+@needs_fork
+def test_a_network_may_fork_itself():
+    assert PADDLE_THREAD.run(lambda: in_process("fork", PADDLE_THREAD.run, int)) == 0
+
+
+AT_THE_FORK = """
+import os, threading
+there = []
+os.register_at_fork(before=lambda: there.append(len(os.listdir("/proc/self/task"))))  # the last to run before a fork
+from ppfacerec.core.device.paddle_thread import PADDLE_THREAD
+alone = len(os.listdir("/proc/self/task"))
+for _ in range(50):
+    PADDLE_THREAD.run(int)
+    if not (child := os.fork()):
+        os._exit(0)
+    os.waitpid(child, 0)
+print(set(there) == {alone})
+"""
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc here")
+def test_the_threads_own_end_is_waited_for():
+    """Python's join returns before Paddle has counted what the thread leaves."""
+    done = subprocess.run([sys.executable, "-c", AT_THE_FORK], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python's of hooks of forks
+def test_an_interrupt_at_a_fork_leaves_both_processes_a_thread():
+    with pytest.raises(KeyboardInterrupt):
+        PADDLE_THREAD.run(raise_interrupt)
+    PADDLE_THREAD._tasks.put(lambda: time.sleep(1))
+    interrupt = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    interrupt.start()
+    before = signal.signal(signal.SIGINT, lambda *_: raise_interrupt())
+    try:
+        assert in_process("fork", PADDLE_THREAD.run, int) == 0
+        assert PADDLE_THREAD.run(int) == 0
+    finally:
+        interrupt.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_thread_survives_what_it_runs():

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Optional, TypeVar
 from weakref import WeakSet
 
 Result = TypeVar("Result")
@@ -52,24 +53,29 @@ class Remade(Generic[Native]):
             PADDLE_THREAD.let_go(self._native)
 
 
+_Tasks = SimpleQueue[Optional[Callable[[], None]]]
+
+
 class _PaddleThread:
     def __init__(self) -> None:
         self.remade: WeakSet[Remade[Any]] = WeakSet()
-        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None  # until it is needed
+        self._tasks: _Tasks = SimpleQueue()
+        self._parents: list[_Tasks] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
-                before=self._before_fork, after_in_parent=PADDLE_LOCK.release, after_in_child=PADDLE_LOCK.release
+                before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
             )
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Return or raise what `work` does in the thread."""
-        if threading.current_thread() is self._thread:
+        if self._is_this_thread():
             return work()
         with PADDLE_LOCK:
             if self._thread is None:
+                self._tasks = SimpleQueue()
                 # Not an executor's, which ends with the main thread, while others may still serve requests.
-                self._thread = threading.Thread(target=self._serve, name="paddle", daemon=True)
+                self._thread = threading.Thread(target=self._serve, args=(self._tasks,), name="paddle", daemon=True)
                 self._thread.start()
             future: Future[Result] = Future()
             self._tasks.put(lambda: _answer(future, work))
@@ -79,19 +85,36 @@ class _PaddleThread:
         """Let the thread destroy what nobody needs any more."""
         self._tasks.put([native].clear)
 
-    def _serve(self) -> None:
-        for task in iter(self._tasks.get, None):
+    def _is_this_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def _serve(self, tasks: _Tasks) -> None:
+        for task in iter(tasks.get, None):
             task()
             del task  # what it was to do may be its caller's last
         for remade in list(self.remade):
             remade.destroy()
 
     def _before_fork(self) -> None:
+        if self._is_this_thread():  # a network of the user's that forks
+            return
         PADDLE_LOCK.acquire()
-        if self._thread:
+        thread, self._thread = self._thread, None
+        if thread:
             self._tasks.put(None)
-            self._thread.join()
-            self._thread = None
+            thread.join()
+            while os.path.exists(
+                f"/proc/self/task/{thread.native_id}"
+            ):  # Paddle's part of its end comes after Python's
+                time.sleep(0.001)
+
+    def _after_fork(self) -> None:
+        if not self._is_this_thread():
+            PADDLE_LOCK.release()
+
+    def _after_fork_in_child(self) -> None:
+        self._parents.append(self._tasks)  # not to be destroyed here: what was let go when the thread had ended
+        self._after_fork()
 
 
 def _answer(future: Future[Any], work: Callable[[], Any]) -> None:
