@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -340,6 +343,46 @@ def test_an_interrupt_at_a_fork_leaves_both_processes_a_thread():
     finally:
         interrupt.join()
         signal.signal(signal.SIGINT, before)
+
+
+def test_an_error_keeps_nothing_of_what_was_run():
+    class Large:
+        pass
+
+    def fail(large):
+        raise ValueError
+
+    large = Large()
+    kept = weakref.ref(large)
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            PADDLE_THREAD.run(partial(fail, large))
+        del large
+        PADDLE_THREAD.run(int)  # the thread has gone on
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+INTERRUPTED = """
+import os, signal, threading
+import paddle
+from ppfacerec.core.device.paddle_thread import PADDLE_THREAD
+
+large = paddle.ones([1500, 1500])
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+while True:
+    PADDLE_THREAD.run(lambda: large @ large)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_without_a_crash():
+    """Python's end aborts a thread that is inside Paddle."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGINT, done.stderr
+    assert done.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_the_thread_survives_what_it_runs():

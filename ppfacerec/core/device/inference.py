@@ -32,8 +32,9 @@ class InferenceRunner:
     runs inside Paddle Inference and not as a static graph under FLAGS_use_onednn, because the latter crashes Paddle
     3.3.1 where a Linear follows a flatten (segmentation fault), and because eager training must never see that flag.
 
-    Any number of threads may call it, also after a fork, when oneDNN's copy is made anew. The first images are run
-    both ways. If the two differ by more than 1e-4 of the largest value, the eager result is used, with a warning.
+    Any number of threads may call it. After a fork oneDNN's copy is made anew, of the weights as they are then. The
+    first images are run both ways. If the two differ by more than 1e-4 of the largest value, the eager result is used,
+    with a warning.
 
     Args:
         backbone: put into eval mode by the caller.

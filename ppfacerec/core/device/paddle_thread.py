@@ -9,11 +9,13 @@ them anew when they need them.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, Optional, TypeVar
 from weakref import WeakSet
@@ -62,6 +64,7 @@ class _PaddleThread:
         self._thread: threading.Thread | None = None  # until it is needed
         self._tasks: _Tasks = SimpleQueue()
         self._parents: list[_Tasks] = []
+        atexit.register(self._end)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork_in_child
@@ -78,8 +81,12 @@ class _PaddleThread:
                 self._thread = threading.Thread(target=self._serve, args=(self._tasks,), name="paddle", daemon=True)
                 self._thread.start()
             future: Future[Result] = Future()
-            self._tasks.put(lambda: _answer(future, work))
-            return future.result()
+            self._tasks.put(partial(_answer, future, work))
+            try:
+                return future.result()
+            finally:
+                wait([future])  # after Ctrl-C: Python cannot end while a thread is inside Paddle (it aborts)
+                del future  # or an error, its traceback and all that the frames hold would keep each other
 
     def let_go(self, native: object) -> None:
         """Let the thread destroy what nobody needs any more."""
@@ -96,8 +103,11 @@ class _PaddleThread:
             remade.destroy()
 
     def _before_fork(self) -> None:
-        if self._is_this_thread():  # a network of the user's that forks
-            return
+        if not self._is_this_thread():  # a network of the user's that forks
+            self._end()
+
+    def _end(self) -> None:
+        """End the thread, and all that was made in it; others wait for the lock."""
         PADDLE_LOCK.acquire()
         thread, self._thread = self._thread, None
         if thread:
@@ -122,6 +132,7 @@ def _answer(future: Future[Any], work: Callable[[], Any]) -> None:
         future.set_result(work())
     except BaseException as error:  # the caller's, whose future raises it
         future.set_exception(error)
+        del future, work  # of the frame that the error keeps
 
 
 PADDLE_THREAD = _PaddleThread()
