@@ -113,9 +113,8 @@ class _PaddleThread:
         if thread:
             self._tasks.put(None)
             thread.join()
-            while os.path.exists(
-                f"/proc/self/task/{thread.native_id}"
-            ):  # Paddle's part of its end comes after Python's
+            # For Paddle the thread ends after it does for Python.
+            while os.path.exists(f"/proc/self/task/{thread.native_id}"):
                 time.sleep(0.001)
 
     def _after_fork(self) -> None:
