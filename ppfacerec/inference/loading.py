@@ -50,7 +50,7 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
 
 def load_runner(name: str) -> tuple[InferenceRunner, ModelInfo]:
     """As `load_backbone`, ready to run. On the CPU the last one of ours is kept, for the next call with its weights."""
-    return in_turn(lambda: _load(name, None, _runner))
+    return _load(name, None, lambda spec, weights: in_turn(lambda: _runner(spec, weights)))
 
 
 def load_predictor(prefix: Path) -> Predictor:
@@ -59,6 +59,7 @@ def load_predictor(prefix: Path) -> Predictor:
     Raises:
         ValueError: also in a later call of what is returned: after a fork, where the files have changed or are gone.
     """
+    prefix = prefix.absolute()  # for a daemon, which changes its folder after its fork
     key = _digests(prefix)
 
     def make() -> Any:

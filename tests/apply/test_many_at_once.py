@@ -30,7 +30,7 @@ from ppfacerec.backbones import MobileFaceNet
 from ppfacerec.core import log
 from ppfacerec.core.device import inference
 from ppfacerec.core.device.inference import InferenceRunner
-from ppfacerec.core.device.paddle_thread import PADDLE_THREAD, Remade
+from ppfacerec.core.device.paddle_thread import PADDLE_LOCK, PADDLE_THREAD, Remade
 from ppfacerec.export import export_model
 from ppfacerec.export.convert_weights import write_pdparams
 from ppfacerec.inference import loading
@@ -276,6 +276,53 @@ def test_an_exported_model_that_has_changed_is_not_taken_for_the_one_that_was_lo
         f"{folder}: the exported model has changed or is gone since it was loaded. After a fork its files are read "
         "again: keep them as they are, or load the model in the new process."
     )
+
+
+@needs_fork
+def test_a_daemon_may_change_its_folder_after_the_fork(models, monkeypatch):
+    exported = Path(models["exported"])
+    monkeypatch.chdir(exported.parent)
+    model = ppfacerec.load(exported.name)
+    np.testing.assert_array_equal(in_process("fork", embed_all_elsewhere, model), embed_all(model))
+
+
+def embed_all_elsewhere(model):
+    os.chdir("/")
+    return embed_all(model)
+
+
+LOADS_WHEN_IT_IS_IMPORTED = """
+import sys, tiny_plugin, ppfacerec
+MODEL = ppfacerec.load(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_plugin_may_load_weights_when_it_is_imported(models, tmp_path, tiny_net_config):
+    """The config beside them names the plugin, which is being imported."""
+    shutil.copy(models["weights"], tmp_path)
+    tiny_net_config(**{"Global.plugins": ["mynet"]})
+    (tmp_path / "mynet.py").write_text(LOADS_WHEN_IT_IS_IMPORTED)
+    done = subprocess.run(
+        [sys.executable, "-c", "import mynet; print(type(mynet.MODEL).__name__)", str(tmp_path / "w.pdparams")],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{tmp_path}"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "FaceModel\n", done.stderr
+
+
+def test_where_no_thread_can_start_the_next_call_is_answered(monkeypatch):
+    PADDLE_THREAD._end()
+    PADDLE_LOCK.release()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: raise_no_thread())
+        with pytest.raises(RuntimeError, match="new thread"):
+            PADDLE_THREAD.run(int)
+    assert PADDLE_THREAD.run(int) == 0
+
+
+def raise_no_thread():
+    raise RuntimeError("can't start new thread")
 
 
 def error_of(model):

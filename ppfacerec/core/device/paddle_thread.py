@@ -78,8 +78,9 @@ class _PaddleThread:
             if self._thread is None:
                 self._tasks = SimpleQueue()
                 # Not an executor's, which ends with the main thread, while others may still serve requests.
-                self._thread = threading.Thread(target=self._serve, args=(self._tasks,), name="paddle", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, args=(self._tasks,), name="paddle", daemon=True)
+                thread.start()
+                self._thread = thread
             future: Future[Result] = Future()
             self._tasks.put(partial(_answer, future, work))
             try:
