@@ -378,17 +378,19 @@ def test_the_threads_own_end_is_waited_for():
 @needs_fork
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python's of hooks of forks
 def test_an_interrupt_at_a_fork_leaves_both_processes_a_thread():
-    with pytest.raises(KeyboardInterrupt):
-        PADDLE_THREAD.run(raise_interrupt)
-    PADDLE_THREAD._tasks.put(lambda: time.sleep(1))
-    interrupt = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
-    interrupt.start()
+    def interrupt_the_fork():
+        while PADDLE_THREAD._thread:  # until it waits for this
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+
+    PADDLE_THREAD.run(int)
+    PADDLE_THREAD._tasks.put(interrupt_the_fork)
     before = signal.signal(signal.SIGINT, lambda *_: raise_interrupt())
     try:
         assert in_process("fork", PADDLE_THREAD.run, int) == 0
         assert PADDLE_THREAD.run(int) == 0
     finally:
-        interrupt.join()
         signal.signal(signal.SIGINT, before)
 
 
