@@ -342,8 +342,8 @@ def test_what_is_let_go_is_destroyed_in_the_thread_that_made_it():
 
     Remade(Native)
     PADDLE_THREAD.run(gc.collect)
-    assert len(threads) == 2
-    assert len({*threads, threading.get_ident()}) == 2
+    made_in, destroyed_in = threads
+    assert made_in == destroyed_in != threading.get_ident()
 
 
 @needs_fork
@@ -368,7 +368,7 @@ print(set(there) == {alone})
 
 @needs_fork
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc here")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists a process's threads in /proc")
 def test_the_threads_own_end_is_waited_for():
     """Python's join returns before Paddle has counted what the thread leaves."""
     done = subprocess.run([sys.executable, "-c", AT_THE_FORK], cwd=ROOT, capture_output=True, text=True, timeout=120)
