@@ -36,26 +36,25 @@ def train(
     """Train as ``ppfacerec train`` does, and return the evaluations by epoch (0: before training).
 
     Args:
-        config: of ``load_config``, a mapping of a config's sections, a YAML file, or the name of a shipped config.
-        overrides: ``"a.b.0.c=value"`` each, as after ``-o``.
-        callbacks: receive the events of the training, besides those of ``Global.callbacks``.
-        tune_cpu: set MKL and malloc of this process for speed on the CPU (``ppfacerec.core.device.cpu_tuning``).
-
+        config: result of ``load_config``, a mapping of its sections, a YAML file, or the name of a shipped config.
+        overrides: strings ``"a.b.0.c=value"``, as for ``-o``.
+        callbacks: receive training events, in addition to those of ``Global.callbacks``.
+        tune_cpu: configure MKL and malloc of this process for speed on the CPU (``ppfacerec.core.device.cpu_tuning``).
     Raises:
-        ConfigError: everything that is wrong with the config.
+        ConfigError: lists everything that is wrong with the config.
     """
     from ppfacerec.engine import TrainingStopped
 
     try:
         return _engine(config, overrides, "train", tune_cpu).train(callbacks)
-    except TrainingStopped as stopped:  # a callback or a signal asked for it; `latest` is saved
+    except TrainingStopped as stopped:  # requested by a callback or a signal; `latest` is saved
         return stopped.evaluations
 
 
 def evaluate(
     config: Config | Mapping[str, Any] | str | PathLike[str], overrides: Sequence[str] = (), tune_cpu: bool = False
 ) -> Evaluation:
-    """Evaluate the weights of ``Global.pretrained_model`` as ``ppfacerec eval`` does; arguments as of `train`."""
+    """Evaluate the weights of ``Global.pretrained_model`` as ``ppfacerec eval`` does; arguments as for `train`."""
     return _engine(config, overrides, "eval", tune_cpu).evaluate()
 
 

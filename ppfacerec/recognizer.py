@@ -1,4 +1,4 @@
-"""The network as the YAML names it: a backbone and, for training, a head."""
+"""The network: a backbone and, for training, a head."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from paddle import nn
 from ppfacerec.heads import HeadTraits, MarginScores, traits_of
 
 HEAD_WEIGHT = "head.weight"
-# The rows of head.weight that a step trains (sparse_update): a copy, which no file needs.
+# The rows of head.weight that a step trains (sparse_update): a copy that is not saved.
 HEAD_ACTIVE_ROWS = "head.active_rows"
 
 
 def set_training(layer: nn.Layer) -> None:
-    """Put a layer into training mode, and let each sublayer with a ``train()`` of its own decide for itself.
+    """Put a layer into training mode through the ``train()`` of each sublayer that overrides it.
 
-    Paddle's own sets the flag of all sublayers without asking them, so that norms which a network keeps frozen move.
+    Paddle's own sets the flag of all sublayers directly and would unfreeze norms that a network keeps frozen.
     """
     if type(layer).train not in (nn.Layer.train, FaceRecognizer.train):
         layer.train()
@@ -29,8 +29,8 @@ class FaceRecognizer(nn.Layer):
     """Backbone and head (`RecModel` in PaddleClas's YAML); state-dict keys ``backbone.*`` and ``head.weight``.
 
     Args:
-        backbone: images to embeddings.
-        head: embeddings and labels to logits; None for evaluation, which has no use for it.
+        backbone: maps images to embeddings.
+        head: maps embeddings and labels to logits; None for evaluation, which does not need it.
 
     Raises:
         ValueError: the two disagree on the embedding size.
@@ -48,11 +48,11 @@ class FaceRecognizer(nn.Layer):
 
     @property
     def traits(self) -> HeadTraits:
-        """What the head can do besides scores; the defaults for a plain layer."""
+        """What the head supports besides scores; the defaults for a plain layer."""
         return traits_of(self.head)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, paddle.Tensor]:
-        """The tensors that training resumes from, by name."""
+        """Return the tensors that training resumes from, by name."""
         state = super().state_dict(*args, **kwargs)
         state.pop(HEAD_ACTIVE_ROWS, None)
         return state
@@ -65,6 +65,6 @@ class FaceRecognizer(nn.Layer):
         return self.backbone(images)
 
     def scores(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> MarginScores | paddle.Tensor:
-        """The head's scores of embeddings (N, D) whose classes are labels (N,), for a loss."""
+        """Return the head's scores of embeddings (N, D) with labels (N,), for a loss."""
         assert self.head is not None, "a recognizer without head is for evaluation"
         return self.head(embedding, labels)

@@ -1,1 +1,1 @@
-"""What every other room stands on: registry, log, ranges, the machine's environment."""
+"""Foundations of all other packages: registry, log, ranges, environment."""

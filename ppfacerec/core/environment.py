@@ -1,6 +1,6 @@
-"""What a machine must have, looked at before any work: packages, system libraries, folders that can be written.
+"""Check a machine before any work: packages, system libraries, writable folders.
 
-Nothing here imports Paddle before it is known that its import can work.
+Nothing here imports Paddle before its import is known to work.
 """
 
 import importlib
@@ -23,7 +23,7 @@ _TEMPORARY_SPACE = 256 << 20  # bytes; a traced IResNet100 has 250 MB
 
 
 def install_hint(extra: str) -> str:
-    """The command that brings an extra: the clone's own, else pip with the extra's packages (no package of ours)."""
+    """Return the command that installs an extra: from the clone, else the extra's packages without this one."""
     clone = Path(__file__).resolve().parents[2]
     if (clone / "pyproject.toml").is_file():
         return f'pip install -e "{clone}[{extra}]"' if clone != Path.cwd() else f'pip install -e ".[{extra}]"'
@@ -33,7 +33,7 @@ def install_hint(extra: str) -> str:
 
 
 def import_extra(module: str, extra: str, what: str) -> ModuleType:
-    """Import a module of an extra's packages; `what` says in the ImportError what needs which."""
+    """Import a module of an extra; `what` begins the ImportError: which feature needs which package."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -41,15 +41,15 @@ def import_extra(module: str, extra: str, what: str) -> ModuleType:
 
 
 def check_environment() -> None:
-    """Look for what would end a run later, and use writable folders where the usual ones are not.
+    """Look for what would end a run later, and replace folders that are not writable.
 
     Raises:
         ImportError: Paddle or a system library is missing, or both builds of Paddle are installed.
-        ValueError: no folder for temporary files, or a locale that cannot name the files.
+        ValueError: no folder for temporary files, or a locale that cannot encode file names.
     """
     _check_locale()
     _check_one_paddle()
-    _use_writable_folders()  # also importing Paddle writes there
+    _use_writable_folders()  # importing Paddle writes there, too
     problems = list(_import_problems())
     if problems:
         raise ImportError("\n".join(problems))
@@ -81,7 +81,7 @@ def _version_of(distribution: str) -> str:
 
 
 def _import_problems() -> Iterator[str]:
-    """Import Paddle and OpenCV; what keeps them from starting."""
+    """Import Paddle and OpenCV; yield what prevents it."""
     from ppfacerec.core.opencv import import_cv2
 
     try:
@@ -98,7 +98,7 @@ def _import_problems() -> Iterator[str]:
 
 
 def _use_writable_folders() -> None:
-    """Paddle's tracing writes below ~/.cache, and an inference model goes through the temporary folder."""
+    """Paddle's tracing writes below ~/.cache, and inference models are written to the temporary folder."""
     tempfile.tempdir = _temporary_folder()
     try:
         cache = Path.home() / ".cache" / "paddle" / "to_static_tmp"  # where paddle.jit.to_static puts generated code
@@ -115,7 +115,7 @@ def _use_writable_folders() -> None:
 
 
 def _temporary_folder() -> str:
-    """The first usual folder for temporary files with room in it."""
+    """Return the first usual temporary folder with enough free space."""
     usual = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
     for folder in filter(None, [*usual, "/tmp", "/var/tmp", tempfile.gettempdir()]):
         if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= _TEMPORARY_SPACE:

@@ -1,4 +1,4 @@
-"""The log: lines on the terminal and in a file (rank 0), meters and CSV."""
+"""Logging: lines on the terminal and in a file (rank 0), meters and CSV."""
 
 import collections
 import csv
@@ -17,7 +17,7 @@ from ppfacerec.core.io.whole_file import text_written_whole
 from ppfacerec.core.printable import printable, without_secrets
 
 logger = logging.getLogger("ppfacerec")
-LOG_EVERY = 60.0  # seconds between two lines of progress, where there is no terminal
+LOG_EVERY = 60.0  # seconds between two lines of progress without a terminal
 
 
 def setup_logging(rank: int = 0) -> None:
@@ -31,9 +31,9 @@ def setup_logging(rank: int = 0) -> None:
 
 
 def setup_library_logging() -> None:
-    """For use from Python: warnings on the terminal, unless the program has set up its own logging.
+    """Show warnings on the terminal when used as a library, unless the program has set up its own logging.
 
-    To be called before Paddle is imported, which gives the root logger a handler of its own.
+    Call it before importing Paddle, which adds a handler to the root logger.
     """
     if not logger.handlers and not logging.root.handlers:
         setup_logging()
@@ -41,7 +41,7 @@ def setup_library_logging() -> None:
 
 
 class _Repeated(logging.Filter):
-    """Shows a warning that comes again and again the 1st, 10th, 100th, ... time, with the count."""
+    """Show a repeated warning the 1st, 10th, 100th, ... time, with the count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,9 +59,9 @@ class _Repeated(logging.Filter):
 
 
 class _Formatter(logging.Formatter):
-    """Shows names and labels that come from files without obeying them.
+    """Escape unsafe characters in names and labels that come from files.
 
-    A line break in one of them begins a line of the same message, which must not look like a message of its own.
+    A line break in one of them continues the message and must not look like the beginning of another one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -69,7 +69,7 @@ class _Formatter(logging.Formatter):
 
 
 class _TerminalHandler(logging.StreamHandler):
-    """Writes lines above a progress bar, not through it."""
+    """Write lines above a progress bar, not through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=self.stream)
@@ -79,13 +79,13 @@ class _TerminalHandler(logging.StreamHandler):
 def progress_bar(
     iterable: Iterable[Any], total: int, what: str, unit: str = "it", initial: int = 0, *, in_log: bool = True
 ) -> tqdm:
-    """Iterate with a bar on rank 0's terminal; where that is none (a file, a pipe), a line in the log now and then.
+    """Iterate with a bar on rank 0's terminal; without a terminal (a file, a pipe), log a line now and then.
 
     Args:
-        total: length of the whole, `initial` of which is done already.
-        what: stands before the bar.
+        total: length of the whole, of which `initial` is already done.
+        what: label before the bar.
         unit: what is counted.
-        in_log: whether the log gets lines; the training loop writes its own.
+        in_log: whether to log lines; the training loop writes its own.
     """
     is_first = os.environ.get("PADDLE_TRAINER_ID", "0") == "0"
     is_watched = sys.stderr.isatty() and is_first
@@ -107,14 +107,14 @@ def _with_log_lines(iterable: Iterable[Any], total: int, what: str, unit: str) -
 
 
 def log_to_file(path: Path) -> None:
-    """Write the log's lines to a file as well, appended to what an earlier run wrote there."""
+    """Also append the log's lines to a file."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logger.handlers[0].formatter if logger.handlers else _Formatter())
     logger.addHandler(handler)
 
 
 class Meters:
-    """Means of a training's losses and times since the last row."""
+    """Mean losses and times of training since the last row."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -122,22 +122,22 @@ class Meters:
         self.begin()
 
     def begin(self) -> None:
-        """A batch begins: it is being read."""
+        """Start timing a batch, which is read next."""
         self._began = time.perf_counter()
 
     def read(self) -> None:
-        """A batch was read."""
+        """Record that the batch was read."""
         self._read = time.perf_counter()
 
     def add(self, losses: Mapping[str, float], num_samples: int) -> None:
-        """The batch is trained."""
+        """Record that the batch was trained."""
         seconds = {"batch_cost": time.perf_counter() - self._began, "reader_cost": self._read - self._began}
         for name, value in [*((k, v * num_samples) for k, v in losses.items()), *seconds.items()]:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._samples, self._batches = self._samples + num_samples, self._batches + 1
 
     def row(self, num_processes: int, batches_left: int) -> dict[str, float]:
-        """Mean losses a sample, seconds a batch, samples a second of all processes, and seconds left; then reset."""
+        """Return losses per sample, seconds per batch, samples per second (all ranks) and seconds left; then reset."""
         times = {name: self._sums.pop(name) / self._batches for name in ("batch_cost", "reader_cost")}
         row = {name: total / self._samples for name, total in self._sums.items()}
         ips = self._samples / self._batches * num_processes / times["batch_cost"]
@@ -153,7 +153,7 @@ def duration(seconds: float) -> str:
 
 
 class CsvLog:
-    """One row a call, with the columns of the first; a resumed run appends to the same file.
+    """Write one row per call, with the columns of the first; a resumed run appends to the same file.
 
     With `path` None nothing is written (ranks other than 0).
     """
@@ -175,7 +175,7 @@ class CsvLog:
             raise ValueError(f"{self._path} cannot be written ({error.strerror}); see to the disk.") from error
 
     def keep(self, is_kept: Callable[[Mapping[str, str]], bool]) -> None:
-        """Drop the rows that a resumed run will write again, and one that a kill has cut off."""
+        """Drop rows that a resumed run will write again, and a row truncated by a kill."""
         if self._path is None or not self._path.is_file():
             return
         with open(self._path, newline="", encoding="utf-8") as file:
@@ -191,7 +191,7 @@ class CsvLog:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Plain-text table: the first `left` columns flush left, the others flush right; cells may come from files."""
+    """Format a table as text: the first `left` columns flush left, the others right; cells may come from files."""
     cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(_display_width, column)) for column in zip(*cells)]
     lines = []
@@ -202,6 +202,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
 
 
 def _display_width(text: str) -> int:
-    """Columns that a terminal takes: Chinese and other wide letters have two, combining marks none."""
+    """Terminal columns of a text: Chinese and other wide characters take two, combining marks none."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return len(text) + wide - sum(unicodedata.combining(letter) != 0 for letter in text)

@@ -1,4 +1,4 @@
-"""OpenCV, imported on first use and kept to one thread: workers already run side by side."""
+"""OpenCV, imported on first use and limited to one thread, because workers already run in parallel."""
 
 import functools
 import os
@@ -7,16 +7,16 @@ from types import ModuleType
 
 from ppfacerec.core.system_libraries import library_hint
 
-# A PNG of some kilobytes may unfold to gigabytes; OpenCV's own limit is 2^30 pixels, 3 GiB. This one is 192 MiB.
+# A PNG of some kilobytes may expand to gigabytes; OpenCV's own limit is 2^30 pixels, 3 GiB. This one is 192 MiB.
 MAX_PIXELS = 1 << 26
-PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"  # OpenCV's own setting, which it reads when it is imported
+PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"  # OpenCV's setting, which it reads on import
 
 
 @functools.cache
 def counts_pixels() -> bool:
-    """Whether OpenCV has our limit or one of the user's; a program that imported it before us may have left it without.
+    """Whether OpenCV enforces our limit or the user's: it may have none if a program imported it before us.
 
-    Asked for the first time before cv2 is imported here.
+    The first call must precede the import of cv2 here.
     """
     return PIXEL_LIMIT in os.environ or "cv2" not in sys.modules
 

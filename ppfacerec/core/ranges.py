@@ -1,4 +1,4 @@
-"""Ranges of numbers: those of components' arguments by name; those of sections are in config/schema.py."""
+"""Valid ranges of components' arguments, by name; those of config sections are in config/schema.py."""
 
 import numbers
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _INF = float("inf")
 
 
 class Range(NamedTuple):
-    """What a number must be, in words, and whether one is; false for NaN."""
+    """A valid range in words, and its test, which is false for NaN."""
 
     words: str
     holds: Callable[[float], bool]
@@ -40,12 +40,12 @@ RANGES: dict[str, Range] = {
 
 
 def range_of(name: str, component: str = "") -> Optional[Range]:
-    """The range of an argument; `component` where a name has another one there."""
+    """Return the range of an argument; some components override that of a name."""
     return RANGES.get(f"{component}.{name}", RANGES.get(name))
 
 
 def range_problem(value: Any, values: Optional[Range]) -> Optional[str]:
-    """Say "expected ..., found ..." of a number, or of the first of several, that is out of its range."""
+    """Return "expected ..., found ..." for a number, or the first of several, out of its range."""
     for one in value if isinstance(value, (list, tuple)) else [value]:
         if values and isinstance(one, (int, float)) and not values.holds(one):
             return f"expected {values.words}, found {one}"
@@ -60,7 +60,7 @@ def require_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def is_number(value: Any, least: float, most: float) -> bool:
-    """Whether it is one real number from `least` to `most`; NaN, texts and bools are not."""
+    """Whether it is a real number from `least` to `most`; NaN, strings and bools are not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 

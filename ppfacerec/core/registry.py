@@ -1,4 +1,4 @@
-"""Named components: what a YAML file may call by name.
+"""Registries of the components that a YAML file may name.
 
 A registry is a visible table next to the classes it lists (``BACKBONES`` in ``ppfacerec/backbones/__init__.py``).
 Nothing is found by scanning imports; users add their own with ``.register`` in a module named in ``Global.plugins``.
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def near_match(name: str, known: Iterable[str]) -> str:
-    """End a sentence about an unknown name: ``". Did you mean 'x'?"`` with the nearest known one, or a full stop."""
+    """Return the end of a sentence about an unknown name: ``". Did you mean 'x'?"``, or a full stop."""
     by_lower = {str(k).lower(): str(k) for k in known}
     found = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return f". Did you mean '{by_lower[found[0]]}'?" if found else "."
@@ -22,7 +22,7 @@ def near_match(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Spec:
-    """A component as the YAML names it: its name, its arguments, and the dotted path where it stands."""
+    """A component in the YAML: its name, its arguments, and its dotted path."""
 
     name: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -33,10 +33,10 @@ class Registry:
     """A table from name to class or function of one kind of component.
 
     Args:
-        kind: what the entries are, for messages ("backbone", "head").
+        kind: of the entries, for messages ("backbone", "head").
         *components: classes or functions, listed under their ``__name__``.
-        spellings: other projects' names of arguments, each with ours.
-        **aliases: further names for a component.
+        spellings: maps other projects' names of arguments to ours.
+        **aliases: further names of components.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Registry:
         """Return the component called `name`.
 
         Raises:
-            ValueError: no such component; the message has the nearest name and all known ones.
+            ValueError: no such component; the message lists the nearest name and all known ones.
         """
         if name not in self._table:
             raise ValueError(
@@ -85,22 +85,22 @@ class Registry:
         return inspect.signature(self.get(name))
 
     def canonical(self, spec: Spec) -> Spec:
-        """The same component with our names of its arguments."""
+        """Return the same component with our names of its arguments."""
         if spec.name not in self:
             return spec
         renamed = {self.canonical_name(spec.name, name): value for name, value in spec.kwargs.items()}
-        is_twice = len(renamed) < len(spec.kwargs)  # the config's check says so
+        is_twice = len(renamed) < len(spec.kwargs)  # reported by the config check
         return spec if is_twice else dataclasses.replace(spec, kwargs=MappingProxyType(renamed))
 
     def canonical_name(self, component: str, argument: str) -> str:
-        """Our name of an argument, where the component does not take the spelling that was given."""
+        """Return our name of an argument if the component does not accept the given spelling."""
         parameters, ours = self.signature(component).parameters, self._spellings.get(argument)
         return ours if ours is not None and ours in parameters and argument not in parameters else argument
 
     def build(self, spec: Spec, **context: Any) -> Any:
-        """Call the component with the YAML's arguments and those of `context` that its signature has a name for.
+        """Call the component with the YAML's arguments and those of `context` that are in its signature.
 
-        A null of the YAML counts as left out where `context` has a value.
+        A null in the YAML counts as omitted if `context` has a value.
         """
         spec = self.canonical(spec)
         parameters = self.signature(spec.name).parameters
@@ -109,7 +109,7 @@ class Registry:
 
 
 def freeze(value: Any) -> Any:
-    """Read-only copy of a plain tree: mappings become proxies, lists become tuples."""
+    """Return a read-only copy of a plain tree: mappings become proxies, lists become tuples."""
     if isinstance(value, Mapping):
         return MappingProxyType({k: freeze(v) for k, v in value.items()})
     if isinstance(value, (list, tuple)):
@@ -118,7 +118,7 @@ def freeze(value: Any) -> Any:
 
 
 def thaw(value: Any) -> Any:
-    """Plain, writable copy of a frozen tree, as YAML writes it."""
+    """Return a plain, writable copy of a frozen tree, as for YAML."""
     if isinstance(value, Mapping):
         return {k: thaw(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

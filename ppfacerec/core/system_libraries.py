@@ -1,8 +1,8 @@
-"""Which system package has the shared library that an import misses."""
+"""System packages of shared libraries that an import may miss."""
 
 import re
 
-# Debian's and Ubuntu's package of each library that a wheel expects and a minimal system lacks.
+# Package in Debian and Ubuntu of each library that a wheel expects and a minimal system lacks.
 _PACKAGES = {
     "libgomp.so.1": "libgomp1",
     "libGL.so.1": "libgl1",
@@ -14,7 +14,7 @@ _PACKAGES = {
 
 
 def library_hint(error: BaseException) -> str:
-    """Name the system package of the shared library that an import missed, or return an empty text."""
+    """Return a sentence that names the package of the shared library that an import missed, or ""."""
     match = re.search(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file", str(error))
     if not match:
         return ""

@@ -1,3 +1,3 @@
-"""The version of the toolkit; checkpoints, exports and the ranks of a training compare it."""
+"""Version of the toolkit, compared by checkpoints, exports and the ranks of a training."""
 
 __version__ = "0.1.0"

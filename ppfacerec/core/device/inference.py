@@ -1,4 +1,4 @@
-"""Running a backbone for its embeddings: eager, or on the CPU through Paddle Inference with oneDNN."""
+"""Inference with a backbone: eager, or on the CPU through Paddle Inference with oneDNN."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ppfacerec.core.log import logger
 Result = TypeVar("Result")
 
 PARITY_TOLERANCE = 1e-4
-# Images in one call on the CPU: with 64, every operator of oneDNN mapped and unmapped its activations, which took half
-# of the time. Eager is as fast with 8 as with 64 and takes 0.4 GB less.
+# Images per call on the CPU. With 64, every oneDNN operator mapped and unmapped its activations, which took half of the
+# time. Eager is as fast with 8 as with 64 and takes 0.4 GB less.
 _CPU_CHUNK = 8
 
 
 class InferenceRunner:
-    """Runs a backbone in inference mode; on the CPU with oneDNN, about 4 times as fast as eager with `tune_cpu`.
+    """Run a backbone in inference mode; oneDNN on the CPU is about 4 times as fast as eager with `tune_cpu`.
 
-    oneDNN runs a copy of the weights as they are now: make a new runner when they have changed (1 to 2 seconds). It
-    runs inside Paddle Inference and not as a static graph under FLAGS_use_onednn, because the latter crashes Paddle
-    3.3.1 where a Linear follows a flatten (segmentation fault), and because eager training must never see that flag.
+    oneDNN runs a copy of the current weights: create a new runner when they change (1 to 2 seconds). It runs in Paddle
+    Inference, not as a static graph under FLAGS_use_onednn, which crashes Paddle 3.3.1 (segmentation fault) where a
+    Linear follows a flatten; and eager training must never see that flag.
 
-    Any number of threads may call it. After a fork oneDNN's copy is made anew, of the weights as they are then. The
-    first images are run both ways. If the two differ by more than 1e-4 of the largest value, the eager result is used,
-    with a warning.
+    Runners are thread-safe. After a fork, oneDNN's copy is made again from the weights at that time. The first images
+    are run with both backends. If they differ by more than 1e-4 of the largest value, the eager result is used, with a
+    warning.
 
     Args:
         backbone: put into eval mode by the caller.
@@ -89,13 +89,13 @@ class InferenceRunner:
             predictor = Predictor(made)
         except (OSError, MemoryError):
             raise
-        except Exception as error:  # whatever a plugin's forward does that Paddle cannot trace
+        except Exception as error:  # tracing a plugin's forward may raise anything
             why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
             logger.warning("The network cannot be traced for oneDNN (%s): evaluating without, more slowly.", why)
             return None
         eager, onednn = self._eager(images), predictor(images)
         difference = np.abs(onednn - eager).max() / max(np.abs(eager).max(), 1e-30)
-        if difference <= PARITY_TOLERANCE or not np.isfinite(eager).all():  # NaN weights are the metric's to report
+        if difference <= PARITY_TOLERANCE or not np.isfinite(eager).all():  # the metric reports NaN weights
             return predictor
         logger.warning(
             "oneDNN's embeddings differ from eager's by %.1e of the largest value (allowed: %.0e); evaluating without "
@@ -105,9 +105,9 @@ class InferenceRunner:
 
 
 def in_turn(work: Callable[[], Result]) -> Result:
-    """Return what `work` does with Paddle, while no other thread works with it.
+    """Run `work` while no other thread uses Paddle, and return its result.
 
-    On the CPU it runs in `PADDLE_THREAD`; on a GPU in the caller's, as each thread has a current GPU of its own.
+    On the CPU it runs in `PADDLE_THREAD`; on a GPU in the caller's thread, as each thread has its own current GPU.
     """
     if paddle.get_device() == "cpu":
         return PADDLE_THREAD.run(work)
@@ -120,7 +120,7 @@ def _call(layer: nn.Layer, images: paddle.Tensor) -> paddle.Tensor:
 
 
 def is_ours(network: Any) -> bool:
-    """Whether a network, or the class of one, is the package's own and not a user's."""
+    """Whether a network, or the class of one, belongs to this package and not to a user."""
     return bool(network.__module__.startswith("ppfacerec."))
 
 
@@ -128,10 +128,10 @@ _call_as_written = paddle.jit.not_to_static(lambda layer, images: layer(images))
 
 
 class TracedBackbone(nn.Layer):
-    """A layer of its own around the backbone, because to_static replaces the forward of what it is given.
+    """Wrap a backbone, because to_static replaces the forward of its argument.
 
-    Paddle translates the Python code that it traces, for branches on values of tensors. The package's own backbones
-    have none and are traced as they are written: 0.25 instead of 2 seconds for a MobileFaceNet, and the same program.
+    Paddle translates the Python code that it traces, to support branches on tensor values. The package's own backbones
+    have none and are traced untranslated: 0.25 instead of 2 seconds for a MobileFaceNet, and the same program.
     """
 
     def __init__(self, backbone: nn.Layer) -> None:
@@ -144,13 +144,13 @@ class TracedBackbone(nn.Layer):
 
 
 class Predictor:
-    """An inference model that any number of threads may run, one after the other.
+    """A thread-safe inference model, which runs one call at a time.
 
-    A predictor has one input and one output, which threads would take from each other. A clone for each thread takes a
-    second to make and the memory of a model, and two threads on two cores gained little.
+    Paddle's predictor has one input and one output, which concurrent calls would overwrite. A clone for each thread
+    takes a second to create and the memory of a model, and two threads on two cores gained little.
 
     Args:
-        make: makes Paddle's predictor, also anew after a fork.
+        make: creates Paddle's predictor, also again after a fork.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -173,7 +173,7 @@ class Predictor:
 def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -> None:
     """Trace a layer and write it as an inference model, ``<prefix>.json`` (or .pdmodel) and ``.pdiparams``.
 
-    It works on state of the whole process; see `in_turn`.
+    It changes process-wide state; see `in_turn`.
     """
     with _without_call_stacks(), _own_forwards(layer):
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), str(prefix))
@@ -181,7 +181,7 @@ def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -
 
 @contextmanager
 def _own_forwards(network: nn.Layer) -> Iterator[None]:
-    """Paddle 2.6 leaves its translation in the layers that it traced, for training to run, too."""
+    """Restore the layers' forwards: Paddle 2.6 leaves its translation in them, and training would run it."""
     layers = network.sublayers(include_self=True)
     before = [vars(layer).get("forward") for layer in layers]
     try:
@@ -195,7 +195,7 @@ def _own_forwards(network: nn.Layer) -> Iterator[None]:
 
 @contextmanager
 def _without_call_stacks() -> Iterator[None]:
-    """Paddle 3 never frees the Python stack of an operator that it traces: 4 MB for a MobileFaceNet."""
+    """Record no call stacks: Paddle 3 never frees those of traced operators, 4 MB for a MobileFaceNet."""
     extract, thread = traceback.extract_stack, threading.get_ident()
 
     def nothing_here(*args: Any, **kwargs: Any) -> traceback.StackSummary:
@@ -210,7 +210,7 @@ def _without_call_stacks() -> Iterator[None]:
 
 
 def program_file(prefix: Path) -> Path:
-    """The program of an inference model: .json of Paddle 3.x, .pdmodel of 2.6."""
+    """Return the program file of an inference model: .json from Paddle 3.x, .pdmodel from 2.6."""
     program = prefix.with_name(f"{prefix.name}.json")
     return program if program.exists() else prefix.with_name(f"{prefix.name}.pdmodel")
 
@@ -221,13 +221,13 @@ def create_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) ->
 
 
 def native_predictor(prefix: Path, onednn: bool = True, num_threads: int = 1) -> Any:
-    """Paddle's own, for `Predictor`."""
+    """Create Paddle's predictor, for `Predictor`."""
     from paddle import inference
 
     config = inference.Config(str(program_file(prefix)), f"{prefix}.pdiparams")
     config.disable_gpu()
     config.disable_glog_info()
-    # oneDNN's older name, known to 2.6 and 3.x; both enable it by default
+    # oneDNN's older name, valid in 2.6 and 3.x; both enable it by default
     config.enable_mkldnn() if onednn else config.disable_mkldnn()
     config.set_cpu_math_library_num_threads(num_threads)
     return inference.create_predictor(config)

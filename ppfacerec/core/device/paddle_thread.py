@@ -1,10 +1,9 @@
 """The one thread in which networks are made, traced and run for inference on the CPU.
 
-Paddle keeps caches and figures of every thread that it has worked in. Where one of them ends, it adds its figures to
-those of another. In a forked process that may be a thread which was not forked, and whose memory is long another's: a
-network loaded there was spoilt now and then, or crashed. So one thread does it all, whichever ask, and none of it
-outlives a fork: the thread ends before, with all predictors, which have threads of their own, and both processes make
-them anew when they need them.
+Paddle keeps caches and statistics for every thread that has used it, and adds those of a thread that ends to another's.
+In a forked process the other thread may not exist, and its memory may be in use for something else: networks loaded
+there were corrupted now and then, or crashed. So one thread does all the work, and nothing of it survives a fork: the
+thread ends before, with all predictors (which have threads of their own), and both processes create them on demand.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from weakref import WeakSet
 Result = TypeVar("Result")
 Native = TypeVar("Native")
 
-# Held while Paddle builds, traces or runs a network: all of it works on state of the whole process; a fork waits.
+# Held while Paddle builds, traces or runs a network, which use process-wide state; a fork waits for it.
 PADDLE_LOCK = threading.RLock()
 
 
 class Remade(Generic[Native]):
-    """What is made in Paddle's thread, used and destroyed there, and made anew after a fork.
+    """An object that is created, used and destroyed in Paddle's thread, and created again after a fork.
 
     Args:
         make: called once here, and once after each fork.
@@ -40,14 +39,14 @@ class Remade(Generic[Native]):
         PADDLE_THREAD.run(self.get)
 
     def get(self) -> Native:
-        """What was made; to be called in Paddle's thread."""
+        """Return the object; call it in Paddle's thread."""
         if self._native is None:
             self._native = self._make()
             PADDLE_THREAD.remade.add(self)
         return self._native
 
     def destroy(self) -> None:
-        """Until it is needed again; to be called in Paddle's thread."""
+        """Destroy the object until it is needed again; call it in Paddle's thread."""
         self._native = None
 
     def __del__(self) -> None:
@@ -61,7 +60,7 @@ _Tasks = SimpleQueue[Optional[Callable[[], None]]]
 class _PaddleThread:
     def __init__(self) -> None:
         self.remade: WeakSet[Remade[Any]] = WeakSet()
-        self._thread: threading.Thread | None = None  # until it is needed
+        self._thread: threading.Thread | None = None  # started on demand
         self._tasks: _Tasks = SimpleQueue()
         self._parents: list[_Tasks] = []
         atexit.register(self._end)
@@ -71,13 +70,13 @@ class _PaddleThread:
             )
 
     def run(self, work: Callable[[], Result]) -> Result:
-        """Return or raise what `work` does in the thread."""
+        """Run `work` in the thread; return its result or raise its error."""
         if self._is_this_thread():
             return work()
         with PADDLE_LOCK:
             if self._thread is None:
                 self._tasks = SimpleQueue()
-                # Not an executor's, which ends with the main thread, while others may still serve requests.
+                # Not an executor's thread, which ends with the main thread while others may still serve requests.
                 thread = threading.Thread(target=self._serve, args=(self._tasks,), name="paddle", daemon=True)
                 thread.start()
                 self._thread = thread
@@ -87,10 +86,10 @@ class _PaddleThread:
                 return future.result()
             finally:
                 wait([future])  # after Ctrl-C: Python cannot end while a thread is inside Paddle (it aborts)
-                del future  # or an error, its traceback and all that the frames hold would keep each other
+                del future  # or an error, its traceback and its frames keep each other alive
 
     def let_go(self, native: object) -> None:
-        """Let the thread destroy what nobody needs any more."""
+        """Let the thread destroy an object that is no longer needed."""
         self._tasks.put([native].clear)
 
     def _is_this_thread(self) -> bool:
@@ -99,22 +98,22 @@ class _PaddleThread:
     def _serve(self, tasks: _Tasks) -> None:
         for task in iter(tasks.get, None):
             task()
-            del task  # what it was to do may be its caller's last
+            del task  # it may hold the last reference to a native object
         for remade in list(self.remade):
             remade.destroy()
 
     def _before_fork(self) -> None:
-        if not self._is_this_thread():  # a network of the user's that forks
+        if not self._is_this_thread():  # else a user's network forks here
             self._end()
 
     def _end(self) -> None:
-        """End the thread, and all that was made in it; others wait for the lock."""
+        """End the thread and destroy what was made in it; other threads wait for the lock."""
         PADDLE_LOCK.acquire()
         thread, self._thread = self._thread, None
         if thread:
             self._tasks.put(None)
             thread.join()
-            # For Paddle the thread ends after it does for Python.
+            # Paddle's thread-local destructors run after Python's part of the thread has ended.
             while os.path.exists(f"/proc/self/task/{thread.native_id}"):
                 time.sleep(0.001)
 
@@ -123,16 +122,16 @@ class _PaddleThread:
             PADDLE_LOCK.release()
 
     def _after_fork_in_child(self) -> None:
-        self._parents.append(self._tasks)  # not to be destroyed here: what was let go when the thread had ended
+        self._parents.append(self._tasks)  # its objects must not be destroyed here
         self._after_fork()
 
 
 def _answer(future: Future[Any], work: Callable[[], Any]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # the caller's, whose future raises it
+    except BaseException as error:  # the future raises it in the caller
         future.set_exception(error)
-        del future, work  # of the frame that the error keeps
+        del future, work  # the error keeps this frame alive
 
 
 PADDLE_THREAD = _PaddleThread()

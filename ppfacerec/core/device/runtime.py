@@ -14,14 +14,14 @@ from ppfacerec.core import distributed
 from ppfacerec.core.environment import DEVICE, install_hint
 from ppfacerec.core.log import logger
 
-_ONEDNN_FLAG = "FLAGS_use_mkldnn"  # Paddle 2.6 and 3.x both know it under this name
+_ONEDNN_FLAG = "FLAGS_use_mkldnn"  # the name in Paddle 2.6 and 3.x
 
 
 def choose_device(name: str) -> str:
-    """Set Paddle's device, "auto", "cpu", "gpu", or "gpu:1" for one of several GPUs; return "cpu" or "gpu".
+    """Set Paddle's device ("auto", "cpu", "gpu", or "gpu:1" for one of several GPUs); return "cpu" or "gpu".
 
     Raises:
-        ValueError: a GPU where Paddle has none; the message says which package or option helps.
+        ValueError: a GPU was requested and Paddle has none; the message names the package or option to use.
     """
     problem = device_problem(name)
     if problem:
@@ -45,7 +45,7 @@ def _other_package() -> str:
 
 
 def device_problem(name: str) -> str | None:
-    """Say why a device cannot be used, or return None."""
+    """Return why a device cannot be used, or None."""
     kind, colon, index = name.partition(":")
     if not DEVICE.fullmatch(name):
         return f"device: expected auto, cpu, gpu, or gpu:1 for one of several GPUs, found {name!r}."
@@ -68,14 +68,14 @@ def device_problem(name: str) -> str | None:
 
 
 def device_memory() -> int:
-    """Bytes that this process may take: the GPU's memory, or its share of the machine's."""
+    """Bytes that this process may allocate: the GPU's memory, or its share of the machine's."""
     if paddle.get_device() != "cpu":
         return int(paddle.device.cuda.get_device_properties().total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // distributed.world_size()
 
 
 def refuse_onednn_training() -> None:
-    """Raise a ValueError where oneDNN kernels are switched on: they give wrong gradients in training."""
+    """Raise a ValueError if oneDNN kernels are enabled: they give wrong gradients in training."""
     if paddle.get_flags([_ONEDNN_FLAG])[_ONEDNN_FLAG]:
         raise ValueError(
             "oneDNN is switched on (FLAGS_use_onednn or FLAGS_use_mkldnn in the environment); Paddle's oneDNN kernels "
@@ -84,14 +84,14 @@ def refuse_onednn_training() -> None:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed Paddle's generator (dropout) for one step, so that a resumed run draws what the first would have drawn."""
+    """Seed Paddle's generator (dropout) for one step, so that a resumed run draws the same numbers."""
     paddle.seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]))
 
 
 def agree_on_overflow(parameters: Sequence[paddle.Tensor]) -> None:
-    """Let the loss scaler of every process see an overflow in one, so that all skip the step.
+    """Let the loss scaler of every rank see an overflow on one, so that all skip the step.
 
-    Averaged gradients are the same everywhere; those of a part of the classes are not.
+    Averaged gradients are equal on all ranks; those of a head's shards are not.
     """
     own = [p.grad for p in parameters if p.is_distributed]
     if own and distributed.any_rank(not all(paddle.isfinite(gradient).all().item() for gradient in own)):
@@ -124,13 +124,13 @@ class MixedPrecision:
 
     @property
     def loss_scale(self) -> str:
-        """For messages: the present scale, or "off"."""
+        """The current loss scale for messages, or "off"."""
         return "off" if self.level is None else f"{np.asarray(self.scaler.state_dict()['scale']).item():g}"
 
     @property
     def skipped_step(self) -> bool:
-        """Whether the scaler left out the last optimizer step, as a gradient was not finite; the same on all ranks."""
-        # Paddle has no public word for it; the attribute is in 2.6 and 3.x.
+        """Whether the scaler skipped the last optimizer step for a non-finite gradient; the same on all ranks."""
+        # Paddle has no public API for it; the attribute exists in 2.6 and 3.x.
         return self.level is not None and bool(self.scaler._found_inf.item())
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -139,6 +139,6 @@ class MixedPrecision:
         return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
 
     def decorate(self, backbone: nn.Layer, optimizer: paddle.optimizer.Optimizer) -> None:
-        """O2 keeps the backbone's weights in half precision, with float32 masters in the optimizer."""
+        """For O2, keep the backbone's weights in half precision, with float32 master weights in the optimizer."""
         if self.level == "O2":
             paddle.amp.decorate(backbone, optimizers=optimizer, level="O2", dtype=self.dtype, master_weight=True)

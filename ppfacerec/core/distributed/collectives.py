@@ -10,12 +10,12 @@ import paddle.distributed as dist
 
 from ppfacerec.core.distributed.ranks import rank, world_size
 
-_BUCKET = 32 << 18  # numbers a message, 32 MiB; few large messages cost less than many small ones
+_BUCKET = 32 << 18  # numbers per message, 32 MiB; few large messages cost less than many small ones
 
 
 @paddle.no_grad()
 def broadcast_tensors(tensors: Iterable[paddle.Tensor]) -> None:
-    """Give every rank the tensors of rank 0; sent in buckets of one dtype, a large head in pieces."""
+    """Broadcast the tensors of rank 0, in buckets of one dtype; a large head is sent in pieces."""
     for bucket in _buckets(tensors):
         flat = paddle.concat([t.reshape([-1]) for t in bucket])
         pieces = [flat[first : first + _BUCKET] for first in range(0, flat.size, _BUCKET)]
@@ -26,7 +26,7 @@ def broadcast_tensors(tensors: Iterable[paddle.Tensor]) -> None:
 
 @paddle.no_grad()
 def average_tensors(tensors: Iterable[paddle.Tensor]) -> None:
-    """Replace each tensor by its mean over the ranks, in place; sent in buckets of one dtype."""
+    """Replace each tensor by its mean over the ranks, in place, in buckets of one dtype."""
     for bucket in _buckets(tensors):
         flat = paddle.concat([t.reshape([-1]) for t in bucket])
         dist.all_reduce(flat)  # SUM: gloo has no AVG
@@ -34,7 +34,7 @@ def average_tensors(tensors: Iterable[paddle.Tensor]) -> None:
 
 
 def _buckets(tensors: Iterable[paddle.Tensor]) -> Iterator[list[paddle.Tensor]]:
-    """Neighbours of one dtype together; nothing where there is one rank only."""
+    """Group neighbours of one dtype; yield nothing if there is a single rank."""
     bucket: list[paddle.Tensor] = []
     size = 0
     for tensor in tensors if world_size() > 1 else ():
@@ -53,7 +53,7 @@ def _split_into(flat: paddle.Tensor, tensors: Sequence[paddle.Tensor]) -> None:
 
 
 def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """``gather_tensors`` of an array (counts[rank], D)."""
+    """``gather_tensors`` for an array (counts[rank], D)."""
     if world_size() == 1:
         return rows
     gathered: np.ndarray = gather_tensors(paddle.to_tensor(rows), counts).numpy()
@@ -61,9 +61,9 @@ def gather_rows(rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 
 
 def collect_rows(rows: paddle.Tensor, counts: Sequence[int], block: int = 1 << 16) -> np.ndarray:
-    """All ranks' rows (counts[rank], D), float32, in the order of ranks, on rank 0; the others get an empty array.
+    """Collect all ranks' rows (counts[rank], D) in rank order, float32, on rank 0; other ranks get an empty array.
 
-    A process other than rank 0 never holds more than a `block` of another's rows.
+    A rank other than 0 never holds more than `block` rows of another rank.
     """
     size = sum(counts) if rank() == 0 else 0
     whole = np.empty((size, rows.shape[1]), np.float32)
@@ -117,9 +117,9 @@ def max_tensor(tensor: paddle.Tensor) -> paddle.Tensor:
 
 @paddle.no_grad()
 def moments(values: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """Mean and unbiased standard deviation of the values (N,) of all ranks, whatever each one's number.
+    """Mean and unbiased standard deviation of the values (N,) of all ranks; N may differ between ranks.
 
-    Two passes, as the variance of numbers far from 0 drowns in E[x^2] - E[x]^2. One value alone deviates by 0.
+    Two passes, as E[x^2] - E[x]^2 loses the variance of numbers far from 0. The deviation of a single value is 0.
     """
     values = values.astype("float64").flatten()
     total = sum_tensor(paddle.stack([paddle.sum(values), paddle.full([], values.shape[0], "float64")]))
@@ -134,7 +134,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def any_ranks(flags: Sequence[bool]) -> list[bool]:
-    """For each flag: true on every rank when it is true on one. One message."""
+    """For each flag: true on every rank when it is true on one, with one message."""
     if world_size() == 1:
         return list(flags)
     values = paddle.to_tensor([float(flag) for flag in flags])
@@ -154,12 +154,12 @@ def gather_texts(text: str) -> list[str]:
     return [part.tobytes().decode() for part in np.split(flat, np.cumsum(sizes)[:-1])]
 
 
-_MESSAGE = 8 << 20  # int32 a message
-_ARRAY = "__array__"  # stands for an array in JSON, with its number
+_MESSAGE = 8 << 20  # int32 values per message
+_ARRAY = "__array__"  # placeholder for an array in JSON, with its index
 
 
 def share_tree(tree: Mapping[str, Any] | None, source: int) -> dict[str, Any]:
-    """Give every rank the `tree` that rank `source` has read from files: nested dicts of arrays and plain values."""
+    """Broadcast the `tree` that rank `source` has read from files: nested dicts of arrays and plain values."""
     arrays: list[np.ndarray] = []
 
     def taken_out(array: Any) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Which ranks share a disk: detected, not configured."""
+"""Detect which ranks share a disk."""
 
 import uuid
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Disks:
 
     @property
     def is_leader(self) -> bool:
-        """This rank is the first on its disk, and does what is done once a disk."""
+        """Whether this rank is the first on its disk, which does the work needed once per disk."""
         return self.leaders[rank()] == rank()
 
     @property
     def is_shared(self) -> bool:
-        """All ranks have one disk."""
+        """Whether all ranks share one disk."""
         return set(self.leaders) == {0}
 
 
@@ -30,16 +30,16 @@ ALONE = Disks()
 
 
 def find_disks(folder: Path) -> Disks:
-    """Find out which ranks see the same folder, by files that each leaves there for a moment. All ranks call it.
+    """Detect which ranks see the same folder, by temporary files that each writes there. All ranks call it.
 
-    The folder is made where it is not there.
+    The folder is created if it is missing.
 
     Raises:
-        ValueError: it cannot be made or written to; on every rank where it is so on one.
+        ValueError: it cannot be created or written to; on every rank if it fails on one.
     """
     if world_size() == 1:
         return ALONE
-    own = folder / f".disk.{uuid.uuid4().hex}.0.tmp"  # removed with other temporary files, should this be killed
+    own = folder / f".disk.{uuid.uuid4().hex}.0.tmp"  # removed with other temporary files after a kill
     with failing_together():
         try:
             folder.mkdir(parents=True, exist_ok=True)

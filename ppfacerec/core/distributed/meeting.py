@@ -1,7 +1,7 @@
-"""Ranks that wait for each other without a timeout, and learn why one of them fails.
+"""Wait for other ranks without a timeout, and learn why one of them fails.
 
-Collectives give up: gloo's after 30 seconds. So whatever one rank does alone (drawing, downloading, writing, scoring)
-is waited for on the store that paddle.distributed keeps on rank 0's machine. Every rank gives a sign of life there.
+Collectives time out, gloo's after 30 seconds. So work that one rank does alone (drawing, downloading, writing, scoring)
+is awaited through the store that paddle.distributed keeps on rank 0's machine, where every rank writes its heartbeat.
 """
 
 import atexit
@@ -19,10 +19,10 @@ from typing import Any
 from ppfacerec.core.distributed.ranks import rank, refuse_lone_slurm_tasks, refuse_loopback_name, world_size
 from ppfacerec.core.log import logger
 
-_BEAT = 2.0  # seconds between two signs of life
-_SILENCE = 120.0  # after which a rank that gives none is gone; Python code may keep its lock for long
+_BEAT = 2.0  # seconds between two heartbeats
+_SILENCE = 120.0  # seconds without a heartbeat: the rank is lost; Python code may hold the GIL for long
 _LONGEST_POLL = 0.5
-# Seconds that a failed rank waits for the others to be notified, and they for its message; the launcher kills them 4
+# Seconds that a failed rank waits until the others are notified, and they for its message; the launcher kills them 4
 # seconds after it has noticed.
 _LINGER = 2.5
 _OF_C = re.compile(r"\.(cc|cpp|cu|h):\d+")  # in what Paddle's C++ code raises: "[.../gloo/transport/tcp/pair.cc:784]"
@@ -30,11 +30,11 @@ _OF_CONNECTIONS = ("gloo", "nccl", "connection", "socket", "tcpstore", "tcp ", "
 
 
 class RankError(ValueError):
-    """Another rank failed; the message has its words."""
+    """Another rank failed; the message contains its error."""
 
 
 class _Store:
-    """The store, safe from threads; each call is one short exchange, so that none keeps the others waiting."""
+    """Thread-safe access to the store; each call is one short exchange, so that none blocks the others."""
 
     def __init__(self) -> None:
         from paddle.base import core
@@ -42,12 +42,12 @@ class _Store:
         core.create_or_get_global_tcp_store()  # waits for rank 0's
         master = os.environ.get("PADDLE_MASTER") or os.environ["PADDLE_TRAINER_ENDPOINTS"].split(",")[0]
         host, _, port = master.rpartition(":")
-        # A connection of our own: Paddle's is not safe from threads.
+        # A connection of our own: Paddle's is not thread-safe.
         self._store, self._lock = core.TCPStore(host, int(port), False, 0, 900), threading.Lock()
 
     @contextmanager
     def _exchange(self) -> Iterator[Any]:
-        """No signal reaches this thread meanwhile: Paddle takes an interrupted call for a broken connection."""
+        """Block signals in this thread: Paddle takes an interrupted call for a broken connection."""
         with self._lock:
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:
@@ -64,19 +64,19 @@ class _Store:
             store.set(f"ppfacerec/{key}", text.encode("utf-8", "replace").decode())  # no lone surrogates
 
     def get(self, key: str) -> str:
-        """The text of a key that is known to be set."""
+        """Return the text of a key that is known to be set."""
         with self._exchange() as store:
             return bytes(store.get(f"ppfacerec/{key}")).decode("utf-8", "replace")
 
 
 class Meeting:
-    """This process's part in waiting for each other."""
+    """This rank's side of waiting for the others, and of failing with them."""
 
     def __init__(self) -> None:
         self._store = _Store()
         self._count = 0
         self._failure: str | None = None
-        self.ends_with_error = False  # whether this program does, as a command of ours
+        self.ends_with_error = False  # whether this program does on errors, as our commands do
         self._store.set(f"host/{rank()}", socket.gethostname())
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._live, name="sign of life", daemon=True)
@@ -89,7 +89,7 @@ class Meeting:
         """Return when all ranks have called it as often as this one.
 
         Raises:
-            RankError: one has failed, or gives no sign of life.
+            RankError: one has failed, or its heartbeat has stopped.
         """
         self._count += 1
         self._wait(f"meeting/{self._count}")
@@ -106,24 +106,24 @@ class Meeting:
         return f"rank {number}" + (f" on {self.hosts[number]}" if len(set(self.hosts)) > 1 else "")
 
     def leave(self, message: str) -> None:
-        """Notify the others why this rank fails, and give them time to receive it."""
+        """Send the reason why this rank fails to the others, and give them time to receive it."""
         try:
             number = self._store.add("failures", 1)
             self._store.set(f"failure/{number}", f"{self.name_of(rank()).capitalize()} failed first: {message}")
             self._store.add("failures told", 1)
             until = time.monotonic() + _LINGER
-            # The store goes with rank 0's process.
+            # The store ends with rank 0's process.
             while rank() == 0 and self._store.add("heard", 0) < world_size() - 1 and time.monotonic() < until:
                 time.sleep(0.1)
-        except ValueError as error:  # Paddle's for a store that is gone, and rank 0 with it
+        except ValueError as error:  # from Paddle if the store, and rank 0 with it, is gone
             logger.warning("The other processes cannot be notified: %s", str(error).strip().splitlines()[0])
 
     def first_failure(self) -> str | None:
-        """Another rank's last words, if there are any within some seconds."""
+        """Return another rank's error message, if one arrives within some seconds."""
         until = time.monotonic() + _LINGER
         while self._failure is None and time.monotonic() < until:
             time.sleep(0.1)
-            with suppress(ValueError):  # Paddle's for a store that is gone
+            with suppress(ValueError):  # from Paddle if the store is gone
                 self._listen()  # at once: the launcher ends this process within a second
         return self._failure
 
@@ -137,7 +137,7 @@ class Meeting:
         self._thread.join()
 
     def _live(self) -> None:
-        """Runs in a thread: gives signs of life, and listens for failures of other ranks."""
+        """Write heartbeats and listen for failures of other ranks; runs in a thread."""
         while not self._done.wait(_BEAT):
             try:
                 self._store.add(f"alive/{rank()}", 1)
@@ -147,7 +147,7 @@ class Meeting:
 
     def _wait(self, key: str) -> None:
         poll, looked = 0.01, time.monotonic()
-        alive: dict[int, tuple[int, float]] = {}  # signs of life, and when they were new
+        alive: dict[int, tuple[int, float]] = {}  # heartbeats, and when they last changed
         came = self._store.add(key, 1)
         while came < world_size():
             if self._failure is not None:
@@ -173,7 +173,7 @@ class Meeting:
 
 
 def _is_of_connection(text: str) -> bool:
-    """Whether an error is Paddle's for a broken connection; a file's name may have such words, too."""
+    """Whether an error is Paddle's for a broken connection; a file name may contain the same words."""
     return _OF_C.search(text) is not None and any(word in text.lower() for word in _OF_CONNECTIONS)
 
 
@@ -184,10 +184,10 @@ def meeting() -> Meeting:
 
 
 def init() -> None:
-    """Join the other processes of ``paddle.distributed.launch``; one process alone needs nothing.
+    """Join the other processes of ``paddle.distributed.launch``; a single process needs nothing.
 
     Raises:
-        ValueError: SLURM has started tasks that do not know of each other, or machines could not find each other.
+        ValueError: SLURM has started unconnected tasks, or machines could not reach each other.
     """
     import paddle
     import paddle.distributed as dist
@@ -205,10 +205,10 @@ def init() -> None:
 
 
 def keep_last_words() -> bool:
-    """Let the error that ends this program reach the log, though the launcher's SIGTERM comes with it.
+    """Ignore the launcher's SIGTERM, so that the error that ends this program reaches the log.
 
     Returns:
-        Whether SIGTERM is ignored from now on; the launcher kills what then does not end.
+        Whether SIGTERM is ignored from now on; the launcher kills a process that does not end.
     """
     if world_size() == 1 or not meeting().ends_with_error or threading.current_thread() is not threading.main_thread():
         return False
@@ -234,10 +234,10 @@ def describe_ranks() -> str:
 
 @contextmanager
 def failing_together() -> Iterator[None]:
-    """Let an error of one rank inside the block end the block on all, however long it takes the others.
+    """Make an error of one rank inside the block end the block on all ranks, however long the others take.
 
-    The ranks meet at the end of the block; there must be no communication inside of it. A rank that did not fail
-    itself raises a ``RankError`` with the message of the first that did.
+    The ranks meet at the end of the block, inside which there must be no communication. A rank that did not fail
+    itself raises a ``RankError`` with the message of the first one that did.
     """
     if world_size() == 1:
         yield
@@ -249,7 +249,7 @@ def failing_together() -> Iterator[None]:
         failure = error
     texts = meeting().gather("" if failure is None else str(failure) or type(failure).__name__)
     if any(texts):
-        # Until each has them: the launcher ends all as soon as one ends, and the store goes with rank 0.
+        # Wait until each has them: the launcher ends all ranks when one ends, and the store ends with rank 0.
         with suppress(ValueError):
             meeting().wait()
     if failure is not None:
@@ -261,12 +261,12 @@ def failing_together() -> Iterator[None]:
 
 @contextmanager
 def first_failure_first() -> Iterator[None]:
-    """Let an error inside the block be known to the other ranks, and theirs to this one.
+    """Report an error inside the block to the other ranks, and raise theirs here.
 
-    When a process fails, the others only see that a connection broke. They show its message instead.
+    When a process fails, the others only see a broken connection; they raise its message instead.
 
     Raises:
-        RankError: another process failed first, or its connection broke without a word.
+        RankError: another process failed first, or its connection broke without a message.
     """
     refuse_lone_slurm_tasks()
     if world_size() == 1:
@@ -278,7 +278,7 @@ def first_failure_first() -> Iterator[None]:
     except RankError:
         keep_last_words()
         raise
-    except Exception as error:  # Paddle has several for a broken connection; each is raised as an error
+    except Exception as error:  # Paddle raises several types for a broken connection
         keep_last_words()
         text = str(error)
         if _is_of_connection(text):

@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, from the variables of ``paddle.distributed.launch``."""
+"""Rank and world size of this process, from the variables of ``paddle.distributed.launch``."""
 
 import os
 import socket
@@ -13,17 +13,17 @@ def world_size() -> int:
 
 
 def shares_of_batches(num_items: int, batch_size: int) -> list[list[range]]:
-    """The batches of each rank. They are whole ones of the same cut for any number of ranks, so that every batch, and
-    with it every embedding, is the same to the last bit."""
+    """Return the batches of each rank. Their boundaries do not depend on the world size, so that every embedding is the
+    same to the last bit."""
     batches = [range(start, min(start + batch_size, num_items)) for start in range(0, num_items, batch_size)]
     bounds = [len(batches) * number // world_size() for number in range(world_size() + 1)]
     return [batches[first:last] for first, last in zip(bounds, bounds[1:])]
 
 
 def refuse_lone_slurm_tasks() -> None:
-    """Raise a ValueError where SLURM has started several tasks that do not know of each other."""
+    """Raise a ValueError if SLURM has started several tasks that are not connected."""
     task = os.environ.get("SLURM_PROCID", "0")
-    # A batch script is task 0 and has the job's SLURM_NTASKS; a step's number of tasks is srun's only.
+    # A batch script is task 0 and has the job's SLURM_NTASKS; only srun sets the number of a step's tasks.
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS" if task == "0" else "SLURM_NTASKS", "1")
     if world_size() == 1 and tasks.isdigit() and int(tasks) > 1:
         raise ValueError(
@@ -35,15 +35,15 @@ def refuse_lone_slurm_tasks() -> None:
 
 
 def refuse_loopback_name() -> None:
-    """Raise a ValueError where gloo would tell other machines an address of this machine alone.
+    """Raise a ValueError if gloo would send a loopback address to other machines.
 
-    It takes the address that the machine's own name stands for, which Debian's installer makes 127.0.1.1.
+    It uses the address of the machine's host name, which Debian's installer sets to 127.0.1.1.
     """
     name = socket.gethostname()
     try:
         addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None)})
     except OSError:
-        addresses = []  # then gloo takes 127.0.0.1
+        addresses = []  # then gloo uses 127.0.0.1
     is_local = all(address.startswith("127.") or address == "::1" for address in addresses)
     if is_local and not os.environ.get("GLOO_SOCKET_IFNAME"):
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Arrays of an untrusted .npz file: sizes are checked before memory is taken, and no pickle is read.
+"""Read arrays of an untrusted .npz file: sizes are checked before memory is allocated, and no pickle is read.
 
-``numpy.load`` allocates what a header of a hundred bytes claims, unpacks a megabyte to a gigabyte, and raises six
+``numpy.load`` allocates whatever a header of a hundred bytes claims, expands a megabyte to a gigabyte, and raises six
 kinds of errors.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from ppfacerec.core.io.user_files import open_regular
 
 _KINDS = "biufcUS"  # numbers, booleans, texts
-_FREE = 64 << 20  # bytes that a compressed file may unfold to whatever its own size, and times its size beyond that
+_FREE = 64 << 20  # a file may expand to this many bytes plus _FACTOR times its own size
 _FACTOR = 20
-_LAST_CODE = 0x10FFFF  # of Unicode
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; LZMA may ask for a dictionary of gigabytes
+_LAST_CODE = 0x10FFFF  # last Unicode code point
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; LZMA may need a dictionary of gigabytes
 # What NumPy and zipfile raise for damaged files; SyntaxError and TokenError are the header's, a Python literal.
 _DAMAGED = (
     ValueError, TypeError, KeyError, EOFError, OSError, RuntimeError, NotImplementedError, MemoryError, SyntaxError,
@@ -33,9 +33,9 @@ def read_npz(path: str | Path, keys: Collection[str]) -> tuple[dict[str, np.ndar
     """Return the arrays among `keys` that exist, and the names of all arrays.
 
     Raises:
-        OSError: it is missing or not readable.
-        ValueError: it is no .npz, damaged, unfolds to too much, or an array is of something else than
-            numbers, booleans or texts; the message is a part of a sentence, without the file's name.
+        OSError: the file is missing or not readable.
+        ValueError: no .npz, damaged, expands to too much, or an array holds something else than numbers, booleans or
+            strings; the message is part of a sentence, without the file's name.
     """
     with open_regular(path) as file:
         if file.read(6) == b"\x93NUMPY":

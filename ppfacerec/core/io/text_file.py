@@ -1,8 +1,8 @@
 """Text files of users: lists of images, pairs and labels, configs. One rule for encodings, comments and quotes.
 
 UTF-8 with or without a byte order mark, and UTF-16 with one, are read; anything else is an error with its line. Lines
-end with LF or CRLF. Blank lines, and those that begin with "# ", are skipped; "#1.jpg" is a name. Quotes are not
-removed, so a line that begins with one is an error. A backslash belongs to a name.
+end with LF or CRLF. Blank lines and lines that begin with "# " are skipped; "#1.jpg" is a name. Quotes are not removed,
+so a line that begins with one is an error. A backslash is part of a name.
 """
 
 import os
@@ -13,15 +13,15 @@ from typing import NoReturn, Union
 from ppfacerec.core.io.user_files import open_regular
 
 Path = Union[str, "os.PathLike[str]"]
-BLANKS = " \t\r"  # stripped from both ends of a line; other Unicode spaces belong to names
+BLANKS = " \t\r"  # stripped from both ends of a line; other Unicode spaces are part of names
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(path: Path, what: str = "file") -> str:
-    """Read a text file whole; `what` names it in the error of one that cannot be read.
+    """Read a whole text file; `what` describes it in errors.
 
     Raises:
-        ValueError: it is missing, no regular file, or in another encoding; with its line.
+        ValueError: missing, not a regular file, or in another encoding (with the line).
     """
     try:
         with open_regular(path) as file:
@@ -34,7 +34,7 @@ def read_text(path: Path, what: str = "file") -> str:
 
 
 def without_mark(data: bytes, path: Path) -> bytes:
-    """Return a text's bytes without its byte order mark; in UTF-8 if the mark says UTF-16."""
+    """Return a text's bytes without byte order mark; UTF-16 is converted to UTF-8."""
     if not data.startswith(_UTF16_MARKS):
         return data.removeprefix(_UTF8_MARK)
     try:
@@ -44,7 +44,7 @@ def without_mark(data: bytes, path: Path) -> bytes:
 
 
 def check_utf8(data: bytes, path: Path, first_line: int = 1) -> None:
-    """Raise a ValueError with the line of what is no text in UTF-8; `data` begins at line `first_line` of the file."""
+    """Raise a ValueError with the line that is not UTF-8; `data` begins at line `first_line` of the file."""
     try:
         data.decode("utf-8")
         at, reason = data.find(b"\0"), "a NUL byte, as in UTF-16 without a byte order mark"
@@ -63,7 +63,7 @@ def check_utf8(data: bytes, path: Path, first_line: int = 1) -> None:
 
 
 def read_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text without blanks around it, of every line that is not skipped.
+    """Yield the number (from 1) and the stripped text of every line that is not skipped.
 
     Raises:
         ValueError: those of `read_text`, and a line that begins with a quote.
@@ -77,21 +77,21 @@ def read_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
 
 
 def quoted(text: str) -> str:
-    """What is wrong with a line that begins with a quote."""
+    """Describe what is wrong with a line that begins with a quote."""
     return f"{text[:80]!r} begins with a quote, which would be part of the name. Write it without quotes."
 
 
 def separator_hint(text: str, separator: str) -> str:
-    """A sentence on the separators that a line has instead of the expected one, or nothing."""
+    """Return a sentence about separators found instead of the expected one, or ""."""
     there = [repr(c) for c in "\t ,;" if c in text and c != separator]
     return f" The line has {' and '.join(there)}; set `delimiter` to it." if there else ""
 
 
 def backslash_hint(name: str) -> str:
-    """A sentence on a path as Windows writes it, or nothing."""
+    """Return a sentence about a path in Windows notation, or ""."""
     return " It has backslashes: write paths with '/'." if "\\" in name else ""
 
 
 def fail(path: Path, line: int, what: str) -> NoReturn:
-    """Raise the ValueError about a line."""
+    """Raise a ValueError about a line."""
     raise ValueError(f"{path}, line {line}: {what}")

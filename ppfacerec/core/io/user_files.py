@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif")
-# Folders that systems create; everything that begins with a dot (.ipynb_checkpoints, ._x.jpg) is ignored too.
+# Folders that systems create; names that begin with a dot (.ipynb_checkpoints, ._x.jpg) are ignored, too.
 _LEFT_BEHIND = frozenset(
     ("@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 )
-_USUAL_SIZE = 1 << 16  # bytes that aligned faces hardly ever have: one read gets the file, without asking its size
+_USUAL_SIZE = 1 << 16  # bytes; aligned faces are rarely larger, so that one read suffices
 _DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # a named pipe would block; not on Windows
 
 
@@ -25,7 +25,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
     Raises:
         OSError: it is missing or not readable.
-        ValueError: a device or a pipe, which may have no end.
+        ValueError: a device or a pipe, which may never end.
     """
     file = open(Path(path), "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -35,7 +35,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """Read a regular file whole, in half the time that a file object takes; errors as `open_regular`."""
+    """Read a whole regular file in half the time of a file object; raises as `open_regular`."""
     file = os.open(path, os.O_RDONLY | _DO_NOT_WAIT)
     try:
         status = os.fstat(file)
@@ -52,7 +52,7 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a regular file's bytes, in hexadecimal digits."""
+    """SHA-256 of a regular file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -67,15 +67,15 @@ def is_left_behind(name: str) -> bool:
 
 @dataclass(frozen=True)
 class FolderImages:
-    """What a walk over a folder found, by paths relative to it."""
+    """What a walk over a folder found, as paths relative to it."""
 
     root: str
     images: list[str] = field(default_factory=list)  # in order
-    others: list[str] = field(default_factory=list)  # no image by its suffix, a link that leads nowhere, a pipe
+    others: list[str] = field(default_factory=list)  # without an image's suffix, broken links, pipes
     empty: list[str] = field(default_factory=list)  # folders without an image in them or below
 
     def left_out(self) -> str:
-        """One line on what is not used and why; "" where everything is."""
+        """Describe in one line what is not used and why; "" if everything is."""
         kinds = Counter(os.path.splitext(name)[1].lower() or "no suffix" for name in self.others)
         parts = []
         if self.others:
@@ -87,7 +87,7 @@ class FolderImages:
 
 
 def walk_images(root: str | os.PathLike[str]) -> FolderImages:
-    """Find the images in and below a folder, links followed once; what systems and programs left there is ignored."""
+    """Find the images in and below a folder; follow links once, ignore what systems and programs left there."""
     found = FolderImages(str(root))
     _walk(found, "", frozenset([os.path.realpath(root)]))
     return found

@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all."""
+"""Write files atomically: a file appears whole or not at all."""
 
 import contextlib
 import errno
@@ -20,10 +20,10 @@ def check_target(path: str | os.PathLike[str], *suffixes: str) -> Path:
     """Return the file that writing to `path` creates or replaces, with links resolved; called before long work begins.
 
     Args:
-        suffixes: what the name may end in, as the format is one; any unless told.
+        suffixes: allowed endings of the name; by default any.
 
     Raises:
-        ValueError: another suffix, a folder, a device or a pipe is there, or its folder cannot be made or written.
+        ValueError: another suffix, a folder, a device or a pipe is there, or its folder cannot be created or written.
     """
     if suffixes and Path(path).suffix.lower() not in suffixes:
         raise ValueError(f"{path}: what is written is {' or '.join(suffixes)}; give it a name that ends so.")
@@ -48,10 +48,10 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that takes its place once everything is on disk.
+    """Open a file beside `path` that replaces it once everything is on disk.
 
-    Links are followed; a file that is replaced gives its permissions to the new one. A new file that is `private`
-    (biometric data) is for its owner alone.
+    Links are followed, and a replaced file's permissions are kept. A new `private` file (biometric data) is readable
+    by its owner only.
     """
     target = _target(path)
     remove_abandoned(target)
@@ -71,14 +71,14 @@ def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterat
 
 
 def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
-    """A full disk names no file."""
+    """Add the path to the error of a full disk, which has none."""
     return OSError(error.errno, error.strerror, str(path)) if error.errno in DISK_FULL and not error.filename else error
 
 
 def write_one_of_many(path: Path, content: bytes) -> None:
-    """Write a small file that is whole or not there after a kill; it may be lost when the power fails."""
+    """Write a small file that is whole or absent after a kill; it may be lost in a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{_MARK}")  # one name: what a kill leaves is written over
+    temporary = path.with_name(f".{path.name}{_MARK}")  # a fixed name: what a kill leaves is overwritten
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

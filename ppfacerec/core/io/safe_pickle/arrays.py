@@ -1,7 +1,7 @@
-"""NumPy arrays, dtypes and scalars as pickles describe them, rebuilt from checked parts: what a pickle may call.
+"""Rebuild the NumPy arrays, dtypes and scalars of pickles from checked parts: all that a pickle may call.
 
-NumPy's own ``_reconstruct``, ``dtype.__setstate__`` and ``ndarray.__setstate__`` trust the file: a
-few bytes make them allocate terabytes or build an array of object pointers. Nothing of theirs is called here.
+NumPy's own ``_reconstruct``, ``dtype.__setstate__`` and ``ndarray.__setstate__`` trust the file: a few bytes make them
+allocate terabytes or build an array of object pointers. None of them is called here.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _MAX_DIMENSIONS = 32
 
 
 class Call:
-    """A function that a pickle may call, on the machine's stack."""
+    """A function on the machine's stack that a pickle may call."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
 
 class Parts(tuple[Any, ...]):
-    """A tuple with something internal in it, such as an array's dtype: arguments, not a value."""
+    """A tuple with internal objects such as a dtype: arguments, not a value."""
 
 
 class Dtype:
-    """A dtype whose byte order comes later, by BUILD."""
+    """A dtype whose byte order follows with BUILD."""
 
     def __init__(self, *arguments: Any) -> None:
         text = _text(arguments[0]) if arguments else None
@@ -46,12 +46,12 @@ class Dtype:
 
 
 class Array:
-    """An array announced by ``_reconstruct``; BUILD brings shape, dtype and bytes."""
+    """An array begun by ``_reconstruct``; BUILD supplies shape, dtype and bytes."""
 
     def __init__(self, *arguments: Any) -> None:
         if len(arguments) != 3 or arguments[0] is not NDARRAY:
             raise ValueError("_reconstruct is called with something else than (ndarray, shape, type)")
-        self.memo_keys: list[int] = []  # where the machine must put the finished array
+        self.memo_keys: list[int] = []  # where the machine must store the finished array
 
     def build(self, state: Any) -> np.ndarray:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], Dtype):
@@ -60,7 +60,7 @@ class Array:
 
 
 def make_array(data: Any, dtype: Any, shape: Any, order: Any = "C", axis_order: Any = None) -> np.ndarray:
-    """Return a read-only array on `data`, which is not copied; also what NumPy's ``_frombuffer`` stands for."""
+    """Return a read-only array over `data`, which is not copied; also replaces NumPy's ``_frombuffer``."""
     if isinstance(data, str):
         data = data.encode("latin1")  # Python 2's bytes, read with encoding="latin1"
     if not isinstance(dtype, Dtype) or not isinstance(data, (bytes, bytearray)):
@@ -79,7 +79,7 @@ def make_array(data: Any, dtype: Any, shape: Any, order: Any = "C", axis_order: 
 
 
 def make_scalar(dtype: Any, data: Any) -> Any:
-    """Return the NumPy scalar that ``numpy.core.multiarray.scalar`` stands for."""
+    """Return the NumPy scalar that ``numpy.core.multiarray.scalar`` would."""
     return make_array(data, dtype, ())[()]
 
 
@@ -113,7 +113,7 @@ def make_empty_bytes() -> bytes:
 
 
 def make_bytearray(content: Any = b"", encoding: Any = "latin1") -> bytes:
-    """Return the bytes that a bytearray is written as below protocol 5: by themselves, or as latin1 text."""
+    """Return the content of a bytearray, which protocols below 5 write as bytes or as latin1 text."""
     if isinstance(content, str):
         return encode_latin1(content, encoding)
     if not isinstance(content, bytes):

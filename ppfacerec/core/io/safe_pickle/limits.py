@@ -1,17 +1,17 @@
-"""What plain data may look like: no list in itself, no endless nesting, no keys that make a dict slow."""
+"""Limits on plain data: no list that contains itself, no deep nesting, no keys that make a dict slow."""
 
 from typing import Any
 
 MAX_DEPTH = 100  # nested lists, tuples and dicts
-MAX_VALUES = 50_000_000  # in the result, a value counted wherever it is reached from
+MAX_VALUES = 50_000_000  # in the result; a shared value counts once per reference
 
 
 class BadPickleError(Exception):
-    """The opcodes make no sense; the reader turns it into a ValueError that names the file."""
+    """Invalid opcodes; the reader turns it into a ValueError that names the file."""
 
 
 def check_key(key: Any) -> Any:
-    """Return a dict's key: text, bytes or a number of 64 bits.
+    """Return a dict's key if it is text, bytes or a number of 64 bits.
 
     The hash of a deep tuple overflows the C stack, and long integers can be chosen to have the same hash.
     """
@@ -21,12 +21,12 @@ def check_key(key: Any) -> Any:
 
 
 def check_tree(value: Any) -> None:
-    """Raise BadPickleError where walking through `value` would not end."""
+    """Raise BadPickleError if a traversal of `value` would not end."""
     _measure(value, MAX_DEPTH, {})
 
 
 def _measure(value: Any, depth_left: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Return (values, depth) of plain data; refuse what nests without end or unfolds to a huge tree."""
+    """Return (values, depth) of plain data; refuse endless nesting and data that expands to a huge tree."""
     if not isinstance(value, (list, tuple, dict)):
         return 1, 0
     if id(value) not in known:

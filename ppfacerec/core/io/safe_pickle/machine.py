@@ -1,4 +1,4 @@
-"""The stack machine of a pickle, without its power to import, to call, or to set attributes."""
+"""A pickle's stack machine that can neither import, nor call, nor set attributes."""
 
 import pickletools
 from collections import OrderedDict
@@ -18,15 +18,15 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class UnsafePickleError(ValueError):
-    """A pickle wanted to import or call something that is not on the list."""
+    """A pickle tries to import or call something that is not allowed."""
 
 
 class Machine:
-    """Stack, marks and memo, as ``pickle.py`` has them. Values on the stack are plain data or of the kinds INTERNAL."""
+    """Stack, marks and memo as in ``pickle.py``. Values on the stack are plain data or of the types in INTERNAL."""
 
     def __init__(self, encoding: str, size: int) -> None:
         self.encoding = encoding
-        self.budget = 2 * size + 1024  # bytes and elements that calls may make of a pickle of `size` bytes
+        self.budget = 2 * size + 1024  # bytes and elements that calls may create
         self.stack: list[Any] = []
         self.below_marks: list[list[Any]] = []  # the stacks under each open mark
         self.memo: dict[int, Any] = {}
@@ -196,7 +196,7 @@ class Machine:
         self.push_made(built)
 
     def push_made(self, made: Any) -> None:
-        """Push what a call made; one long string in the memo must not become a million arrays or copies of it."""
+        """Push the result of a call; a long string in the memo must not become a million arrays or copies."""
         if isinstance(made, np.ndarray):
             self.budget -= made.nbytes
         elif isinstance(made, (bytes, tuple, OrderedDict)):
@@ -205,10 +205,10 @@ class Machine:
             raise BadPickleError("it unfolds to far more than the file holds")
         self.stack.append(made)
 
-    # What a format built on pickle may add --------------------------------------------------------------------------
+    # Extension points of formats built on pickle --------------------------------------------------------------------
 
     def find_global(self, module: str, name: str) -> Any:
-        """Return what a name stands for on the stack; nothing is imported."""
+        """Return the stack value that represents a global name; nothing is imported."""
         if (module, name) not in GLOBALS:
             raise UnsafePickleError(f"tries to import {module[:200]}.{name[:200]}")
         return GLOBALS[module, name]

@@ -1,4 +1,4 @@
-"""Read one pickle from a file or from bytes, and say what is wrong with it."""
+"""Read one pickle from a file or from bytes; errors describe what is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ppfacerec.core.io.user_files import open_regular
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read one pickle from a file; arrays are read-only views of the bytes that were read, Python 2's strings bytes.
+    """Read one pickle from a file; arrays are read-only views of its bytes, strings of Python 2 are returned as bytes.
 
     Raises:
         UnsafePickleError: it names something that is not plain data or a NumPy array; nothing has been run.
@@ -23,10 +23,10 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def run(source: Source, where: str, encoding: str = "bytes", machine: Callable[[str, int], Machine] = Machine) -> Any:
-    """Read the pickle at the source's position with a machine of the given kind; errors as `load`.
+    """Read the pickle at the source's position with a machine of the given class; raises as `load`.
 
     Args:
-        encoding: what Python 2's strings become: "bytes", or str by "latin1", "ascii" or "utf-8".
+        encoding: for strings of Python 2: "bytes" keeps them, "latin1", "ascii" or "utf-8" decodes them.
     """
     if not source.left:
         raise ValueError(f"{where} is empty (0 bytes). Copy, download or write it again.")
@@ -45,11 +45,11 @@ def run(source: Source, where: str, encoding: str = "bytes", machine: Callable[[
 
 
 class Source:
-    """The stream for pickletools; reads no more bytes than exist, whatever length the file claims."""
+    """A stream for pickletools that reads no more bytes than exist, whatever length the file claims."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size, self.left = file, size, size
-        self.head = file.read(16)  # for messages: a web page or a Git LFS pointer is recognised by them
+        self.head = file.read(16)  # for messages: identifies a web page or a Git LFS pointer
         file.seek(-len(self.head), os.SEEK_CUR)
 
     def read(self, count: int) -> bytes:
