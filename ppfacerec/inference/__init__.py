@@ -1,1 +1,1 @@
-"""Using a model: embeddings of images, comparing faces, searching among enrolled people, grouping."""
+"""Use a model: embed images, compare faces, search enrolled people, cluster."""

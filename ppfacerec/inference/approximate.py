@@ -1,4 +1,4 @@
-"""Approximate search among very many people, by faiss (the extra [ann])."""
+"""Approximate search among very many people, with faiss (the extra [ann])."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ from ppfacerec.core.environment import import_extra
 from ppfacerec.core.ranges import require_count
 from ppfacerec.inference.people_index import Match, PeopleIndex
 
-_NEIGHBOURS = 32  # of an image in the graph
-_BUILD_EFFORT, _SEARCH_EFFORT = 80, 128  # candidates kept while the graph is built and searched
+_NEIGHBOURS = 32  # per image in the graph
+_BUILD_EFFORT, _SEARCH_EFFORT = 80, 128  # candidates kept while building and searching the graph
 _MEASURED = 200  # images that the recall is measured on
 
 
 class ApproximatePeople:
-    """A graph over the images of an index, in which a search walks from neighbour to neighbour (HNSW).
+    """Search in a graph over the images of an index, from neighbour to neighbour (HNSW).
 
     Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using hierarchical navigable small
-    world graphs, arXiv:1603.09320. It is built in memory and not saved: faiss's own files are not safe to read from
-    untrusted sources. Candidates are compared with the index exactly.
+    world graphs, arXiv:1603.09320. The graph is built in memory and not saved: faiss's files are not safe to read from
+    untrusted sources. Candidates are compared exactly with the index.
 
     Raises:
         ImportError: faiss is not installed.
@@ -30,14 +30,14 @@ class ApproximatePeople:
         self._graph.add(index.embeddings)
 
     def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
-        """As `PeopleIndex.search`, with exact cosines; may find other people, and fewer than `top`."""
+        """Like `PeopleIndex.search`, with exact cosines; may miss people and return fewer than `top`."""
         probe = self._index.check_probe(embedding)
         count = min(max(_SEARCH_EFFORT, require_count("top", top)), len(self._index))
         rows = self._graph.search(probe[None], count)[1][0]
         return self._index.search_among(rows[rows >= 0], embedding, top)
 
     def recall(self, top: int = 5) -> float:
-        """Measure which share of the `top` people of exact search it finds, on up to 200 of the images."""
+        """Measure the share of exact search's `top` people that it finds, on up to 200 of the images."""
         count = len(self._index)
         chosen = np.random.default_rng(0).choice(count, min(count, _MEASURED), replace=False)
         shares = []

@@ -1,4 +1,4 @@
-"""Same people together: average-linkage clustering of embeddings by scikit-learn."""
+"""Group images by person: average-linkage clustering of embeddings with scikit-learn."""
 
 import numpy as np
 
@@ -6,13 +6,13 @@ from ppfacerec.core.environment import import_extra
 from ppfacerec.inference.face_model import Threshold
 from ppfacerec.metrics.pair_embeddings import check_unit_rows
 
-MAX_IMAGES = 20_000  # every pair is looked at: 3.2 GB of distances
+MAX_IMAGES = 20_000  # all pairs are compared: 3.2 GB of distances
 
 
 def cluster(embeddings: np.ndarray, threshold: float) -> np.ndarray:
-    """Return a number for each embedding, the same for the same person; larger groups have lower numbers.
+    """Return a cluster number for each embedding; larger clusters have lower numbers.
 
-    Two groups are joined while the mean cosine between their members is above the threshold.
+    Two clusters are merged while the mean cosine between their members is above the threshold.
 
     Args:
         embeddings: (N, D), rows of length 1.
@@ -20,7 +20,7 @@ def cluster(embeddings: np.ndarray, threshold: float) -> np.ndarray:
 
     Raises:
         ImportError: scikit-learn is missing; the message says how to install it.
-        ValueError: more than 20,000 images, a threshold that is no cosine, embeddings that are not of length 1.
+        ValueError: more than 20,000 images, a threshold outside the range of cosines, or embeddings not of length 1.
     """
     if len(embeddings) > MAX_IMAGES:
         raise ValueError(f"{len(embeddings)} images are too many to be clustered (at most {MAX_IMAGES}).")

@@ -1,4 +1,4 @@
-"""Embeddings of many images: split over the ranks, in parts that a restart does not make again."""
+"""Embed many images: split over the ranks, in parts that a restart reuses."""
 
 import hashlib
 import shutil
@@ -16,13 +16,13 @@ from ppfacerec.inference.face_model import FaceModel
 from ppfacerec.inference.image_facts import FaceCheck
 from ppfacerec.inference.people_index import probe_of
 
-_LEAST_BATCHES = 8  # of a part
+_LEAST_BATCHES = 8  # per part
 _MOST_PARTS = 4096
 _KEYS = ("key", "embeddings", "used", "problems")
 
 
 class Embedded(NamedTuple):
-    """The files that could be embedded, their embeddings (N, D), and a line for each other file."""
+    """The files that were embedded, their embeddings (N, D), and a line about each other file."""
 
     files: list[Path]
     embeddings: np.ndarray
@@ -30,10 +30,10 @@ class Embedded(NamedTuple):
 
 
 def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, folder: Path) -> Optional[Embedded]:
-    """Embed files, each rank a part of the parts. All ranks call it; rank 0 gets the whole, the others None.
+    """Embed files, split into parts over the ranks. All ranks call it; rank 0 gets the result, the others None.
 
-    The parts do not depend on the number of ranks, so that the result is the same to the last bit. Where the disk is
-    not shared, they travel through the process group. They stay in `folder` until `remove_parts`.
+    The parts do not depend on the world size, so that the result is the same to the last bit. If the disk is not
+    shared, they are sent through the process group. They stay in `folder` until `remove_parts`.
     """
     size = batch_size * max(_LEAST_BATCHES, -(-len(paths) // (batch_size * _MOST_PARTS)))
     starts = range(0, len(paths), size)
@@ -71,13 +71,13 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove the parts, on every disk, once what is made of them is written. All ranks call it."""
+    """Remove the parts on every disk, once their result is written. All ranks call it."""
     distributed.barrier()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _key(model: FaceModel, paths: Sequence[Path], batch_size: int) -> str:
-    """The same where the same model would embed the same files in the same batches."""
+    """Return a digest of the model, the files and the batch size."""
     digest = hashlib.sha256(np.round(probe_of(model), 3).tobytes() + str(batch_size).encode())
     for path in paths:
         stat = path.stat() if path.exists() else None
@@ -90,7 +90,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _read(folder: Path, number: int, key: str) -> Optional[dict[str, np.ndarray]]:
-    """A part of these very files, or None."""
+    """Return the part if it was made with this `key`, or None."""
     path = _path(folder, number)
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""The description of an exported model, in the file beside it or in an ONNX file's metadata."""
+"""Read the description of an exported model from the file beside it or from an ONNX file's metadata."""
 
 import hashlib
 import json
@@ -12,13 +12,13 @@ from ppfacerec.core.io.user_files import sha256
 from ppfacerec.core.log import logger
 from ppfacerec.weights.info import ModelInfo, from_tree
 
-DESCRIPTIONS = {"paddle": "inference.yml", "onnx": "inference.onnx.yml"}  # in the order in which they are looked for
-METADATA, METADATA_DIGEST = "ppfacerec", "ppfacerec_sha256"  # an ONNX file's: `ModelInfo` as JSON; SHA-256 of the file,
-NO_DIGEST = "0" * 64  # in which the digest itself is this
+DESCRIPTIONS = {"paddle": "inference.yml", "onnx": "inference.onnx.yml"}  # in order of precedence
+METADATA, METADATA_DIGEST = "ppfacerec", "ppfacerec_sha256"  # keys in ONNX: `ModelInfo` as JSON; SHA-256 of the file
+NO_DIGEST = "0" * 64  # stands for the digest while it is computed
 
 
 class Exported(NamedTuple):
-    """An exported model: an ONNX file, or Paddle's; it takes uint8 RGB (N, H, W, 3), or numbers prepared outside."""
+    """An exported model, ONNX or Paddle; its input is uint8 RGB (N, H, W, 3), or preprocessed outside."""
 
     info: ModelInfo
     onnx: Path | None
@@ -26,7 +26,7 @@ class Exported(NamedTuple):
 
 
 def find_description(path: Path) -> Path | None:
-    """Return the description that a path is, or that is in it as a folder."""
+    """Return the description at a path, which is the file itself or its folder."""
     if path.name in DESCRIPTIONS.values():
         return path
     return next((path / name for name in DESCRIPTIONS.values() if (path / name).is_file()), None)
@@ -36,7 +36,7 @@ def read_description(path: Path) -> Exported:
     """Read the description of an exported model.
 
     Raises:
-        ValueError: it is damaged, names a file outside of its folder, or belongs to other files than are there.
+        ValueError: it is damaged, names a file outside its folder, or does not match the files beside it.
     """
     folder = path.parent
     tree = parse_plain_yaml(path.read_text(encoding="utf-8"), str(path))
@@ -56,10 +56,10 @@ def read_description(path: Path) -> Exported:
 
 
 def read_metadata(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
-    """Read what our export writes into an ONNX file; without the thresholds if another program has changed the file.
+    """Read the metadata of our ONNX exports; without thresholds if another program has changed the file.
 
     Raises:
-        ValueError: it is no JSON, or not what `ModelInfo` has.
+        ValueError: it is not JSON, or does not match `ModelInfo`.
     """
     try:
         tree = json.loads(metadata[METADATA])

@@ -1,4 +1,4 @@
-"""A model that embeds and compares aligned faces, whatever file it comes from.
+"""A model that embeds and compares aligned faces, loaded from any supported file.
 
 model = ppfacerec.load("output/MobileFaceNet/best_model")
 embeddings = model.embed(["a.jpg", "b.jpg"])  # (2, D), rows of length 1
@@ -24,18 +24,18 @@ from ppfacerec.metrics import sum_flip
 from ppfacerec.metrics.roc import far_name, one_in
 from ppfacerec.weights.info import ModelInfo
 
-# uint8 RGB (N, 112, 112, 3) -> embeddings (N, D), as the network gives them
+# uint8 RGB (N, 112, 112, 3) -> embeddings (N, D), not normalised
 Runner = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Above which cosine two faces count as the same person, and what that was measured to mean.
+    """The cosine above which two faces count as the same person, and its measured rates.
 
     Attributes:
-        far: the requested false accept rate; None where the user chose the cosine.
-        measured_on: the sets of pairs; num_different: pairs of different people in the smallest.
-        tar: share of the pairs of one person that are found; the lowest of the sets.
+        far: the requested false accept rate; None if the user chose the cosine.
+        measured_on: the sets of pairs; num_different: pairs of different people in the smallest set.
+        tar: true accept rate, the lowest of the sets.
     """
 
     cosine: float
@@ -60,7 +60,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two faces compared."""
+    """The result of comparing two faces."""
 
     cosine: float
     threshold: Threshold
@@ -75,14 +75,14 @@ class Comparison:
 
 
 USUAL_FAR = 1e-3
-_LEAST_RANGE = 8  # between the brightest and the darkest pixel of 255
+_LEAST_RANGE = 8  # between the brightest and the darkest pixel, of 255
 
 
 class FaceModel:
-    """Embeds aligned faces as the model's info says. Make one with ``ppfacerec.load``.
+    """Embed aligned faces with the preprocessing of the model's info. Create one with ``ppfacerec.load``.
 
-    Thread-safe. A spawned process that receives one loads it again, by the name and device that `load` was given;
-    rather spawn than fork (docs/api.md).
+    Thread-safe. A spawned process that receives one loads it again, from the name and device passed to `load`;
+    prefer spawn to fork (docs/api.md).
     """
 
     def __init__(self, run: Runner, info: ModelInfo, name: str, device: str = "auto") -> None:
@@ -92,15 +92,15 @@ class FaceModel:
         return load, (os.path.abspath(self.name) if os.path.exists(self.name) else self.name, self._device)
 
     def embed(self, images: Image | Iterable[Image], batch_size: int = 32) -> np.ndarray:
-        """Return embeddings (N, D) float32, rows of length 1; of a single image (D,).
+        """Return embeddings (N, D) float32, rows of length 1; (D,) for a single image.
 
         Args:
-            images: one, or several in any iterable: paths, bytes or open files of images, PIL images, uint8 arrays, RGB
+            images: one, or an iterable: paths, encoded bytes, open files, PIL images, or uint8 arrays, RGB
                 (112, 112, 3) or grey (112, 112).
-            batch_size: images that are decoded at a time.
+            batch_size: images decoded at a time.
 
         Raises:
-            ValueError: one is no image, not 112 x 112, or all of one shade.
+            ValueError: one is no image, not 112 x 112, or of a single shade.
         """
         if is_one_image(images):
             return self.embed([cast(Image, images)], batch_size)[0]
@@ -115,9 +115,9 @@ class FaceModel:
     def embed_files(
         self, paths: str | Path | Iterable[str | Path], batch_size: int = 32, check: FaceCheck | None = None
     ) -> tuple[list[Path], np.ndarray, list[str]]:
-        """Embed what can be read: return those files, their embeddings (N, D), and a line for each that cannot.
+        """Embed the readable files; return them, their embeddings (N, D), and a line about each unreadable one.
 
-        A `check` is shared by several calls; the caller logs its warning.
+        Several calls may share a `check`; the caller logs its warning.
         """
         good: list[Path] = []
         bad: list[str] = []
@@ -146,11 +146,11 @@ class FaceModel:
         """Compare two faces.
 
         Args:
-            far: the false accept rate whose threshold decides; None: see `threshold`.
-            threshold: a cosine of your own instead.
+            far: the false accept rate of the threshold; None: see `threshold`.
+            threshold: a cosine to use instead.
 
         Raises:
-            ValueError: as `embed`, or the model has no measured threshold for `far`.
+            ValueError: as in `embed`, or the model has no measured threshold for `far`.
         """
         chosen = self.threshold(far, threshold)
         left, right = self.embed([first, second])
@@ -160,8 +160,8 @@ class FaceModel:
         """Return the measured threshold for a false accept rate: the strictest of the evaluated sets.
 
         Args:
-            far: None: 1e-3, or the next larger one that was measured, where no set has enough pairs for that.
-            cosine: a threshold of your own, which is returned as it is.
+            far: None: 1e-3, or the next larger measured rate if no set has enough pairs for that.
+            cosine: a threshold to return unchanged.
 
         Raises:
             ValueError: the model was not evaluated, or no set has enough pairs to measure it.
@@ -188,7 +188,7 @@ class FaceModel:
         )
 
     def embed_pixels(self, images: np.ndarray) -> np.ndarray:
-        """Embeddings (N, D) of uint8 RGB pixels (N, 112, 112, 3), whatever they show."""
+        """Embed uint8 RGB pixels (N, 112, 112, 3) without checking them; return (N, D)."""
         embeddings = self._run(images)
         if self.info.flip_test:
             flipped = self._run(np.ascontiguousarray(images[:, :, ::-1]))
@@ -204,19 +204,19 @@ class FaceModel:
 
     def _read(self, image: Image, name: str, check: FaceCheck) -> np.ndarray:
         pixels = read_image(image, name, self.info.image_size)
-        if int(pixels.max()) - int(pixels.min()) < _LEAST_RANGE:  # all such are "the same person"
+        if int(pixels.max()) - int(pixels.min()) < _LEAST_RANGE:  # all such images get the same embedding
             raise ValueError(f"{name}: all of the image is of one shade, {pixels.max()} of 255; expected a face.")
         check.add(pixels, name)
         return pixels
 
 
 def load(name: str | Path, device: Any = "auto") -> FaceModel:
-    """Load a model: weights (a file, a name of the zoo, an https URL), an exported folder, or one of our ONNX files.
+    """Load a model: weights (a file, a zoo name, an https URL), an exported folder, or one of our ONNX files.
 
     Args:
         name: such as "output/X/best_model", "inference/" or "inference/inference.onnx".
-        device: for weights: "auto", "cpu" or "gpu" (one of several is chosen by CUDA_VISIBLE_DEVICES). Exported models
-            run on the CPU here.
+        device: for weights: "auto", "cpu" or "gpu" (select one of several by CUDA_VISIBLE_DEVICES). Exported models
+            always run on the CPU.
 
     Raises:
         ValueError: it is missing, damaged, or its preprocessing is unknown.
@@ -267,7 +267,7 @@ def _onnx(path: Path) -> FaceModel:
 
 
 def _prepared(run: Runner, info: ModelInfo, takes_pixels: bool) -> Runner:
-    """Give an exported network what its input is: pixels, or numbers prepared here."""
+    """Wrap an exported network that takes pixels, or input preprocessed here."""
     if takes_pixels:
         return run
     mean, std = np.asarray(info.mean, np.float32), np.asarray(info.std, np.float32)

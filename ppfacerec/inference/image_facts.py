@@ -1,4 +1,4 @@
-"""Facts about images, measured in processes side by side; and whether images that are embedded look like faces."""
+"""Measure facts about images in parallel processes, and check whether embedded images look like faces."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from ppfacerec.data.loading.parallel import in_processes
 from ppfacerec.data.transforms.alignment import eye_contrast
 from ppfacerec.data.transforms.images import decode_rgb
 
-_THUMBNAIL = 12  # pixels a side
+_THUMBNAIL = 12  # pixels per side
 MANY_UNALIGNED = 0.15  # 1 % in LFW and MS1M; 28 % at 0.6 times the scale, 56 % with shifts of up to 24 pixels
-_FACE = (slice(30, 100), slice(30, 82))  # rows and columns that are skin for the most part
-_GREY_DIFFERENCE = 3  # of the channels on average; JPEG leaves a little colour in grey pictures
+_FACE = (slice(30, 100), slice(30, 82))  # rows and columns that mostly show skin
+_GREY_DIFFERENCE = 3  # mean over the channels; JPEG adds a little colour to grey pictures
 
 
 class ImageFacts(NamedTuple):
-    """What one image is like; the rest is meaningless where there is a `problem`."""
+    """Facts about one image; meaningless if there is a `problem`."""
 
     problem: str = ""
     digest: bytes = b""
@@ -58,7 +58,7 @@ def measure(images: Images, indices: Sequence[int], num_processes: int, what: st
 
 
 def similar_pairs(first: np.ndarray, second: np.ndarray, least: float, same: bool = False) -> list[tuple[int, int]]:
-    """Positions of rows of `first` (N, D) and `second` (M, D), of norm 1, whose product is at least `least`.
+    """Return positions of rows of `first` (N, D) and `second` (M, D), of norm 1, with a product of at least `least`.
 
     With `same` the two are one array: each pair once, and no row with itself.
     """
@@ -71,10 +71,9 @@ def similar_pairs(first: np.ndarray, second: np.ndarray, least: float, same: boo
 
 
 class FaceCheck:
-    """Counts the images of 112 x 112 whose eyes are not where an aligned face has them, and those whose skin is blue.
+    """Count images of 112 x 112 whose eyes are not where an aligned face has them, and those with blue skin.
 
-    Of LFW's images 2 % count as unaligned (upside down 87 %, sideways 66 %) and none as blue (CFP's profiles: 6 % and
-    0.6 %).
+    In LFW 2 % count as unaligned (upside down 87 %, sideways 66 %) and none as blue (CFP's profiles: 6 % and 0.6 %).
     """
 
     def __init__(self) -> None:
@@ -83,16 +82,16 @@ class FaceCheck:
         self._blue: list[str] = []
 
     def add(self, image: np.ndarray, name: str) -> None:
-        """Look at one image, uint8 RGB (112, 112, 3)."""
+        """Check one image, uint8 RGB (112, 112, 3)."""
         self._total += 1
         if eye_contrast(image) <= 0:
             self._unaligned.append(name)
         red, _, blue = image[_FACE].mean(axis=(0, 1))
-        if blue > red + 3:  # grey pictures have a little colour by JPEG
+        if blue > red + 3:  # JPEG adds a little colour to grey pictures
             self._blue.append(name)
 
     def warn(self) -> None:
-        """Log a warning where more images are so than in sets of aligned faces."""
+        """Log a warning if there are more such images than in sets of aligned faces."""
         for names, what in (
             (self._unaligned, "the eye positions are not darker than their surroundings; are they aligned faces? "
              "See `ppfacerec align`: others give wrong answers"),

@@ -20,14 +20,14 @@ Image = Union[str, Path, bytes, BinaryIO, np.ndarray]  # or a PIL image
 
 
 def find_images(paths: str | Path | Sequence[str | Path], allow_outside: bool = False) -> list[Path]:
-    """Return files in order: a folder's images in it and below, a .txt's lines (relative to it; a tab ends the path).
+    """Return files in order: a folder's images (recursive), a .txt's lines (relative to it; a tab ends the path).
 
     Args:
         paths: given by the user.
-        allow_outside: a list may name absolute paths, and paths that lead out of its folder with ``..``.
+        allow_outside: allow absolute paths, and ``..`` out of a list's folder, in lists.
 
     Raises:
-        ValueError: a path does not exist, a list leads out of its folder, or there is no image in them.
+        ValueError: a path does not exist, a list leads out of its folder, or there is no image.
     """
     found: list[Path] = []
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
@@ -49,16 +49,16 @@ def find_images(paths: str | Path | Sequence[str | Path], allow_outside: bool = 
 
 
 def person_of(path: Path, folder: Path) -> str:
-    """The person of an image: its folder below `folder`, or its own name without suffix and LFW's number."""
+    """Return the person of an image: its folder below `folder`, or its name without suffix and LFW's number."""
     parts = path.relative_to(folder).parts
     return one_spelling(parts[0] if len(parts) > 1 else re.sub(r"(?<=.)[_ -]\d+$", "", path.stem))
 
 
 def read_image(image: Image, where: str, size: tuple[int, int] = IMAGE_SHAPE[:2]) -> np.ndarray:
-    """Return uint8 RGB pixels (112, 112, 3) of a path, of encoded bytes, of a file, a PIL image or such an array.
+    """Return uint8 RGB pixels (112, 112, 3) of a path, encoded bytes, a file, a PIL image or such an array.
 
     Raises:
-        ValueError: it is no image, of another size, or an array of another kind.
+        ValueError: it is no image, of another size, or an array of another shape or dtype.
     """
     if isinstance(image, (str, Path)):
         try:
@@ -68,7 +68,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = IMAGE_SHAPE[:2]
     elif hasattr(image, "read"):
         image = image.read()
     elif hasattr(image, "getbands"):  # PIL's
-        file = io.BytesIO()  # as a PNG: transparent and 16-bit pixels as those of a file
+        file = io.BytesIO()  # as a PNG, so that transparent and 16-bit pixels are treated as in files
         picture = cast(Any, image)
         (picture if picture.mode in _PNG_MODES else picture.convert("RGB")).save(file, "PNG", compress_level=1)
         image = file.getvalue()
@@ -88,7 +88,7 @@ def read_image(image: Image, where: str, size: tuple[int, int] = IMAGE_SHAPE[:2]
 
 
 def name_of(image: Image, number: int) -> str:
-    """The name of an image in messages."""
+    """Name of an image in messages."""
     return str(image) if isinstance(image, (str, Path)) else f"image {number}"
 
 

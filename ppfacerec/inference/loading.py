@@ -1,4 +1,4 @@
-"""From weights to a backbone and what is known of its preprocessing."""
+"""Load a backbone from weights, with what is known about its preprocessing."""
 
 import hashlib
 from collections.abc import Callable
@@ -38,9 +38,9 @@ Made = TypeVar("Made")
 def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, ModelInfo]:
     """Return the backbone of weights (a file, a name of the zoo, an https URL) in eval mode, and its info.
 
-    The network is the config's, else that of the info beside the weights, of the ``config.yaml`` there, or the one that
-    the names in the file belong to. Images are prepared as the info beside the weights says; where it differs from the
-    config, the log says so.
+    The network is the config's, else that of the info beside the weights, of the ``config.yaml`` there, or the one
+    inferred from the names in the file. The info beside the weights determines the preprocessing; differences from the
+    config are logged.
 
     Raises:
         ValueError: the file is missing or damaged, the network is unknown, or the weights do not fit it.
@@ -49,17 +49,17 @@ def load_backbone(name: str, config: Config | None = None) -> tuple[nn.Layer, Mo
 
 
 def load_runner(name: str) -> tuple[InferenceRunner, ModelInfo]:
-    """As `load_backbone`, ready to run. On the CPU the last one of ours is kept, for the next call with its weights."""
+    """Like `load_backbone`, as a runner. On the CPU the last one of our networks is cached."""
     return _load(name, None, lambda spec, weights: in_turn(lambda: _runner(spec, weights)))
 
 
 def load_predictor(prefix: Path) -> Predictor:
-    """An exported model of Paddle's, its files without suffix; the last one is kept as well.
+    """Load an exported Paddle model, given its files without suffix; the last one is cached.
 
     Raises:
-        ValueError: also in a later call of what is returned: after a fork, where the files have changed or are gone.
+        ValueError: also from later calls of the result: after a fork, if the files have changed or are gone.
     """
-    prefix = prefix.absolute()  # for a daemon, which changes its folder after its fork
+    prefix = prefix.absolute()  # a daemon changes its working directory after its fork
     key = _digests(prefix)
 
     def make() -> Any:
@@ -126,7 +126,7 @@ def _runner(spec: Spec, weights: Weights) -> InferenceRunner:
     def made() -> InferenceRunner:
         return InferenceRunner(_filled(spec, weights))
 
-    # A notebook may change a network of the user's, or what it is made of, without another name.
+    # A notebook may redefine a user's network, or what it consists of, under the same name.
     is_known = spec.name in BACKBONES and is_ours(BACKBONES.get(spec.name))
     if not is_known or paddle.get_device() != "cpu":
         return made()
@@ -138,14 +138,14 @@ def _runner(spec: Spec, weights: Weights) -> InferenceRunner:
 
 
 class _Last(Generic[Made]):
-    """What was made last, and of what. Of each network that is made, Paddle keeps 0.6 MiB for ever."""
+    """A cache of one object by its key: Paddle never frees 0.6 MiB of each network that is built."""
 
     def __init__(self) -> None:
         self._held: tuple[object, Made] | None = None
 
     def get(self, key: object, make: Callable[[], Made]) -> Made:
         if self._held is None or self._held[0] != key:
-            self._held = None  # two may be too large
+            self._held = None  # memory may not suffice for two
             self._held = key, make()
         return self._held[1]
 

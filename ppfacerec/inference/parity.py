@@ -1,4 +1,4 @@
-"""Parity: one batch through our network, and through a model of the source."""
+"""Parity of our network with another implementation on one batch."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from ppfacerec.core.device.inference import create_predictor, program_file
 from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.inference.runners import STEM, run_onnx
 
-TOLERANCE = 1e-4  # of the largest number
+TOLERANCE = 1e-4  # relative to the largest value
 
 
 def spread_images(count: int = 4) -> np.ndarray:
-    """Diverse pictures (N, 3, 112, 112) in [-1, 1]: noise at three scales, and one of a single colour."""
+    """Return diverse images (N, 3, 112, 112) in [-1, 1]: noise at three scales, and one of a single colour."""
     rng = np.random.default_rng(0)
     images = []
     for i in range(count):
@@ -27,20 +27,20 @@ def spread_images(count: int = 4) -> np.ndarray:
 
 
 def spread_pixels(count: int) -> np.ndarray:
-    """The same pictures as uint8 pixels (N, 112, 112, 3)."""
+    """Return the same images as uint8 pixels (N, 112, 112, 3)."""
     pixels = np.rint((spread_images(count) + 1) * 127.5).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
 def relative_difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Largest difference, of the first's largest number; infinite where shapes differ or a number is not finite."""
+    """Largest difference relative to the first's largest value; infinite if shapes differ or a value is not finite."""
     if first.shape != second.shape or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("inf")
     return float(np.abs(first - second).max() / max(np.abs(first).max(), 1e-30))
 
 
 def difference_to(net: nn.Layer, reference: str) -> float:
-    """Largest relative difference of a network in eval mode to another implementation of it, on diverse pictures.
+    """Largest relative difference of a network in eval mode to another implementation, on diverse images.
 
     Raises:
         ImportError: `reference` is an ONNX file and onnxruntime is not installed.

@@ -1,4 +1,4 @@
-"""People by their embeddings: enrolled from images, searched exactly, kept in one .npz without pickles."""
+"""An index of people by embeddings: enrolled from images, searched exactly, stored in one .npz without pickles."""
 
 import json
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from ppfacerec.metrics import normalize
 from ppfacerec.metrics.pair_embeddings import check_unit_rows
 
 UNKNOWN = "unknown"
-_SAME_MODEL = 0.999  # cosine of the probe's embeddings by the same network in another format
+_SAME_MODEL = 0.999  # least cosine of the probe's embeddings by one network in two formats
 _KEYS = ("embeddings", "names", "files", "probe", "nearest_others", "model")
 _CALIBRATION_IMAGES = 2000
-_ALIKE = 0.5  # least cosine to their person's centre at which images are typical of one person
-_SAME_IMAGE = 0.95  # least cosine of the centres of one person under two names otherwise
+_ALIKE = 0.5  # least cosine of a person's typical images to the person's centre
+_SAME_IMAGE = 0.95  # else: least cosine of the centres of one person under two names
 _MOST_PEOPLE_COMPARED = 50_000
-_BLOCK = 64  # images compared with all at a time
+_BLOCK = 64  # images compared with all others at a time
 
 
 @dataclass(frozen=True)
 class Match:
-    """A person that was found: the cosine of the nearest of their images."""
+    """A person found, with the cosine of the person's nearest image."""
 
     name: str
     cosine: float
@@ -42,12 +42,12 @@ class PeopleIndex:
         embeddings: (N, D) float32, rows of length 1.
         names: the person of each row.
         files: the image of each row.
-        probe: (D,) the model's embedding of a fixed picture, by which the model is recognised later.
-        model: its name, for messages.
-        nearest_others: of up to 2,000 images, the cosine of the nearest image of another person; computed unless given.
+        probe: (D,) the model's embedding of a fixed image, which identifies the model later.
+        model: the model's name, for messages.
+        nearest_others: cosines of up to 2,000 images to the nearest image of another person; computed unless given.
 
     Raises:
-        ValueError: lengths that disagree, or no embedding.
+        ValueError: lengths disagree, or there is no embedding.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PeopleIndex:
         if self.probe.shape != embeddings.shape[1:]:
             raise ValueError(f"probe: expected shape {list(embeddings.shape[1:])}, found {list(self.probe.shape)}.")
         self._starts = np.flatnonzero(np.r_[True, self.names[1:] != self.names[:-1]])  # first row of each person
-        self.same_people: list[tuple[str, str]] = []  # two names that are probably one person, when made from images
+        self.same_people: list[tuple[str, str]] = []  # names that probably are one person, if made from images
         self.nearest_others = self._nearest_others() if nearest_others is None else np.asarray(nearest_others)
         if self.nearest_others.ndim != 1 or not (np.abs(self.nearest_others) <= 1.001).all():  # NaN is not
             raise ValueError("nearest_others: expected cosines (M,), from -1 to 1.")
@@ -89,8 +89,8 @@ class PeopleIndex:
         """Return the cosine that at most this share of strangers reaches, or None with too few images.
 
         A stranger is compared with every image, so that a threshold for pairs is too low here: at a FAR of 1e-3 and
-        1,000 images most strangers would be taken for someone. It is estimated from the enrolled images, each of which
-        is a stranger to the other people. `stranger_rate` is the false positive identification rate.
+        1,000 images most strangers would be accepted. It is estimated from the enrolled images, each of which is a
+        stranger to the other people. `stranger_rate` is the false positive identification rate.
         """
         count = len(self.nearest_others)
         if not is_number(stranger_rate, 0, 1) or stranger_rate in (0, 1):
@@ -100,10 +100,10 @@ class PeopleIndex:
         return float(np.sort(self.nearest_others)[count - 1 - int(count * stranger_rate)])
 
     def search(self, embedding: np.ndarray, top: int = 5) -> list[Match]:
-        """Return the people nearest to an embedding (D,), nearest first, each by the nearest of their images; exact.
+        """Return the people nearest to an embedding (D,), in order, each by the nearest image; the search is exact.
 
         Raises:
-            ValueError: the embedding has another size than the index's, or not the length 1.
+            ValueError: the embedding's size differs from the index's, or its length is not 1.
         """
         cosines = self.embeddings @ self.check_probe(embedding)
         by_person = np.maximum.reduceat(cosines, self._starts)
@@ -115,7 +115,7 @@ class PeopleIndex:
         return [Match(str(self.names[row]), float(cosines[row]), str(self.files[row])) for row in rows]
 
     def search_among(self, rows: np.ndarray, embedding: np.ndarray, top: int = 5) -> list[Match]:
-        """Return the nearest people by the images `rows` alone; else as `search`."""
+        """Like `search`, among the images `rows` only."""
         rows = np.sort(rows)
         cosines = self.embeddings[rows] @ self.check_probe(embedding)
         nearest: dict[str, Match] = {}
@@ -125,7 +125,7 @@ class PeopleIndex:
         return list(nearest.values())[:top]
 
     def check_probe(self, embedding: np.ndarray) -> np.ndarray:
-        """Return an embedding (D,) as float32; refuse one of another size than the index's, or not of length 1."""
+        """Return an embedding (D,) as float32; its size must be the index's, and its length 1."""
         if np.shape(embedding) != self.embeddings.shape[1:]:
             raise ValueError(
                 f"The embedding: expected one of shape [{self.embeddings.shape[1]}], as the index's, found "
@@ -150,11 +150,11 @@ class PeopleIndex:
         return np.asarray(nearest, np.float32)
 
     def _find_same_people(self) -> np.ndarray:
-        """Number of the group of each person: alone, or together with those who are probably the same person.
+        """Return the group number of each person, shared by people who are probably one person.
 
-        A folder that was copied under another name would make every image as near to "someone else" as to itself, and
-        the threshold 1. Two people count as one where their centres are nearer than three of four images are to the
-        centre of their own person's other images.
+        A folder copied under another name would make every image as near to "someone else" as to itself, and the
+        threshold 1. Two people count as one if their centres are nearer than three of four images are to the centre of
+        their own person's other images.
         """
         counts = np.diff(np.r_[self._starts, len(self)])
         sums = np.add.reduceat(self.embeddings, self._starts)
@@ -171,10 +171,10 @@ class PeopleIndex:
         return groups
 
     def check_model(self, model: FaceModel) -> None:
-        """Refuse another model than the one that the index was made with; another format of the same one will do.
+        """Refuse a model other than that of the index; another format of the same model is accepted.
 
         Raises:
-            ValueError: its embedding of the probe is another one.
+            ValueError: its embedding of the probe differs.
         """
         probe = probe_of(model)
         if probe.shape != self.probe.shape or float(probe @ self.probe) < _SAME_MODEL:
@@ -184,7 +184,7 @@ class PeopleIndex:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write it as .npz; the file appears whole or not at all."""
+        """Write it as .npz, atomically."""
         with written_whole(path, private=True) as file:
             np.savez(
                 file, embeddings=self.embeddings, names=self.names, files=self.files, probe=self.probe,
@@ -193,7 +193,7 @@ class PeopleIndex:
 
 
 def probe_of(model: FaceModel) -> np.ndarray:
-    """The model's embedding (D,) of a fixed picture."""
+    """Return the model's embedding (D,) of a fixed image."""
     return model.embed_pixels(spread_pixels(2)[1:])[0]
 
 
@@ -201,7 +201,7 @@ def read_index(path: str | Path) -> PeopleIndex:
     """Read an index; nothing in it is unpickled.
 
     Raises:
-        ValueError: it is missing, damaged, or no index.
+        ValueError: the file is missing, damaged, or not an index.
     """
     try:
         arrays, _ = read_npz(path, _KEYS)

@@ -35,7 +35,7 @@ def onnx_metadata(path: Path) -> tuple[dict[str, str], bool]:
     """Return an ONNX file's metadata, and whether it takes uint8 pixels.
 
     Raises:
-        ValueError: the file is missing or no ONNX model.
+        ValueError: the file is missing or not an ONNX model.
         ImportError: onnxruntime is not installed.
     """
     onnxruntime = needed("onnxruntime")
@@ -43,6 +43,6 @@ def onnx_metadata(path: Path) -> tuple[dict[str, str], bool]:
         raise ValueError(f"{path} does not exist.")
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no common class of their own
+    except Exception as error:  # onnxruntime's errors have no common base class
         raise ValueError(f"{path} is not an ONNX model that onnxruntime can run: {error}") from error
     return dict(session.get_modelmeta().custom_metadata_map), "uint8" in session.get_inputs()[0].type

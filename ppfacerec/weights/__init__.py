@@ -1,4 +1,4 @@
 """Weights of other projects: file formats, parameter names, the zoo, downloads.
 
-Nothing here needs another framework: PyTorch files are read by `torch_file`, safetensors by `safetensors_file`.
+No other framework is needed: `torch_file` reads PyTorch's files, `safetensors_file` those of safetensors.
 """

@@ -23,7 +23,7 @@ MBF_BLOCKS: dict[tuple[int, ...], str] = {
 
 
 def identify(state: Mapping[str, np.ndarray]) -> Spec | None:
-    """Return name and arguments of the backbone whose state dict this is (names without ``backbone.``), or None."""
+    """Return the backbone (name and arguments) of a state dict without the prefix ``backbone.``, or None."""
     return next((rule(state) for sign, rule in _RULES.items() if sign in state), None)
 
 
@@ -46,7 +46,7 @@ def _mbf(state: Mapping[str, np.ndarray]) -> Spec | None:
 
 
 def _resnet50(state: Mapping[str, np.ndarray]) -> Spec | None:
-    # Strides leave no trace in the weights: these are PaddleClas's for faces.
+    # Strides cannot be inferred from weights: these are PaddleClas's for faces.
     face = {"max_pool": False, "stride_list": (1, 2, 2, 2, 2)}
     return _spec("ResNet50", state, "fc.bias", **face)
 
@@ -61,12 +61,12 @@ _RULES: dict[str, Callable[[Mapping[str, np.ndarray]], Spec | None]] = {
 
 
 def _spec(name: str, state: Mapping[str, np.ndarray], bias: str, **kwargs: Any) -> Spec | None:
-    """The embedding's length is that of the last layer's bias."""
+    """The last layer's bias determines the embedding size."""
     if bias not in state or state[bias].ndim != 1:
         return None
     return Spec(name, {**kwargs, "embedding_size": len(state[bias])})
 
 
 def _count(state: Mapping[str, np.ndarray], pattern: str) -> int:
-    """How many different numbers stand at the pattern's place."""
+    """Count the different numbers that the pattern's group matches."""
     return len({match[1] for match in (re.match(pattern, name) for name in state) if match})

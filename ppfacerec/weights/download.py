@@ -1,4 +1,4 @@
-"""A file over https: to a part file, going on where it stopped, never more than is allowed, complete or an error."""
+"""Download a file over https: resumable through a part file, limited in size, complete or an error."""
 
 import os
 import re
@@ -21,12 +21,12 @@ SIZE_VARIABLE = "PPFACEREC_MAX_DOWNLOAD"
 MAX_SIZE = 8 << 30  # bytes; the largest published weights here have 1 GB
 _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
-_WINDOW, _SLOWEST = 60.0, 1000  # slower servers than this many bytes a second, over this many seconds, are abandoned
+_WINDOW, _SLOWEST = 60.0, 1000  # seconds, and the fewest bytes per second over them before a server is abandoned
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 def is_secure(url: str) -> bool:
-    """https, or http to this machine itself."""
+    """Whether a URL is https, or http to this machine."""
     return urllib.parse.urlsplit(url).scheme == "https" or _is_local(url)
 
 
@@ -36,13 +36,13 @@ def _is_local(url: str) -> bool:
 
 
 def download(url: str, part: Path) -> None:
-    """Download to `part`, going on where an earlier attempt stopped.
+    """Download to `part`, resuming an earlier attempt.
 
     A part belongs to one version of the file: the server's ETag is kept beside it and sent along (If-Range), so
-    that a file that has changed meanwhile is sent from its beginning.
+    that the server sends a changed file from its beginning.
 
     Raises:
-        ValueError: it fails; what was received stays in `part`, unless it is of no use.
+        ValueError: the download fails; what was received stays in `part` unless it is unusable.
     """
     tag_file, shown = part.with_name(part.name + ".etag"), without_secrets(url)
     try:
@@ -70,7 +70,7 @@ def download(url: str, part: Path) -> None:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects to http, and from elsewhere to this machine, before they are followed."""
+    """Refuse redirects to http, and from other hosts to this machine, before they are followed."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -102,7 +102,7 @@ def _request(url: str, part: Path, tag_file: Path) -> HTTPResponse:
 
 
 def _total(response: HTTPResponse, start: int) -> int | None:
-    """How long the whole file is, None where chunks say when it ends; OSError where it is unknown or not allowed."""
+    """Return the file's size, None for chunked transfers; raise an OSError if it is unknown or not allowed."""
     most, length = max_size(), response.headers.get("Content-Length", "")
     total = start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
     if total is None and not response.chunked:
@@ -116,7 +116,7 @@ def _total(response: HTTPResponse, start: int) -> int | None:
 
 
 def max_size() -> int:
-    """Most bytes of a download: ``$PPFACEREC_MAX_DOWNLOAD``, or 8 GiB."""
+    """Largest allowed download in bytes: ``$PPFACEREC_MAX_DOWNLOAD``, or 8 GiB."""
     text = os.environ.get(SIZE_VARIABLE, str(MAX_SIZE))
     if not re.fullmatch(r"\d{1,18}", text):
         raise ValueError(f"{SIZE_VARIABLE}: expected a number of bytes, found {text!r}.")

@@ -1,4 +1,4 @@
-"""Where weights come from: a file, a model of the zoo, or an https address, downloaded once and kept."""
+"""Find weights: a file, a model of the zoo, or an https URL, downloaded once and cached."""
 
 import hashlib
 import os
@@ -22,10 +22,10 @@ _CHECKSUM = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 
 def weights_file(name: str) -> str:
-    """``output/X/best_model`` and ``output/X/best_model.pdparams`` name the same weights.
+    """Return the file for a name without suffix: ``output/X/best_model`` means ``output/X/best_model.pdparams``.
 
-    PaddleClas leaves a folder of that name beside the file: the file is meant. Other files of weights, URLs, models of
-    the zoo and folders are returned as they are.
+    That holds even beside a folder of the same name, as PaddleClas creates one. Other files, URLs, models of the zoo
+    and folders are returned unchanged.
     """
     if name in ZOO or "://" in name or Path(name).suffix in SUFFIXES:
         return name
@@ -34,7 +34,7 @@ def weights_file(name: str) -> str:
 
 
 def problem_of(name: str) -> str | None:
-    """Return what is wrong with a file, a zoo name or a URL without downloading anything, or None."""
+    """Return what is wrong with a file, a zoo name or a URL, or None; nothing is downloaded."""
     if "://" in name:
         shown = without_secrets(name)
         if not is_secure(name):
@@ -61,10 +61,10 @@ def problem_of(name: str) -> str | None:
 
 
 def fetch(name: str) -> Path:
-    """Return the file for a path, a zoo name or a URL; the latter two are downloaded unless they are in the cache.
+    """Return the file for a path, a zoo name or a URL; the latter two are downloaded unless cached.
 
     Raises:
-        ValueError: it does not exist, the download fails, or its checksum is another one.
+        ValueError: it does not exist, the download fails, or its checksum differs.
     """
     problem = problem_of(name)
     if problem:
@@ -84,7 +84,7 @@ def cache_folder() -> Path:
 
 
 def _cached(url: str, sha256: str | None) -> Path:
-    """The cache's file for a URL; its SHA-256 is recorded beside it when it arrives, and compared at every use."""
+    """Return the cached file of a URL; its SHA-256 is recorded after the download and compared at every use."""
     name = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(url).path.rpartition("/")[2])[-80:] or "weights"
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _checked_sum(url: str, part: Path, expected: str | None) -> str:
 
 @contextmanager
 def _only_process(path: Path) -> Iterator[None]:
-    """Let one process at a time work on the cache's file: the ranks of a training request it together."""
+    """Let one process at a time use the cached file: all ranks of a training request it at once."""
     try:
         import fcntl
     except ImportError:  # not on Windows

@@ -1,6 +1,6 @@
-"""The info that using a model requires: its network, preprocessing, measured thresholds.
+"""What the use of a model requires: its network, preprocessing and measured thresholds.
 
-It lies as ``<weights>.info.json`` beside weights, and in ``inference.yml`` beside an exported model.
+It is stored as ``<weights>.info.json`` beside weights, and in ``inference.yml`` beside an exported model.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from ppfacerec.weights.read import Weights
 from ppfacerec.weights.zoo import ZooModel
 
 SUFFIX = ".info.json"
-# insightface's five points (eyes, nose, corners of the mouth) for 112 x 112, by which faces of all sources are aligned
+# insightface's five landmarks (eyes, nose, corners of the mouth) for 112 x 112, the template of all aligned faces
 ALIGNMENT = "arcface_112x112"
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Network and preprocessing of a model. Images are uint8 RGB until here; the rest happens as these fields say.
+    """Network and preprocessing of a model; its input is uint8 RGB images.
 
     Attributes:
         backbone: name and arguments, as under ``Arch.Backbone``.
-        embedding_size: numbers of an embedding.
-        colors: order of the channels that the network takes.
+        embedding_size: length of an embedding.
+        colors: channel order of the network's input.
         image_size: height and width, pixels.
         scale, mean, std: (x * scale - mean) / std.
         flip_test: add the embedding of the mirrored image.
-        feature_normalize: normalise both before they are added.
+        feature_normalize: normalise both embeddings before they are added.
         alignment: the template that faces are aligned to.
         training_data, source, licence: texts, where known.
-        thresholds: by set of pairs, by FAR ("1e-3"): the cosine above which two faces count as the same, the TAR
-            there, and the number of pairs of different people that it was measured on.
-        classes: digest of who the classes of a head are that was trained with these weights (``ClassIdentity``).
-        weights_sha256: of the file of weights that this info belongs to; None where unknown.
-        config: the YAML of the training, resolved.
+        thresholds: by set of pairs and FAR ("1e-3"): the cosine above which two faces count as the same, the TAR
+            there, and the number of pairs of different people in the measurement.
+        classes: digest of the identities of the classes that the weights were trained on (``ClassIdentity``).
+        weights_sha256: of the weight file that this info belongs to; None if unknown.
+        config: the resolved YAML of the training.
     """
 
     backbone: Mapping[str, Any]
@@ -70,31 +70,31 @@ class ModelInfo:
 
     @property
     def spec(self) -> Spec:
-        """The backbone for the registry."""
+        """The backbone, for the registry."""
         return Spec(self.backbone["name"], {k: v for k, v in self.backbone.items() if k != "name"}, "backbone")
 
     def to_tree(self) -> dict[str, Any]:
-        """Plain values, as JSON and YAML write them."""
+        """Return plain values for JSON and YAML."""
         return {f.name: thaw(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def to_json(self) -> bytes:
         return (json.dumps(self.to_tree(), indent=2) + "\n").encode()
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON; the file appears whole or not at all."""
+        """Write it as JSON, atomically."""
         with written_whole(path) as file:
             file.write(self.to_json())
 
     def save_beside(self, weights: str | Path) -> Path:
-        """Write it beside a file of weights, with their checksum; return the path."""
+        """Write it beside a weight file, with the checksum of the weights; return the path."""
         path = info_path(weights)
         dataclasses.replace(self, weights_sha256=sha256(weights)).save(path)
         return path
 
     def mismatches(self, other: ModelInfo) -> list[str]:
-        """List where `other`, of a config, prepares images differently from this one, of the weights."""
+        """List how the preprocessing of `other` (from a config) differs from this one (of the weights)."""
         names = ["colors", "image_size", "scale", "mean", "std"]
-        if self.thresholds:  # they were measured with or without the mirrored image
+        if self.thresholds:  # they were measured with these settings
             names += ["flip_test", "feature_normalize"]
         lines = []
         for name in names:
@@ -130,7 +130,7 @@ def read_info(path: str | Path) -> ModelInfo:
     """Read a ``.info.json``.
 
     Raises:
-        ValueError: it is no JSON, or not what `ModelInfo` has.
+        ValueError: it is not JSON, or does not match `ModelInfo`.
     """
     try:
         tree = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ def read_info(path: str | Path) -> ModelInfo:
 
 
 def info_beside(weights: str | Path) -> ModelInfo | None:
-    """The info beside a file of weights, where there is one and it is of these weights.
+    """Return the info beside a weight file, or None if there is none or it belongs to other weights.
 
     Raises:
         ValueError: it is damaged.
@@ -165,9 +165,9 @@ def info_path(weights: str | Path) -> Path:
 
 
 def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None = None) -> ModelInfo:
-    """The info of weights without an info file, by the conventions of their project.
+    """Return the info of weights without an info file, by the conventions of their project.
 
-    All of them take (x / 255 - 0.5) / 0.5; AdaFace's take BGR, the others RGB.
+    All of them expect (x / 255 - 0.5) / 0.5; AdaFace's expect BGR, the others RGB.
     """
     assert weights.arch is not None, "callers check it"
     return ModelInfo(
@@ -181,7 +181,7 @@ def info_of_weights(weights: Weights, embedding_size: int, zoo: ZooModel | None 
 
 
 def known_info(weights: Weights, zoo: ZooModel | None = None) -> ModelInfo | None:
-    """What is certain about weights: the info beside them, or the convention of insightface's, AdaFace's and the zoo's.
+    """Return only reliable info: that beside the weights, or the convention of insightface, AdaFace and the zoo.
 
     Raises:
         ValueError: the info beside them is damaged.
@@ -195,7 +195,7 @@ def known_info(weights: Weights, zoo: ZooModel | None = None) -> ModelInfo | Non
 
 
 def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[str, dict[str, float]]]:
-    """The cosine at each false accept rate that a set has enough pairs for, for ``ModelInfo.thresholds``.
+    """Return ``ModelInfo.thresholds``: the cosine at each false accept rate that a set has enough pairs for.
 
     Normalised embeddings at a squared distance d have the cosine 1 - d / 2.
     """
@@ -216,7 +216,7 @@ def thresholds_of(results: Mapping[str, VerificationResult]) -> dict[str, dict[s
 
 
 def _is_backbone(value: Any) -> bool:
-    """A name and arguments; a number of channels in the millions would take all memory before weights are compared."""
+    """Whether it is a name with arguments whose sizes cannot exhaust the memory before weights are compared."""
     is_named = isinstance(value, Mapping) and isinstance(value.get("name"), str)
     return is_named and all(_is_size(abs(v)) for v in value.values() if type(v) is int and v)
 

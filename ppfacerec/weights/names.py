@@ -1,4 +1,4 @@
-"""Parameter names of other projects: state dicts in, state dicts with Paddle's names and layouts out."""
+"""Convert state dicts of other projects to Paddle's parameter names and layouts."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -13,16 +13,16 @@ _FRESRESNET = "conv._conv.weight"  # PLSC's older backbone
 
 
 def is_pytorch(names: Iterable[str]) -> bool:
-    """True for PyTorch's names (running_mean), False for Paddle's (_mean)."""
+    """Whether the names are PyTorch's (running_mean) rather than Paddle's (_mean)."""
     return any(name.endswith(("running_mean", "num_batches_tracked")) for name in names)
 
 
 def split_head(
     state: Mapping[str, np.ndarray], wrappers: Collection[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return the backbone's arrays without its wrapper (``module.``, ``backbone.``), and the head's without ``head.``.
+    """Return the backbone's arrays without wrappers (``module.``, ``backbone.``), and the head's without ``head.``.
 
-    All names but the head's may share one of `wrappers`, or several that stand inside each other.
+    All names except the head's may begin with one of `wrappers`, or several nested ones.
     """
     rest: dict[str, np.ndarray] = dict(state)
     head: dict[str, np.ndarray] = {}
@@ -37,10 +37,9 @@ def split_head(
 
 
 def from_pytorch(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return a state dict of PyTorch layers as Paddle's same layers have it.
+    """Convert a state dict of PyTorch layers to that of the corresponding Paddle layers.
 
-    A Linear's weight is transposed, a batch norm's statistics and a PReLU's slopes have other names, and the count of
-    batches has no twin.
+    Linear weights are transposed, batch-norm statistics and PReLU slopes renamed, and the batch counter is dropped.
     """
     result: dict[str, np.ndarray] = {}
     for name, array in state.items():
@@ -58,7 +57,7 @@ def from_pytorch(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def from_fresresnet(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the state dict of PLSC's FresResNet under IResNet's names; other state dicts are returned as they are.
+    """Return the state dict of PLSC's FresResNet under IResNet's names; return other state dicts unchanged.
 
     Its blocks are called res2a, res2b, ...: stage + 1 and a letter (after z: {, |, }, ~).
     """
@@ -79,6 +78,6 @@ def from_fresresnet(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         block = re.fullmatch(r"res([2-5])(.)\.(.+)", stem)
         if block and block[3] in inside:
             result[f"layer{int(block[1]) - 1}.{ord(block[2]) - ord('a')}.{inside[block[3]]}.{leaf}"] = array
-        elif not name.startswith("block_list."):  # the same blocks once more
+        elif not name.startswith("block_list."):  # these repeat the same blocks
             result[f"{outside.get(stem, stem)}.{leaf}"] = array
     return result

@@ -1,4 +1,4 @@
-"""Weights from a file of any of the formats, under Paddle's names."""
+"""Read weights of any supported format, under Paddle's names."""
 
 import re
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from ppfacerec.weights.names import PYTORCH_WRAPPERS, from_fresresnet, from_pyto
 Source = Literal["paddleclas", "insightface", "adaface", "plsc"]
 Format = Literal["paddle", "torch", "safetensors"]
 
-# Where programs put the state dict in a checkpoint, in the order in which they are looked for.
+# Keys of the state dict in checkpoints of other programs, in order of precedence.
 _NESTED = ("state_dict", "state_dict_backbone", "model_state_dict", "model", "backbone", "net")
-_INSIGHTFACE_HEAD = "state_dict_softmax_fc"  # of train_v2.py: the rank's share of the class centres, (C / ranks, D)
+_INSIGHTFACE_HEAD = "state_dict_softmax_fc"  # of train_v2.py: the rank's shard of the class centres, (C / ranks, D)
 _PADDLE_NAMES = "StructuredToParameterName@@"  # what paddle.save adds to a state dict
-_SPACE_FACTOR = 4  # arrays of a file together: tied ones unfold, but not endlessly
+_SPACE_FACTOR = 4  # largest size of all arrays by the file's: tied ones expand
 _MOST_TENSORS = 100_000
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 
@@ -37,9 +37,9 @@ class Weights:
 
     Attributes:
         backbone: arrays by name, without ``backbone.``.
-        head: the head's arrays by name, without ``head.``: class centres ``weight`` (D, C), and what else it keeps.
-        source: the project that wrote them, as far as the names show.
-        arch: the backbone with its arguments, or None where the names are of no known network.
+        head: the head's arrays by name, without ``head.``: class centres ``weight`` (D, C) and its other state.
+        source: the project that wrote them, inferred from the names.
+        arch: the backbone with its arguments, or None if the names match no known network.
     """
 
     path: str
@@ -50,18 +50,18 @@ class Weights:
     arch: Spec | None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All arrays under a ``FaceRecognizer``'s names."""
+        """Return all arrays under the names of a ``FaceRecognizer``."""
         state = {f"backbone.{name}": array for name, array in self.backbone.items()}
         return {**state, **{f"head.{name}": array for name, array in self.head.items()}}
 
 
 def read_any(path: str | Path) -> Weights:
-    """Read .pdparams, a PyTorch file, safetensors, or a folder of PLSC's with a .pdparam for each parameter.
+    """Read .pdparams, a PyTorch file, safetensors, or a PLSC folder with a .pdparam for each parameter.
 
-    Nothing of the file is run or imported. Half precision becomes float32.
+    Nothing in the file is executed or imported. Half precision becomes float32.
 
     Raises:
-        ValueError: the file is damaged, holds no state dict, or would run something.
+        ValueError: the file is damaged, holds no state dict, or would execute something.
     """
     path = str(path)
     file_format = _format_of(path)
@@ -110,7 +110,7 @@ def _source_of(arch: Spec | None, pytorch: bool, has_wrapper: bool) -> Source | 
 
 
 def as_floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """float32, contiguous; integers are kept, except bfloat16, which Paddle saves as uint16."""
+    """Convert to contiguous float32; integers are kept, except uint16, as which Paddle saves bfloat16."""
     result = {}
     for name, array in state.items():
         if array.dtype == np.uint16:
@@ -120,7 +120,7 @@ def as_floats(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _check_numbers(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse what no network can use; after the cast, in which large numbers become infinite."""
+    """Refuse arrays that no network can use; call it after the cast, which may overflow to infinity."""
     for name, array in arrays.items():
         if array.dtype.kind != "f" and array.size > 1:  # single integers are counters
             raise ValueError(
@@ -150,7 +150,7 @@ def _paddle_state(path: str) -> dict[str, np.ndarray]:
 
 
 def _folder_state(path: str) -> dict[str, np.ndarray]:
-    """PLSC's older checkpoints: `name.pdparam` is paddle.save of one tensor, which pickles as (name, array)."""
+    """Read PLSC's older checkpoints: `name.pdparam` holds one tensor, pickled as (name, array)."""
     state = {}
     for file in sorted(Path(path).glob("*.pdparam")):
         content = safe_pickle.load(file)
@@ -161,11 +161,11 @@ def _folder_state(path: str) -> dict[str, np.ndarray]:
     if not state:
         there = [f", such as {file}" for file in sorted(Path(path).glob("*.pdparams"))[:1]]
         raise ValueError(f"{path} is a folder without *.pdparam files; give a file of weights{''.join(there)}.")
-    return {name: array for name, array in state.items() if "dist@" not in name}  # a rank's share of the classes
+    return {name: array for name, array in state.items() if "dist@" not in name}  # a rank's shard of the head
 
 
 def _torch_state(path: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """The state dict of a PyTorch file and, where insightface's checkpoint has one, its head as (D, C)."""
+    """Read the state dict of a PyTorch file and the head (D, C) of insightface's checkpoint, if it has one."""
     with TorchFile(path) as file:
         views = _state_views(file.tree)
         if not views:
@@ -202,18 +202,18 @@ def _collect_module_views(module: Mapping[Any, Any], prefix: str, views: dict[st
             views[f"{prefix}{name}"] = value
         elif isinstance(value, Unread):
             _collect_module_views(value, f"{prefix}{name}.", views)
-        if len(views) > _MOST_TENSORS:  # a few modules that hold each other twice unfold to millions
+        if len(views) > _MOST_TENSORS:  # a few modules that hold each other twice expand to millions
             raise ValueError(f"a module unfolds to more than {_MOST_TENSORS:,} tensors.")
 
 
 def _check_size(path: str, num_bytes: int, max_bytes: int) -> None:
-    """One array under a thousand names is small in the file and in memory, until it is converted."""
+    """An array under a thousand names is small until it is converted."""
     if num_bytes > max_bytes:
         raise ValueError(f"{path}: its tensors are views of each other and unfold to far more than the file holds.")
 
 
 def _insightface_head(path: str, tree: Any) -> np.ndarray | None:
-    """Class centres of ``checkpoint_gpu_0.pt`` and its siblings, a share each; the first shares may have one more."""
+    """Join the class centres of ``checkpoint_gpu_0.pt`` and its siblings; the first shards may have one more."""
     first = _head_share(tree)
     if first is None:
         return None
@@ -237,7 +237,7 @@ def _insightface_head(path: str, tree: Any) -> np.ndarray | None:
 
 
 def _parts_beside(path: Path) -> list[Path]:
-    """The file and its siblings by rank; a ValueError where it is a later one, or one between is missing."""
+    """Return the file and its siblings by rank; it must be the first, and none may be missing between."""
     match = re.fullmatch(r"(.*checkpoint_gpu_)(\d+)(\.pt)", path.name)
     if match is None:
         return [path]

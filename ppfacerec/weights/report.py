@@ -1,4 +1,4 @@
-"""How the arrays of a file fit a network, and copying them into it."""
+"""Compare the arrays of a file with a network, and copy them into it."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
-_SHOWN = 4  # names of a kind in a message
+_SHOWN = 4  # names of each kind in a message
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """How the arrays of a file fit a network; names as the network has them."""
+    """How the arrays of a file match a network; names are the network's."""
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]  # in the network, not in the file
@@ -23,7 +23,7 @@ class WeightsReport:
     hints: Mapping[str, str]  # a missing name -> the unexpected one that it may be
 
     def problems(self, prefix: str = "") -> list[str]:
-        """One line for each kind of misfit among the names that begin with `prefix`."""
+        """Return a line for each kind of mismatch among the names that begin with `prefix`."""
         lines = []
         for title in ("missing", "unexpected", "other_shape"):
             names = [n for n in getattr(self, title) if n.startswith(prefix)]
@@ -33,11 +33,11 @@ class WeightsReport:
         return lines
 
     def hint(self) -> str:
-        """A sentence about the first near match, or nothing."""
+        """Return a sentence about the first near match, or ""."""
         return next((f" For '{name}' it has no array. Did you mean '{near}'?" for name, near in self.hints.items()), "")
 
     def table(self) -> str:
-        """Every misfit, a line each, near matches beside the missing ones."""
+        """List every mismatch on a line, with near matches beside missing names."""
         lines = [f"{len(self.matched)} matched"]
         for title in ("missing", "unexpected", "other_shape"):
             names: Sequence[str] = getattr(self, title)
@@ -52,7 +52,7 @@ def match_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> Weights
 
 
 def match_shapes(own: Mapping[str, tuple[int, ...]], weights: Mapping[str, Any]) -> WeightsReport:
-    """Compare names and shapes; `own` are those that the network would have in a file."""
+    """Compare names and shapes; `own` are those of the network, as saved in files."""
     both = [name for name in own if name in weights]
     other_shape = [name for name in both if own[name] != weights[name].shape]
     missing = tuple(name for name in own if name not in weights)
@@ -67,14 +67,14 @@ def match_shapes(own: Mapping[str, tuple[int, ...]], weights: Mapping[str, Any])
 
 
 def set_weights(layer: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
-    """Copy the arrays that have the layer's names into it, in the layer's own dtype."""
+    """Copy the arrays with the layer's names into it, in its dtype."""
     for name, tensor in layer.state_dict().items():
         if name in weights:
             tensor.set_value(paddle.to_tensor(weights[name]).astype(tensor.dtype))
 
 
 def _near_matches(missing: Mapping[str, tuple[int, ...]], unexpected: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """For the first missing names, the unexpected one of nearest spelling, of the same shape where there is one."""
+    """Map the first missing names to the unexpected ones of nearest spelling, preferably of the same shape."""
     hints = {}
     for name in list(missing)[:_SHOWN]:
         same_shape = [n for n, shape in unexpected.items() if shape == missing[name]]

@@ -1,4 +1,4 @@
-"""The zoo: published weights that this toolkit reads, their publishers, and the input that they expect."""
+"""The zoo: published weights that this toolkit reads, their publishers, and their expected input."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -9,9 +9,9 @@ _FILES = "https://paddle-imagenet-models-name.bj.bcebos.com/dygraph/foundation_m
 
 
 class Publisher(NamedTuple):
-    """Who published weights, on which sets they say how accurate they are, and the terms as far as they are stated.
+    """A publisher of weights: its evaluation sets, and its terms as far as they are stated.
 
-    `page` is where the weights are downloaded by hand, `colors` the order of the channels that the networks take.
+    `page` is where the weights are downloaded by hand, `colors` the channel order of the networks' input.
     """
 
     name: str
@@ -37,10 +37,10 @@ class ZooModel:
     """Published weights.
 
     Attributes:
-        name: what ``Global.pretrained_model`` takes.
-        accuracies: in percent on the publisher's sets, as the publisher gives them; not measured by us.
-        url: direct https address, or None where there is only a page to download from by hand.
-        sha256: checksum of the file, where known.
+        name: a value of ``Global.pretrained_model``.
+        accuracies: in percent on the publisher's sets, as published; not measured by us.
+        url: direct https address, or None if there is only a page to download from by hand.
+        sha256: checksum of the file, if known.
     """
 
     name: str
@@ -81,7 +81,7 @@ ZOO = {
 
 
 def zoo_table() -> str:
-    """All models, for reading."""
+    """Return a table of all models as text."""
     rows = [
         [
             model.name, f"{model.backbone}, {model.embedding_size}-d", model.training_data, model.publisher.colors,

@@ -30,9 +30,7 @@ ALONE = Disks()
 
 
 def find_disks(folder: Path) -> Disks:
-    """Detect which ranks see the same folder, by temporary files that each writes there. All ranks call it.
-
-    The folder is created if it is missing.
+    """Detect which ranks see one folder, created if missing, by temporary files in it. All ranks call it.
 
     Raises:
         ValueError: it cannot be created or written to; on every rank if it fails on one.

@@ -48,10 +48,9 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterator[BinaryIO]:
-    """Open a file beside `path` that replaces it once everything is on disk.
+    """Open a file beside `path` that replaces it once everything is on disk; links and permissions are kept.
 
-    Links are followed, and a replaced file's permissions are kept. A new `private` file (biometric data) is readable
-    by its owner only.
+    A new `private` file (biometric data) is readable by its owner only.
     """
     target = _target(path)
     remove_abandoned(target)

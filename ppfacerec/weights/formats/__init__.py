@@ -1,1 +1,1 @@
-"""Files of weights of other programs, read without running anything."""
+"""Weight files of other programs, read without executing anything in them."""

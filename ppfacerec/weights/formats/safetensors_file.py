@@ -1,4 +1,4 @@
-"""safetensors files, by the package of this name; its NumPy interface would refuse bfloat16, its raw one does not."""
+"""safetensors files, through the raw interface of the package, as its NumPy interface refuses bfloat16."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +18,10 @@ _DTYPES = {
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the tensors, bfloat16 as float32.
+    """Return the tensors by name; bfloat16 becomes float32.
 
     Raises:
-        ValueError: the header is no header, does not describe the bytes behind it exactly, or has other dtypes.
+        ValueError: the header is invalid, does not describe exactly the bytes after it, or has other dtypes.
     """
     with open_regular(str(path)) as file:
         data = file.read()
@@ -39,6 +39,6 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays; the file appears whole or not at all."""
+    """Write arrays atomically."""
     with written_whole(Path(path)) as file:
         file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

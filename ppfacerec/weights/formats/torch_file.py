@@ -1,8 +1,8 @@
-"""PyTorch's files (.pth, .pt, .ckpt) without PyTorch, and without running what is in them.
+"""Read PyTorch's files (.pth, .pt, .ckpt) without PyTorch, and without executing what is in them.
 
-Two formats: since PyTorch 1.6 a zip archive with a pickle (data.pkl) and a member for each storage; before, pickles in
-a row and the storages behind them. A TorchScript archive is such a zip too: its modules' tensors are read, its code is
-not.
+Since PyTorch 1.6 a file is a zip archive with a pickle (data.pkl) and a member for each storage; the legacy format is
+several pickles followed by the storages. TorchScript archives are such zips, too: their modules' tensors are read, not
+their code.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ppfacerec.weights.formats.torch_tensors import Storage, itemsize
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-_SPACE_FACTOR = 4  # tensors of a file together: tied ones and bfloat16 unfold, but not endlessly
-# What zipfile raises for archives that are none; the last is for features that it has not.
+_SPACE_FACTOR = 4  # largest size of all tensors by the file's: tied ones and bfloat16 expand
+# What zipfile raises for invalid archives; the last is for unsupported features.
 _ZIP_ERRORS = (zipfile.BadZipFile, struct.error, EOFError, OSError, ValueError, NotImplementedError)
-_ENCODING = "utf-8"  # of strings that Python 2 wrote
+_ENCODING = "utf-8"  # of strings written by Python 2
 
 
 class TorchFile:
-    """An open PyTorch file; `tree` is what was saved: plain data, Unread, TensorView (readable until it is closed).
+    """An open PyTorch file; `tree` holds what was saved: plain data, Unread, TensorView (readable while it is open).
 
     Raises:
-        UnsafePickleError: it names something that no checkpoint needs; nothing has been run.
-        ValueError: damaged, or none of the two formats.
+        UnsafePickleError: it refers to something that no checkpoint needs; nothing has been executed.
+        ValueError: the file is damaged, or in neither format.
     """
 
     def __init__(self, path: str) -> None:
@@ -54,14 +54,14 @@ class TorchFile:
 
     @property
     def max_bytes(self) -> int:
-        """How large its tensors together may be."""
+        """Largest allowed size of all its tensors."""
         return _SPACE_FACTOR * self._size
 
     def _fail(self, what: str) -> NoReturn:
         raise ValueError(f"{self.path} is damaged or not a PyTorch file: {what}. Copy, download or write it again.")
 
     def _take(self, count: int) -> None:
-        """Account for `count` bytes: storages that overlap must not unfold to more than the file holds."""
+        """Account for `count` bytes: overlapping storages must not expand to more than the file holds."""
         self._left -= count
         if self._left < 0:
             self._fail("its storages overlap")
@@ -109,7 +109,7 @@ class TorchFile:
         info = self._info(name)
         self._take(info.file_size)
         try:
-            return self._archive.read(info)  # its checksum is checked
+            return self._archive.read(info)  # verifies its checksum
         except _ZIP_ERRORS as error:
             self._fail(f"{info.filename}: {error or 'it ends too early'}")
 
@@ -156,7 +156,7 @@ class TorchFile:
         return self._storages[key]
 
     def _locate(self, keys: Any) -> None:
-        """Find each storage behind the pickles: its length in numbers (int64), then its bytes."""
+        """Locate each storage after the pickles: its number of elements (int64), then its bytes."""
         storages = self._storages
         if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys) or sorted(keys) != sorted(storages):
             self._fail("its list of storages is not that of its tensors")

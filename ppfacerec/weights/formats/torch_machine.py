@@ -1,4 +1,4 @@
-"""The pickle inside a PyTorch file: plain data, tensors, and what training programs leave beside them, kept inert."""
+"""Interpret the pickle of a PyTorch file: plain data, tensors, and inert stand-ins for other objects."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from ppfacerec.weights.formats.torch_tensors import STORAGE_DTYPES, Storage, reb
 # (dtype, key, numel) -> the storage
 OpenStorage = Callable[[str, str, int], Storage]
 
-# Objects of these packages stand in checkpoints beside the weights (callbacks, hyper-parameters, schedulers). They are
-# not made: an `Unread` takes their place. The list tells hostile files from others.
+# Checkpoints also hold objects of these packages (callbacks, hyper-parameters, schedulers). They are replaced by an
+# `Unread`. Objects of other packages count as hostile.
 TRAINING_PACKAGES = {
     "argparse", "collections", "easydict", "lightning", "lightning_fabric", "lightning_utilities", "omegaconf",
     "pathlib", "pytorch_lightning", "torch", "yacs", "__torch__",
@@ -29,7 +29,7 @@ _TORCH_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class Unread(dict[Any, Any]):
-    """Stands where an object of another program's class would be; a module's attributes and items are kept as items.
+    """A stand-in for an object of another program's class; a module's attributes and items are kept as items.
 
     Attributes:
         class_name: "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint".
@@ -49,7 +49,7 @@ class _UnreadClass(Call):
 
 
 class TorchMachine(Machine):
-    """Adds tensors to plain data; `open_storage` is called for every storage that the pickle names."""
+    """Add tensors to plain data; `open_storage` is called for every storage that the pickle refers to."""
 
     def __init__(self, open_storage: OpenStorage, encoding: str, size: int) -> None:
         super().__init__(encoding, size)
@@ -86,7 +86,7 @@ class TorchMachine(Machine):
         self.stack.append(Unread(made_from.class_name))
 
     def op_build(self, _: Any) -> None:
-        """Attributes of an object: an `Unread` keeps them as items; an OrderedDict's are PyTorch's ``_metadata``."""
+        """Set attributes: an `Unread` keeps them as items; those of an OrderedDict are PyTorch's ``_metadata``."""
         if len(self.stack) >= 2 and isinstance(self.stack[-2], (Unread, OrderedDict)):
             state = self.pop()
             if isinstance(self.stack[-1], Unread) and isinstance(state, dict):
@@ -107,7 +107,7 @@ class TorchMachine(Machine):
         super().op_appends(_)
 
     def _storage(self, identifier: Any) -> Storage:
-        """Open what a persistent id names: ("storage", class, key, device, numel[, view])."""
+        """Open the storage of a persistent id: ("storage", class, key, device, numel[, view])."""
         if not isinstance(identifier, tuple) or len(identifier) < 5 or identifier[0] != "storage":
             raise ValueError("a persistent id is not (storage, class, key, device, numel)")
         _, kind, key, _, numel, *view = identifier

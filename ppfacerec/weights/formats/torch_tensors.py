@@ -1,4 +1,4 @@
-"""Tensors as PyTorch's files describe them: a storage of numbers, and views of it by offset, shape and strides."""
+"""Tensors in PyTorch's files: a storage of numbers, and views of it by offset, shape and strides."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 MAX_DIMENSIONS = 16
 
-# class of a storage -> dtype of its bytes; bfloat16 is no dtype of NumPy and is read as the upper half of a float32
+# storage class -> dtype of its bytes; NumPy has no bfloat16, which is read as the upper half of a float32
 STORAGE_DTYPES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -39,8 +39,8 @@ class Storage:
     """Numbers in a file, not read yet; tied tensors share one.
 
     Attributes:
-        dtype: a name of NumPy's, or "bfloat16".
-        read: returns their bytes, little-endian.
+        dtype: a NumPy dtype's name, or "bfloat16".
+        read: returns the bytes, little-endian.
     """
 
     dtype: str
@@ -60,7 +60,7 @@ class TensorView:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array that `numpy` returns, where it is a copy."""
+        """Bytes of the array that `numpy` returns if it is a copy."""
         width = 4 if self.storage.dtype == "bfloat16" else itemsize(self.storage.dtype)
         return math.prod(self.shape) * width
 
@@ -74,10 +74,10 @@ class TensorView:
 
 
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused: Any) -> TensorView:
-    """Return the view that ``torch._utils._rebuild_tensor_v2`` would; it must lie inside its storage.
+    """Return the view that ``torch._utils._rebuild_tensor_v2`` would.
 
     Raises:
-        ValueError: it does not, or would be larger than its storage (an expanded tensor).
+        ValueError: it exceeds its storage, or is larger than it (an expanded tensor).
     """
     if not isinstance(storage, Storage):
         raise ValueError("a tensor has no storage")
