@@ -1,7 +1,7 @@
-"""What a training tells whoever wants to hear of it.
+"""Events of a training, and the base class of their receivers.
 
 A subclass of ``Callback`` overrides the events that it needs; the trainer calls them in the order of this file. All
-ranks call every event, in the same order, so a callback may use collectives where every rank does.
+ranks receive all events in the same order, so that a callback may use collectives if it does so on every rank.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ppfacerec.metrics import VerificationResult
 from ppfacerec.metrics.evaluation import Evaluation
 from ppfacerec.training.state import TrainState
 
-CALLBACKS = Registry("callback")  # that Global.callbacks may name: the user's own, from Global.plugins
+CALLBACKS = Registry("callback")  # for Global.callbacks: the user's own, from Global.plugins
 
 
 class Activity(Enum):
-    """What the main thread of a training is at."""
+    """Current activity of a training's main thread."""
 
     READING = "reading training data"
     COMPUTING = "computing"
@@ -35,12 +35,12 @@ class Activity(Enum):
 
 
 class Callback:
-    """Base of what listens to a training; every event does nothing here.
+    """Base class of callbacks; its event handlers do nothing.
 
-    A callback is a context manager around the whole training, for what it opens and closes.
+    A callback is a context manager around the whole training, for resources to open and close.
 
     Attributes:
-        wants_stop: set it to end the training after the present step, with `latest` saved, on all ranks.
+        wants_stop: set it to end the training on all ranks after the current step, with `latest` saved.
     """
 
     wants_stop: bool = False
@@ -54,41 +54,41 @@ class Callback:
         return None
 
     def on_activity(self, activity: Activity) -> None:
-        """The main thread begins something that may take long."""
+        """The main thread begins an activity that may take long."""
 
     def on_train_begin(self, state: TrainState) -> None:
-        """Before the first batch of this run, which may be the middle of a training."""
+        """Called before the first batch of this run, which may resume a training."""
 
     def on_forward(
         self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
     ) -> None:
-        """A batch went forward, before its backward: its embeddings (N, D) and losses, "loss" being their sum."""
+        """Called before a batch's backward, with its embeddings (N, D) and losses; "loss" is their sum."""
 
     def on_gradients(self, state: TrainState) -> None:
-        """The gradients of an optimizer step are complete, before it is taken."""
+        """Called before an optimizer step, once its gradients are complete."""
 
     def on_step(self, state: TrainState) -> None:
-        """An optimizer step was taken; its gradients are still there."""
+        """Called after an optimizer step, before its gradients are cleared."""
 
     def on_batch(self, state: TrainState) -> None:
-        """A batch of training or of an evaluation is done."""
+        """Called after each batch of training or evaluation."""
 
     def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
-        """Every `print_batch_step` batches: a row of train.csv, means since the last one."""
+        """Called every `print_batch_step` batches with a row of train.csv: means since the last one."""
 
     def on_evaluate_set(
         self, state: TrainState, name: str, pairs: PairSet, embeddings: np.ndarray, result: VerificationResult
     ) -> None:
-        """One verification set was evaluated: embeddings (M, D) of its distinct images."""
+        """Called after each verification set, with the embeddings (M, D) of its distinct images."""
 
     def on_evaluate(self, state: TrainState, epoch: int, evaluation: Evaluation, is_best: bool) -> None:
-        """All sets were evaluated, after `epoch`; the network has the weights that were (the average's, with EMA)."""
+        """Called once all sets are evaluated after `epoch`; the network has the evaluated weights (EMA's, if any)."""
 
     def on_epoch(self, state: TrainState, epoch: int) -> None:
-        """An epoch is trained and, where it was due, evaluated."""
+        """Called after an epoch and its evaluation, if one was due."""
 
     def on_save(self, state: TrainState, names: Sequence[str]) -> None:
-        """Checkpoints of these names are complete."""
+        """Called when checkpoints of these names are complete."""
 
     def on_stop(self, state: TrainState) -> None:
-        """Training ends before its last epoch, as a callback or a signal asked for it; `latest` is saved."""
+        """Called if a callback or a signal ends the training early; `latest` is saved."""

@@ -11,20 +11,20 @@ from ppfacerec.training.checkpoints.saved_layout import from_saved
 
 
 class EMA:
-    """Keeps w_ema = d w_ema + (1 - d) w of all floating-point tensors of a network, batch-norm statistics included.
+    """Keep w_ema = d w_ema + (1 - d) w of all floating-point tensors of a network, including batch-norm statistics.
 
     The decay d of update t is min(decay, (1 + t) / (10 + t)), so that the random start is forgotten quickly.
     """
 
     def __init__(self, recognizer: FaceRecognizer, decay: float) -> None:
         self._recognizer, self._decay = recognizer, decay
-        # float32 also for the half-precision weights of AMP O2: (1 - d) times a weight would be rounded away in them.
+        # float32 even for the half-precision weights of AMP O2, in which (1 - d) times a weight would be rounded away.
         tensors = recognizer.state_dict().items()
         self._average = {name: tensor.detach().astype("float32").clone() for name, tensor in tensors}
 
     @paddle.no_grad()
     def update(self, step: int) -> None:
-        """Take the network's present tensors in, after `step` optimizer steps."""
+        """Update the average with the network's current tensors, after `step` optimizer steps."""
         decay = min(self._decay, (1 + step) / (10 + step))
         for name, tensor in self._recognizer.state_dict().items():
             average = self._average[name]
@@ -32,7 +32,7 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the network have the averaged tensors inside the block."""
+        """Replace the network's tensors by the averages inside the block."""
         own = {name: tensor.detach().clone() for name, tensor in self._recognizer.state_dict().items()}
         self._set(self._average)
         try:
@@ -45,10 +45,10 @@ class EMA:
             tensor.set_value(tensors[name].astype(tensor.dtype))
 
     def tensors(self) -> Mapping[str, paddle.Tensor]:
-        """The averages by the names of what they are averages of."""
+        """The averages by the names of the network's tensors."""
         return self._average
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over the averages of a checkpoint."""
+        """Load the averages of a checkpoint."""
         for name, tensor in self._average.items():
             tensor.set_value(from_saved(self._recognizer, name, state[name]))

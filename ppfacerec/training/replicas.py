@@ -1,4 +1,4 @@
-"""The copies of a network on the ranks: one gradient, one set of batch-norm statistics, proof that they are equal."""
+"""Replicas of a network on the ranks: synchronise gradients and batch-norm statistics, verify equality."""
 
 import hashlib
 import json
@@ -16,11 +16,11 @@ from ppfacerec.training.state import TrainState
 
 
 class Replicas:
-    """Keeps the ranks' copies of a recognizer equal while they train on other samples."""
+    """Keep the ranks' replicas of a recognizer equal while they train on different samples."""
 
     def __init__(self, recognizer: FaceRecognizer) -> None:
         self._backbone = recognizer.backbone
-        # What training changes without a gradient: batch-norm statistics, parameters in Paddle, and other buffers.
+        # State changed without gradients: batch-norm statistics, which are parameters in Paddle, and other buffers.
         buffers = {id(buffer) for buffer in recognizer.backbone.buffers()}
         self._statistics = [
             tensor
@@ -29,25 +29,25 @@ class Replicas:
         ]
         self._parallel: paddle.DataParallel | None = None
         if distributed.world_size() > 1 and any(not p.stop_gradient for p in recognizer.backbone.parameters()):
-            # Averages the backbone's gradients while the backward still runs.
+            # Averages the backbone's gradients during the backward.
             self._parallel = paddle.DataParallel(recognizer.backbone)
         backbones = {id(p) for p in recognizer.backbone.parameters()}
         # The head's are averaged here: DataParallel wraps a forward, and a sharded or sampled head has parameters that
-        # must not be averaged, or that hold other classes at each step.
+        # must not be averaged, or that belong to other classes at each step.
         self._others = [p for p in recognizer.parameters() if id(p) not in backbones and not p.is_distributed]
 
     def embed(self, images: paddle.Tensor) -> paddle.Tensor:
-        """Embeddings (N, D) of this rank's images (N, 3, 112, 112)."""
+        """Return embeddings (N, D) of this rank's images (N, 3, 112, 112)."""
         return (self._parallel or self._backbone)(images)
 
     def apart(self) -> AbstractContextManager[None]:
-        """Forward and backward inside add to this rank's gradients only, for the ranks to meet in a later backward."""
+        """Accumulate gradients on this rank only, inside the block; a later backward averages them."""
         return self._parallel.no_sync() if self._parallel is not None else nullcontext()
 
     def average(self, bn_sync: Literal["average", "broadcast"]) -> None:
-        """Make gradients and batch-norm statistics equal, after the last backward of an optimizer step.
+        """Average gradients and batch-norm statistics over the ranks, after the last backward of an optimizer step.
 
-        Statistics after every step, so that it makes no difference to the training when it is saved or evaluated.
+        Statistics are averaged after every step, so that saving and evaluating do not affect the training.
         """
         distributed.average_tensors(p.grad for p in self._others if p.grad is not None)
         if bn_sync == "average":
@@ -57,10 +57,10 @@ class Replicas:
 
 
 def check_replicas(state: TrainState) -> None:
-    """Compare what the ranks would train on with: weights, optimizer, averages and progress. All ranks call it.
+    """Compare the training states of the ranks: weights, optimizer, averages and progress. All ranks call it.
 
     Raises:
-        ValueError: they differ; on every rank, with what differs and the hosts.
+        ValueError: they differ; on every rank, with the differences and the hosts.
     """
     if distributed.world_size() == 1:
         return
@@ -82,7 +82,7 @@ def check_replicas(state: TrainState) -> None:
 
 
 def _replicated(state: TrainState) -> Iterable[tuple[str, Iterable[paddle.Tensor]]]:
-    """All tensors that every rank has a copy of, by name."""
+    """Return all replicated tensors by name."""
     weights = state.recognizer.state_dict()
     own = {name for name, tensor in weights.items() if getattr(tensor, "is_distributed", False)}
     averages = state.ema.tensors() if state.ema else {}
@@ -103,7 +103,7 @@ def _digest(tensors: Iterable[paddle.Tensor]) -> str:
 
 
 class ReplicaCheck(Callback):
-    """Compares the replicas before the first step, and every so many optimizer steps; 0: only at the start."""
+    """Compare the replicas before the first step, and every so many optimizer steps; 0: only at the start."""
 
     def __init__(self, steps: int = 0) -> None:
         self._steps = steps

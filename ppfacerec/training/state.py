@@ -1,4 +1,4 @@
-"""All that a training changes, in one object: what is saved, resumed, compared and trained."""
+"""The state of a training in one object, which is trained, saved, compared and resumed."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,20 +15,20 @@ from ppfacerec.training.ema import EMA
 
 @dataclass
 class Progress:
-    """Where training is."""
+    """Position in a training."""
 
     epoch: int = 1  # the epoch being trained, from 1
-    iteration: int = 0  # its finished batches
-    global_step: int = 0  # finished optimizer steps of all epochs
+    iteration: int = 0  # finished batches of the epoch
+    global_step: int = 0  # finished optimizer steps over all epochs
     best_accuracy: float | None = None  # highest average accuracy so far
-    best_epoch: int = 0  # the epoch that gave it
+    best_epoch: int = 0  # the epoch that reached it
 
 
 @dataclass
 class TrainState:
     """Network, optimizer, precision, average and progress of one training."""
 
-    recognizer: FaceRecognizer  # the head is prepared (``HeadTraits.prepare``) before the optimizer is made
+    recognizer: FaceRecognizer  # its head is prepared (``HeadTraits.prepare``) before the optimizer is built
     optimizer: paddle.optimizer.Optimizer
     schedule: Callable[[int], float] | None = None  # finished optimizer steps -> learning rate; None: the optimizer's
     precision: MixedPrecision = field(default_factory=MixedPrecision)
@@ -41,21 +41,21 @@ class TrainState:
 
     @property
     def head(self) -> HeadTraits:
-        """What the head can do besides scores; the defaults for a plain layer."""
+        """What the head supports besides scores; the defaults for a plain layer."""
         return self.recognizer.traits
 
     def trained(self) -> list[tuple[str, paddle.Tensor]]:
-        """The parameters that the optimizer moves, with their names."""
+        """Return the parameters that the optimizer updates, with their names."""
         return [(name, p) for name, p in self.recognizer.named_parameters() if not p.stop_gradient]
 
     def set_learning_rate(self) -> float:
-        """Give the optimizer the schedule's rate for the coming step, and return it."""
+        """Set the optimizer's learning rate from the schedule for the next step, and return it."""
         if self.schedule is not None:
             self.optimizer.set_lr(self.schedule(self.progress.global_step))
         return float(self.optimizer.get_lr())
 
     def apply_gradients(self) -> None:
-        """One optimizer step with the gradients that are there, which stay; the average takes the new weights in."""
+        """Take an optimizer step without clearing the gradients, and update the EMA."""
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()

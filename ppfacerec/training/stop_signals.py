@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks training to stop after its step, a second one ends the process at once."""
+"""SIGTERM and SIGINT: the first stops training after the current step, a second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ppfacerec.core.log import logger
 from ppfacerec.training.callbacks import Callback
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# A launcher passes on a signal that its processes got with it: two within so many seconds are one.
+# A launcher forwards a signal that its processes also receive directly: two within so many seconds are one.
 SAME_SIGNAL_SECONDS = 1.0
 _DONE = b"\0"  # no signal has this number
 
 
 class StopSignals(Callback):
-    """During a training, signals are counted instead of ending the process.
+    """Handle signals during a training instead of letting them end the process.
 
-    Python runs its handlers between two bytecodes of the main thread, which may be in a collective that never returns,
-    as when another process is gone. So a thread of its own reads the signals' numbers from a pipe into which the
-    interpreter writes them at once, and the second one ends the process whatever the main thread is doing.
+    Python runs handlers between two bytecodes of the main thread, which may be in a collective that never returns, as
+    when another rank is gone. So a thread reads the signal numbers from a pipe, into which the interpreter writes them
+    at once, and the second one ends the process whatever the main thread is doing.
     """
 
     def __enter__(self) -> StopSignals:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._first: float | None = None  # when the first signal came
+        self._first: float | None = None  # time of the first signal
         self._handlers = {number: signal.signal(number, self._request) for number in SIGNALS}
         self._wakeup = signal.set_wakeup_fd(self._write)
         self._watcher = threading.Thread(target=self._watch, name="stop signals", daemon=True)
@@ -53,7 +53,7 @@ class StopSignals(Callback):
         self.wants_stop = True
 
     def _watch(self) -> None:
-        """Runs in the thread, and says what comes of each signal."""
+        """Log the effect of each signal; runs in the thread."""
         while (byte := os.read(self._read, 1)) != _DONE:
             number = byte[0]
             if number not in SIGNALS:

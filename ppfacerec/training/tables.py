@@ -1,4 +1,4 @@
-"""What a training leaves for a reader: lines in the log, train.csv, eval.csv and eval.json."""
+"""Records of a training: lines in the log, train.csv, eval.csv and eval.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ _NO_LOSS = ("epoch", "iter", "global_step", "lr", "batch_cost", "reader_cost", "
 
 
 class ProgressLines(Callback):
-    """One line in the log for every row, with the training's `epochs` and an epoch's `iterations`."""
+    """Log one line for every row, with the training's `epochs` and an epoch's `iterations`."""
 
     def __init__(self, epochs: int, iterations: int) -> None:
         self._epochs, self._iterations = epochs, iterations
@@ -29,10 +29,10 @@ class ProgressLines(Callback):
 
 
 class Tables(Callback):
-    """Rows of train.csv and eval.csv, and the last evaluation as eval.json, on rank 0.
+    """Write rows of train.csv and eval.csv, and the last evaluation as eval.json, on rank 0.
 
     Args:
-        goes_on: the run goes on from a checkpoint: rows that it will write again are dropped from the tables.
+        goes_on: the run resumes from a checkpoint: rows that it will write again are dropped.
     """
 
     def __init__(self, folder: Path, goes_on: bool = False) -> None:
@@ -47,7 +47,7 @@ class Tables(Callback):
         progress = state.progress
         now, anew = (progress.epoch, progress.iteration), progress == Progress()
         self._train.keep(lambda row: (int(row["epoch"]), int(row["iter"])) < now)
-        # Started anew, epoch 0 is evaluated again, too.
+        # A training started from the beginning evaluates epoch 0 again, too.
         self._eval.keep(lambda row: not anew and int(row["epoch"]) < progress.epoch)
 
     def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:

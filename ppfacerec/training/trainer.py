@@ -20,8 +20,8 @@ from ppfacerec.training.replicas import Replicas
 from ppfacerec.training.state import Progress, TrainState
 
 
-class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it)
-    """A callback, a person or the system asked to stop; `latest` is saved. `evaluations` are this run's, by epoch."""
+class TrainingStopped(Exception):  # noqa: N818 (not an error: it was requested)
+    """A callback, a user or the system requested a stop; `latest` is saved. `evaluations` are this run's, by epoch."""
 
     def __init__(self, evaluations: dict[int, Evaluation]) -> None:
         super().__init__("Training was asked to stop.")
@@ -30,7 +30,7 @@ class TrainingStopped(Exception):  # noqa: N818 (no error: somebody asked for it
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The numbers of ``Global`` that the loop reads; see docs/config.md."""
+    """The parameters of ``Global`` used by the loop; see docs/config.md."""
 
     epochs: int = 1
     eval_interval: int = 1
@@ -42,11 +42,11 @@ class TrainingPlan:
 
 
 class Trainer:
-    """Trains a recognizer: forward, backward, step, evaluate, save; everything else listens to its events.
+    """Train a recognizer: forward, backward, step, evaluate, save; everything else is done by callbacks.
 
     Args:
-        state: what is trained, and where training goes on.
-        losses: of the head's scores and the labels (N,); returns the losses by name, their sum as "loss".
+        state: what is trained, and the progress to continue from.
+        losses: takes the head's scores and the labels (N,); returns the losses by name, their sum as "loss".
         loader: training batches.
         plan: intervals and lengths.
         evaluator: None trains without evaluation.
@@ -67,11 +67,11 @@ class Trainer:
         self.callbacks: Sequence[Callback] = ()
 
     def train(self, callbacks: Sequence[Callback] = ()) -> dict[int, Evaluation]:
-        """Run to the last epoch; return the evaluations by epoch (0: before training).
+        """Train to the last epoch; return the evaluations by epoch (0: before training).
 
         Raises:
-            TrainingStopped: a signal or a callback asked for it; `latest` holds what was reached.
-            ValueError: the loss is not finite, or a sample is bad.
+            TrainingStopped: requested by a signal or a callback; `latest` has the current state.
+            ValueError: the loss is not finite, or a sample is invalid.
         """
         state, plan, progress = self.state, self.plan, self.state.progress
         self.callbacks = callbacks
@@ -82,7 +82,7 @@ class Trainer:
             stack.enter_context(self.saver)
             for callback in self.callbacks:
                 callback.on_train_begin(state)
-            self._replicas = Replicas(state.recognizer)  # gives all ranks rank 0's weights, so it is no check of them
+            self._replicas = Replicas(state.recognizer)  # broadcasts rank 0's weights, so it verifies nothing
             if self.evaluator and plan.eval_before_train and progress == Progress():
                 evaluations[0] = self._evaluate(self.evaluator, 0)
             while progress.epoch <= plan.epochs:
@@ -95,9 +95,9 @@ class Trainer:
                 progress.epoch, progress.iteration = epoch + 1, 0
                 for callback in self.callbacks:
                     callback.on_epoch(state, epoch)
-                stops = not last and distributed.any_rank(self._is_asked_to_stop())  # in the evaluation
+                stops = not last and distributed.any_rank(self._is_asked_to_stop())  # during the evaluation
                 with self._saving() as saver:
-                    # With an average, what was evaluated are other weights than those that are saved here.
+                    # With EMA, the evaluated weights are not those that are saved here.
                     saver.after_epoch(epoch, last, evaluations.get(epoch) if state.ema is None else None)
                     if stops or last:
                         saver.finish()
@@ -132,7 +132,7 @@ class Trainer:
             meters.begin()
 
     def _batches(self) -> Iterator[tuple[int, Batch]]:
-        """The rest of the epoch's batches with their numbers."""
+        """Yield the rest of the epoch's batches with their numbers."""
         progress, num_batches = self.state.progress, len(self.loader)
         batches = self.loader.epoch(progress.epoch, progress.iteration)
         bar = progress_bar(batches, num_batches, f"Epoch {progress.epoch}", "batch", progress.iteration, in_log=False)
@@ -142,7 +142,7 @@ class Trainer:
             self._begin(Activity.READING)
 
     def _forward_backward(self, batch: Batch, iteration: int) -> dict[str, float]:
-        """Add this batch's share to the gradients; return its losses."""
+        """Accumulate this batch's gradients; return its losses."""
         state, progress = self.state, self.state.progress
         seed_step(self.plan.seed, progress.epoch * len(self.loader) + iteration, distributed.rank())
         images = to_network_input(batch.images, self.loader.pipeline.normalize)
@@ -150,7 +150,7 @@ class Trainer:
             embedding = self._replicas.embed(images)  # (N, D)
         state.head.begin_step(self.plan.seed, progress.global_step)
         losses = self.losses(state.recognizer.scores(embedding, batch.labels), batch.labels)
-        values = dict(zip(losses, paddle.stack(list(losses.values())).tolist()))  # one wait for the device
+        values = dict(zip(losses, paddle.stack(list(losses.values())).tolist()))  # one synchronisation with the device
         for callback in self.callbacks:
             callback.on_forward(state, batch, embedding, values)
         if not math.isfinite(values["loss"]):
@@ -159,20 +159,20 @@ class Trainer:
         return values
 
     def _of_one_step(self, iteration: int) -> range:
-        """The iterations that are one optimizer step with this one."""
+        """Return the iterations of the optimizer step that contains this one."""
         first = iteration - iteration % self.plan.update_freq
         return range(first, min(first + self.plan.update_freq, len(self.loader)))
 
     def _share(self, batch: Batch, iteration: int) -> float:
-        """This batch's part of the mean over all samples of the optimizer step, times the number of ranks.
+        """Return this batch's weight in the mean over all samples of the optimizer step, times the number of ranks.
 
-        Uneven last batches and accumulated ones then add up to the gradient of one large batch.
+        With it, accumulated batches and uneven last ones add up to the gradient of one large batch.
         """
         together = sum(self.loader.sampler.step_size(one) for one in self._of_one_step(iteration))
         return len(batch.indices) * distributed.world_size() / together
 
     def _step(self) -> None:
-        """One optimizer step, the same on all ranks."""
+        """Take one optimizer step, the same on all ranks."""
         state = self.state
         self._begin(Activity.EXCHANGING)
         self._replicas.average(self.plan.bn_sync)
@@ -184,10 +184,10 @@ class Trainer:
         state.apply_gradients()
         for callback in self.callbacks:
             callback.on_step(state)
-        state.optimizer.clear_grad(set_to_zero=False)  # zeros would be memory, and an addition in the next step
+        state.optimizer.clear_grad(set_to_zero=False)  # zeros would take memory, and an addition in the next step
 
     def _log(self, meters: Meters, rate: float) -> None:
-        """One row of the means since the row before."""
+        """Log one row of means since the last row."""
         self._begin(Activity.LOGGING)
         progress, num_batches = self.state.progress, len(self.loader)
         left = (self.plan.epochs - progress.epoch) * num_batches + num_batches - progress.iteration
@@ -233,7 +233,7 @@ class Trainer:
 
     @contextmanager
     def _saving(self) -> Iterator[Saver]:
-        """The saver, for something that may write; afterwards callbacks hear of the checkpoints that are complete."""
+        """Yield the saver for a possible save; then notify callbacks of the completed checkpoints."""
         self._begin(Activity.SAVING)
         yield self.saver
         names = self.saver.completed()

@@ -1,1 +1,1 @@
-"""What training goes on from: saved, found, compared, resumed."""
+"""Save, find, compare and resume checkpoints."""

@@ -1,6 +1,6 @@
-"""From a snapshot of a training to the files of a checkpoint, and from them to the states again.
+"""Write a snapshot of a training as the files of a checkpoint, and read them back.
 
-How files are complete or absent is in checkpoint_files.py; when which is saved, in saver.py.
+checkpoint_files.py makes them complete or absent; saver.py decides when which checkpoint is saved.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ from ppfacerec.training.checkpoints.snapshot import Snapshot
 
 
 def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:
-    """Write this process's new files, which do not count yet; return their entries in the manifest.
+    """Write this rank's new files, which are not valid yet; return their entries in the manifest.
 
     Raises:
-        ValueError: the disk is full, or cannot be written to, or the weights are not finite; nothing of it is left
-            then, and the checkpoint that was there is as it was.
+        ValueError: the disk is full or cannot be written to, or the weights are not finite; the new files are removed
+            and the previous checkpoint is unchanged.
     """
     for content in snapshot.files.values():
         check_finite(prefix, content)
@@ -58,13 +58,13 @@ def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def complete(prefix: Path, snapshot: Snapshot, entries: Mapping[str, Any]) -> None:
-    """Make a checkpoint of the new files of all processes, on rank 0.
+    """Turn the new files of all ranks into a checkpoint, on rank 0.
 
     Raises:
-        ValueError: the disk is full, or cannot be written to; the checkpoint that was there is as it was then.
+        ValueError: the disk is full or cannot be written to; the previous checkpoint is unchanged.
     """
     manifest = Manifest(dict(entries), time.time(), snapshot.run, snapshot.progress)
-    for suffix, entry in entries.items():  # a manifest counts: nothing that it names may be missing
+    for suffix, entry in entries.items():  # every file in a valid manifest must exist
         new = file_of(prefix, suffix + NEW)
         if not new.is_file() or new.stat().st_size != entry["size"]:
             discard_new(prefix, entries)
@@ -78,7 +78,7 @@ def complete(prefix: Path, snapshot: Snapshot, entries: Mapping[str, Any]) -> No
 
 
 def gather_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of all processes' files, on every process."""
+    """Gather the entries of all ranks' files on every rank."""
     parts = distributed.gather_texts(json.dumps(entries))
     return {suffix: entry for part in parts for suffix, entry in json.loads(part).items()}
 
@@ -87,7 +87,7 @@ def check_files(prefix: Path) -> None:
     """Compare a checkpoint's files with its manifest.
 
     Raises:
-        ValueError: a file is missing or is not the one that was saved; the message names it.
+        ValueError: a file is missing or differs from the one saved; the message names it.
     """
     try:
         manifest = Manifest.read(prefix)
@@ -97,7 +97,7 @@ def check_files(prefix: Path) -> None:
             "To start from the weights alone, give them as Global.pretrained_model."
         ) from error
     for suffix, expected in manifest.files.items():
-        if suffix == INFO:  # evaluations write into it; it says itself which weights it is of
+        if suffix == INFO:  # evaluations change it; it contains the checksum of its weights
             continue
         path = file_of(prefix, suffix)
         if not path.is_file():
@@ -110,7 +110,7 @@ def check_files(prefix: Path) -> None:
 
 
 def check_finite(prefix: Path, weights: Mapping[str, Any]) -> None:
-    """Raise a ValueError where weights are not finite: nobody can go on from them, nor evaluate them."""
+    """Raise a ValueError if weights are not finite, which can be neither trained nor evaluated."""
     arrays = {
         name: array for name, array in weights.items() if isinstance(array, np.ndarray) and array.dtype.kind == "f"
     }
@@ -126,14 +126,14 @@ _ANOTHER = "Resume from another checkpoint; Global.checkpoints: auto takes the n
 
 
 def load_states(prefix: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Check a checkpoint's files as ``check_files`` does; return the content of .pdopt and .pdstates."""
+    """Check a checkpoint's files with ``check_files``; return the contents of .pdopt and .pdstates."""
     prefix = plain_prefix(prefix)
     check_files(prefix)
     return read_states(prefix)
 
 
 def read_states(prefix: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The content of .pdopt and .pdstates of a checkpoint that has been checked."""
+    """Return the contents of .pdopt and .pdstates of a checked checkpoint."""
     manifest = Manifest.read(prefix)
     optimizers, states = safe_pickle.load(file_of(prefix, ".pdopt")), safe_pickle.load(file_of(prefix, ".pdstates"))
     for name, array in ShardReader(shard_files(prefix, manifest.files)).arrays().items():

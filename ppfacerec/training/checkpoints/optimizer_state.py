@@ -1,4 +1,4 @@
-"""An optimizer's state by the names of what it trains, in any number of processes."""
+"""An optimizer's state by structured parameter names, for any world size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from ppfacerec.training.state import TrainState
 
 
 def optimizer_tensors(state: TrainState) -> dict[str, dict[str, paddle.Tensor]]:
-    """This process's optimizer state by the parameters' structured names: ``{"head.weight": {"moment1_0": ...}}``.
+    """Return this rank's optimizer state by structured names: ``{"head.weight": {"moment1_0": ...}}``.
 
     Paddle's own keys begin with automatic names (linear_0.w_0), which depend on what was built before.
     """
@@ -29,7 +29,7 @@ def optimizer_tensors(state: TrainState) -> dict[str, dict[str, paddle.Tensor]]:
 
 
 def _trained(state: TrainState) -> dict[str, paddle.Tensor]:
-    """What the optimizer may train, by structured names; sampled rows stand for the whole weight."""
+    """Return the trainable parameters by structured names; sampled rows represent the whole weight."""
     tensors = state.recognizer.state_dict()
     return tensors if state.sparse is None else {**tensors, HEAD_WEIGHT: state.sparse.active.parameter}
 
@@ -38,17 +38,17 @@ _MASTER = "master_weight"
 
 
 def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
-    """Put the float32 master weights of AMP O2, a dict of their own in Paddle, beside the other tensors."""
+    """Merge the float32 master weights of AMP O2, a nested dict in Paddle, with the other tensors."""
     masters = state.get("master_weights") or {}
     plain = {k: v for k, v in state.items() if isinstance(v, paddle.Tensor)}
     return {**plain, **{f"{name}_{_MASTER}": tensor for name, tensor in masters.items()}}
 
 
 def set_optimizer_state(state: TrainState, saved: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Give a fresh optimizer the state that a checkpoint has, in any number of processes.
+    """Load a checkpoint's state into a fresh optimizer, with any world size.
 
     Raises:
-        ValueError: the saved state has a parameter that the network has not.
+        ValueError: the saved state has a parameter that the network lacks.
     """
     automatic = {name: tensor.name for name, tensor in _trained(state).items()}
     unknown = [name for name in saved if name not in automatic]

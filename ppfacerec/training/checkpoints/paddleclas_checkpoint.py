@@ -1,16 +1,16 @@
-"""Going on from a checkpoint of PaddleClas: all weights, the optimizer's state where its names are known, the epoch.
+"""Resume from a checkpoint of PaddleClas: all weights, the optimizer state if its names can be resolved, the epoch.
 
 PaddleClas saves with ``paddle.save``: ``.pdparams`` is the state dict by structured names (``head.weight``), ``.pdopt``
 the optimizer's (in newer versions a list of them) by automatic names (``arc_margin_0.w_0_moment1_0``), ``.pdstates``
-the metric and the number of finished epochs. With EMA, ``.pdparams`` has the averages and ``.pdema`` the weights. Which
-automatic name a weight has depends on what was built before it. Two rules find out:
+the metric and the number of finished epochs. With EMA, ``.pdparams`` has the averages and ``.pdema`` the weights. The
+automatic name of a weight depends on what was built before it. Two rules resolve it:
 
-1. ``paddle.save`` adds a table of both names to a state dict, ``StructuredToParameterName@@``. It is certain.
-2. Where the table is lost, as in a file that was loaded and saved again: an optimizer keeps each kind of its state in
-   the order of the trained parameters, which is that of ``.pdparams``. It counts only if there is one for each trained
-   parameter, and all shapes agree one by one.
+1. ``paddle.save`` adds a table of both names to a state dict, ``StructuredToParameterName@@``. It is reliable.
+2. Without the table, as in a file that was loaded and saved again: an optimizer keeps each kind of its state in the
+   order of the trained parameters, which is that of ``.pdparams``. This is accepted only if there is one for each
+   trained parameter, and all shapes match one by one.
 
-The optimizer's state is taken for every trained parameter or for none: Paddle knows no state with holes.
+The optimizer state is used for all trained parameters or for none: Paddle does not support partial state.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,17 +33,17 @@ from ppfacerec.weights.read import read_any
 
 AUTOMATIC_NAMES = "StructuredToParameterName@@"
 _MASTERS = "master_weights"  # float32 copies of half-precision weights (AMP O2), by automatic names
-_MASTER_SLOT = "fp32_master_0_"  # then an optimizer's state belongs to these, and says so in its names
-# What an optimizer keeps for a parameter, with a number for each of the parameter's or one alone.
+_MASTER_SLOT = "fp32_master_0_"  # marks optimizer state that belongs to master weights
+# An optimizer's state for a parameter, and whether it has the parameter's shape (else a single number).
 _ADAM = {"moment1_0": True, "moment2_0": True, "beta1_pow_acc_0": False, "beta2_pow_acc_0": False}
 _SLOTS: Mapping[str, Mapping[str, bool]] = {"Adam": _ADAM, "AdamW": _ADAM, "Momentum": {"velocity_0": True}, "SGD": {}}
 
 Arrays = Mapping[str, np.ndarray]
-Slots = dict[str, dict[str, np.ndarray]]  # structured name -> what is kept -> array
+Slots = dict[str, dict[str, np.ndarray]]  # structured name -> kind of state -> array
 
 
 def is_paddleclas(prefix: str | Path) -> bool:
-    """Whether PaddleClas wrote a checkpoint: it has no manifest, and its .pdstates none of our progress."""
+    """Whether PaddleClas wrote a checkpoint: it has no manifest, and none of our progress in .pdstates."""
     prefix = plain_prefix(prefix)
     if file_of(prefix, MANIFEST).exists():
         return False
@@ -55,14 +55,14 @@ def is_paddleclas(prefix: str | Path) -> bool:
 
 
 def resume_paddleclas(prefix: str | Path, state: TrainState, steps_per_epoch: int) -> None:
-    """Give a fresh training the state of PaddleClas's checkpoint, and say in the log what was taken and what was not.
+    """Load a PaddleClas checkpoint into a fresh training; log what was used and what was not.
 
     Args:
         prefix: ``output/RecModel/latest``.
-        steps_per_epoch: optimizer steps, for the place in the schedule.
+        steps_per_epoch: optimizer steps, for the position in the schedule.
 
     Raises:
-        ValueError: a file is damaged, or the weights are another network's.
+        ValueError: a file is damaged, or the weights belong to another network.
     """
     prefix = plain_prefix(prefix)
     raw = file_of(prefix, ".pdema")
@@ -132,7 +132,7 @@ def _fitting(path: Path, recognizer: FaceRecognizer) -> dict[str, np.ndarray]:
 def _optimizer_state(
     prefix: Path, order: list[str], table: Mapping[str, str], training: TrainState
 ) -> tuple[dict[str, np.ndarray], Slots, list[str]]:  # fmt: skip
-    """The float32 weights of half-precision ones, the optimizer's state, and reasons for what is not taken."""
+    """Return the float32 master weights, the optimizer state, and reasons for what is not used."""
     path = file_of(prefix, ".pdopt")
     if not path.is_file():
         return {}, {}, [f"the optimizer's state ({path.name} is not there)"]
@@ -164,7 +164,7 @@ def _slots(
     tensors: Arrays, names: Mapping[str, str], trained: list[str], shapes: Mapping[str, tuple[int, ...]],
     kinds: Mapping[str, bool],
 ) -> tuple[Slots, str]:  # fmt: skip
-    """The state of all trained parameters; or nothing, and why."""
+    """Return the state of all trained parameters; or nothing, and why."""
     automatic = {structured: name for name, structured in names.items()}
     slots: Slots = {}
     for name in trained:
@@ -183,7 +183,7 @@ def _slots(
 
 
 def name_table(path: Path) -> dict[str, str]:
-    """Automatic name -> structured name, as ``paddle.save`` noted it down; nothing where it did not."""
+    """Return the table automatic name -> structured name of ``paddle.save``; empty if there is none."""
     table = safe_pickle.load(path).get(AUTOMATIC_NAMES, {})
     if not isinstance(table, Mapping):
         return {}
@@ -197,7 +197,7 @@ def name_table(path: Path) -> dict[str, str]:
 def _names_by_order(
     tensors: Arrays, trained: list[str], shapes: Mapping[str, tuple[int, ...]], kinds: Mapping[str, bool]
 ) -> dict[str, str]:
-    """The same from the order of what the optimizer keeps, where it has the right number of the right shapes."""
+    """Infer the same table from the order of the optimizer's state, if number and shapes match."""
     kind = next((kind for kind, as_parameter in kinds.items() if as_parameter), None)
     found = {key[: -len(kind) - 1]: array for key, array in tensors.items() if kind and key.endswith(f"_{kind}")}
     if [array.shape for array in found.values()] != [shapes[name] for name in trained]:
@@ -206,7 +206,7 @@ def _names_by_order(
 
 
 def _read_state(path: Path) -> tuple[Arrays, Arrays]:
-    """The optimizer's tensors and the float32 weights in .pdopt, by automatic names."""
+    """Read the optimizer's tensors and the master weights in .pdopt, by automatic names."""
     content = safe_pickle.load(path)
     parts = content if isinstance(content, list) else [content]
     tensors: dict[str, np.ndarray] = {}
@@ -221,6 +221,6 @@ def _read_state(path: Path) -> tuple[Arrays, Arrays]:
 
 
 def _arrays(content: Mapping[Any, Any]) -> dict[str, np.ndarray]:
-    """The tensors in a dict; inside of a list or a dict, ``paddle.save`` writes each as (name, array)."""
+    """Return the tensors in a dict; in nested containers, ``paddle.save`` writes each as (name, array)."""
     plain = {str(k): v[1] if isinstance(v, tuple) and len(v) == 2 else v for k, v in content.items()}
     return {name: value for name, value in plain.items() if isinstance(value, np.ndarray)}

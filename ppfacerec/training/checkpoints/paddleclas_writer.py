@@ -1,7 +1,7 @@
-"""A checkpoint of ours as PaddleClas saves it, so that training goes on there: the inverse of paddleclas_checkpoint.py.
+"""Write our checkpoint as PaddleClas would, to resume training there: the inverse of paddleclas_checkpoint.py.
 
-Its ``.pdopt`` has Paddle's automatic names, which depend on all that PaddleClas built before. They are not guessed: a
-checkpoint that PaddleClas saved of the same config (one iteration is enough) has the table of them.
+Its ``.pdopt`` has Paddle's automatic names, which depend on everything that PaddleClas built before. They are taken
+from the table in a checkpoint that PaddleClas saved for the same config (one iteration is enough).
 """
 
 import pickle
@@ -27,12 +27,12 @@ def write_paddleclas(source: Path, target: Path, like: Path) -> list[Path]:
     """Write ``target.pdparams``, ``.pdopt`` and ``.pdstates``; return the files.
 
     Args:
-        source: a checkpoint of ours at the end of an epoch, such as ``output/X/epoch_3``.
-        target: without suffix.
-        like: one of PaddleClas's, of the same network and optimizer.
+        source: our checkpoint at the end of an epoch, such as ``output/X/epoch_3``.
+        target: path without suffix.
+        like: a PaddleClas checkpoint of the same network and optimizer.
 
     Raises:
-        ValueError: a checkpoint is damaged, in mid-epoch or in shards, or `like` is another network's.
+        ValueError: a checkpoint is damaged, in mid-epoch or sharded, or `like` belongs to another network.
     """
     optimizer, states = load_states(source)
     progress = known_fields(Progress, states["progress"], f"{source}.pdstates")
@@ -66,7 +66,7 @@ def write_paddleclas(source: Path, target: Path, like: Path) -> list[Path]:
 
 
 def _slots(optimizer: Mapping[str, Mapping[str, np.ndarray]], automatic: Mapping[str, str]) -> dict[str, Any]:
-    """By automatic names, each as (name, array): how ``paddle.save`` writes a tensor inside of a list."""
+    """Return the state by automatic names, as pairs (name, array), as ``paddle.save`` writes tensors in a list."""
     tensors: dict[str, Any] = {}
     masters = {}
     for name, slots in optimizer.items():
@@ -80,7 +80,7 @@ def _slots(optimizer: Mapping[str, Mapping[str, np.ndarray]], automatic: Mapping
 
 
 def _scheduler(theirs: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of PaddleClas's schedule at this step: it counts steps, as ours do."""
+    """Return the state of PaddleClas's schedule at this step; like ours, it counts steps."""
     lr, pace = dict(states["config"]["Optimizer"]["lr"]), states["pace"]
     base = lr.pop("base_batch_size", None)
     schedule = SCHEDULES.get(lr.pop("name"))(
@@ -91,7 +91,7 @@ def _scheduler(theirs: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str
     step = states["progress"]["global_step"]
     factor = pace["global_batch_size"] * pace["update_freq"] / base if base else 1.0
     ours = {"last_epoch": step, "last_lr": schedule(step) * factor}
-    if "LinearWarmup_LR" in theirs:  # what it holds is computed anew from the outer step
+    if "LinearWarmup_LR" in theirs:  # its inner schedule is recomputed from the outer step
         inner = max(step - schedule.warmup_steps, 0)
         ours["LinearWarmup_LR"] = {"last_epoch": inner, "last_lr": schedule.after_warmup(inner) * factor}
     return {**theirs, **ours}

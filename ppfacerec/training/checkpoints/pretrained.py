@@ -1,4 +1,4 @@
-"""Weights from a file into a network, with a report of what fitted; nothing is loaded where something does not fit."""
+"""Load weights from a file into a network, with a report; nothing is loaded if something does not match."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,12 +29,12 @@ LoadHead = Literal["auto", True, False]
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """Read weights of any format through the allow-list; a backbone's own keys get the prefix ``backbone.``.
+    """Read weights of any format, using the allow-list; keys of a plain backbone get the prefix ``backbone.``.
 
-    A head that its checkpoint has in files of its own is there as a ``ShardedArray``.
+    A head stored in shards is returned as a ``ShardedArray``.
 
     Raises:
-        ValueError: the file is no dict of arrays, is damaged, or would import something else when unpickled.
+        ValueError: the file is not a dict of arrays, is damaged, or would import something else when unpickled.
     """
     file = weights_file(str(path))
     return {**read_any(file).state_dict(), **_sharded_head(Path(file))}
@@ -55,7 +55,7 @@ def match_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> Wei
 
 
 def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
-    """Copy the arrays that have the network's names into it, in the network's own dtype."""
+    """Copy the arrays with the network's names into it, in its dtype."""
     for name, tensor in recognizer.state_dict().items():
         if name in weights:
             array = from_saved(recognizer, name, weights[name])
@@ -63,11 +63,11 @@ def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
 
 
 def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
-    """Weights and state dict by a name, on every rank; where files differ or are missing, one reads for all."""
+    """Read weights and state dict on every rank; if files differ or are missing, one rank reads for all."""
     file = weights_file(name)
     if distributed.world_size() > 1 and not Path(file).exists() and (file in ZOO or "://" in file):
         hosts = distributed.meeting().hosts
-        with distributed.failing_together():  # one a machine downloads
+        with distributed.failing_together():  # one rank per machine downloads
             if hosts.index(hosts[distributed.rank()]) == distributed.rank():
                 fetch(file)
     digests = distributed.gather_texts(_digest(Path(file))) if distributed.world_size() > 1 else [""]
@@ -94,7 +94,7 @@ def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
 
 
 def _other_people(path: str, people: ClassIdentity, dataset: TrainDataset) -> str:
-    """Which classes of the weights' head are other people than those of this training; "" if none or unknown."""
+    """Describe which classes of the weights' head are other people than in this training; "" if none or unknown."""
     info = info_beside(path)
     if info is None or info.classes is None or info.classes == people.digest:
         return ""
@@ -119,24 +119,24 @@ def load_pretrained(
     people: ClassIdentity | None = None,
     dataset: TrainDataset | None = None,
 ) -> WeightsReport:
-    """Load pretrained weights: the whole backbone or nothing; a head as `load_head` says.
+    """Load pretrained weights: the whole backbone or nothing; the head according to `load_head`.
 
     Args:
         name: a file (.pdparams with or without its suffix, .pth, .pt, .ckpt, .safetensors), a model of the zoo, or an
             https URL.
-        load_head: True: it must fit; "auto": where it fits and its classes are the same people, else it starts anew,
-            and the log says so; False: never.
-        config_info: how the config prepares images; where the weights are known to want it otherwise, the log says so.
-        people: who the classes of this training are; of `dataset`, which has their names.
+        load_head: True: it must match; "auto": loaded if it matches and its classes are the same people, else
+            reinitialised, with a log message; False: never loaded.
+        config_info: the config's preprocessing; differences from what the weights are known to need are logged.
+        people: identities of this training's classes, those of `dataset`, which has their names.
 
     Raises:
-        ValueError: the weights are another backbone's, or the head does not fit and must.
+        ValueError: the weights belong to another backbone, or the head does not match and must.
     """
     weights, state = _read_together(name)
     path = weights.path
     others = ""
     if people and dataset and recognizer.head is not None and load_head is not False:
-        # Only a rank that has the files beside the weights can tell, and all must do the same.
+        # Only a rank with the files beside the weights can decide, and all must do the same.
         with distributed.failing_together():
             own = _other_people(path, people, dataset)
         others = next(filter(None, distributed.gather_texts(own)), "")

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: which one, whether it is of this training, and everything back in its place."""
+"""Resume from a checkpoint: find it, check that it belongs to this training, and restore the state."""
 
 import json
 from collections.abc import Mapping
@@ -35,25 +35,24 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Found:
-    """The checkpoint that all ranks go on from."""
+    """The checkpoint that all ranks resume from."""
 
     prefix: Path  # on the ranks that have it
     source: int = 0  # a rank that has it
-    is_everywhere: bool = True  # every rank has the same files there; else they get its content from `source`
+    is_everywhere: bool = True  # every rank has the same files; else `source` sends their content
 
 
 def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = ALONE) -> Found | None:
-    """What ``Global.checkpoints`` stands for, its files checked, the same on every rank; None starts anew.
+    """Resolve ``Global.checkpoints`` and check its files, the same on every rank; None starts from the beginning.
 
-    Every disk says what it has, and the one that is furthest in the training wins, whichever rank holds it. All ranks
-    call it.
+    Among the disks of all ranks, the checkpoint furthest in the training wins. All ranks call it.
 
     Args:
         checkpoints: a checkpoint; "auto", the newest complete one in `output_dir`, or none if there is none; or None.
-        output_dir: which this run has locked.
+        output_dir: locked by this run.
 
     Raises:
-        ValueError: the checkpoint is damaged, or "auto" and all that is there is; or the disks have checkpoints of
+        ValueError: the checkpoint is damaged, or "auto" finds only damaged ones; or the disks have checkpoints of
             different trainings.
     """
     offer: dict[str, Any] | None = None
@@ -83,7 +82,7 @@ def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = AL
 
 
 def _offer(prefix: Path) -> dict[str, Any]:
-    """What other disks need to know of a checkpoint."""
+    """Describe a checkpoint to ranks with other disks."""
     if is_paddleclas(prefix):
         return {"prefix": str(prefix), "run": "PaddleClas's", "place": [0, 0, 0],
                 "digest": sha256(prefix.with_name(f"{prefix.name}.pdparams"))}  # fmt: skip
@@ -123,7 +122,7 @@ def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
     if is_paddleclas(prefix):
         return prefix
     with lock_if_free(prefix.parent) as locked:
-        if locked or prefix.parent.resolve() == output_dir.resolve():  # else a run there is perhaps just saving
+        if locked or prefix.parent.resolve() == output_dir.resolve():  # else a run there may be saving
             finish_interrupted_save(prefix)
     check_files(prefix)
     newest, *others = complete_names(prefix.parent) or [""]
@@ -133,16 +132,16 @@ def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """The newest checkpoint whose files are all as they were saved, or None where there is none at all.
+    """Return the newest checkpoint whose files are all intact, or None if there are no checkpoints.
 
     Raises:
-        ValueError: there are some, and every one is damaged.
+        ValueError: there are some, and all are damaged.
     """
     _, problems = manifests(folder)
     for name in complete_names(folder):
         try:
             check_files(folder / name)
-            read_weights(folder / name)  # not finite: nobody can go on from them
+            read_weights(folder / name)  # raises for weights that are not finite, which cannot be trained
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -165,14 +164,14 @@ def newest_complete(folder: Path) -> Path | None:
 
 
 def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDataset) -> RunFacts:
-    """Give a training the state that a checkpoint holds; return the facts of this run with the checkpoint's name.
+    """Load a checkpoint into a training; return the facts of this run with the run identifier of the checkpoint.
 
     Args:
-        found: from ``find_checkpoint``, which has compared the files with their checksums.
-        dataset: for names of people.
+        found: from ``find_checkpoint``, which has verified the checksums.
+        dataset: for people's names.
 
     Raises:
-        ValueError: the checkpoint is of another training than `facts` tell; the message names every key that differs.
+        ValueError: the checkpoint is of another training than `facts`; the message lists every key that differs.
     """
     prefix = found.prefix
     if found.is_everywhere and is_paddleclas(prefix):
@@ -205,7 +204,7 @@ def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDatas
 
 
 def _content(found: Found) -> Mapping[str, Any]:
-    """What the files hold, read by every rank, or by one for all where the others have no such files."""
+    """Return the contents of the files, read by every rank, or by one for all if the others lack them."""
     content: dict[str, Any] | None = None
     with distributed.failing_together():
         if found.is_everywhere or distributed.rank() == found.source:

@@ -1,4 +1,4 @@
-"""What a checkpoint remembers of its training, so that another one is not taken for it."""
+"""Facts that a checkpoint records about its training, so that it is not resumed as another one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ppfacerec.data.datasets.base import TrainDataset, class_name
 from ppfacerec.data.datasets.class_identity import ClassIdentity
 from ppfacerec.training.state import Progress
 
-# Of a run, not of a training.
+# Belongs to a run, not to a training.
 _NOT_SHOWN = ("Global.checkpoints",)
 _ABSENT = "(not set)"
-# In checkpoints of earlier versions.
+# Keys in checkpoints of earlier versions.
 _RENAMED = dict.fromkeys(["Arch.Backbone.num_features", "Arch.Backbone.class_num"], "Arch.Backbone.embedding_size")
 Saved = TypeVar("Saved")
 
@@ -27,19 +27,19 @@ Saved = TypeVar("Saved")
 class Pace:
     """How a training goes through its data."""
 
-    global_batch_size: int  # samples an iteration, of all processes
-    update_freq: int  # iterations an optimizer step
-    iterations: int  # of an epoch
+    global_batch_size: int  # samples per iteration, over all ranks
+    update_freq: int  # iterations per optimizer step
+    iterations: int  # per epoch
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of an epoch."""
+        """Optimizer steps per epoch."""
         return -(-self.iterations // self.update_freq)
 
     def translate(self, progress: Progress, old: Pace) -> Progress:
-        """Where a training at another pace stands at this one: at the same samples, and the same place in the schedule.
+        """Convert progress from an `old` pace: to the same samples, and the same place in the schedule.
 
-        A position inside an optimizer step is moved to the step's beginning, so that a few samples may come again.
+        A position inside an optimizer step moves to the step's beginning, so that a few samples may be repeated.
         """
         if self == old:
             return progress
@@ -60,17 +60,17 @@ class Pace:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a checkpoint remembers."""
+    """Facts about a training that a checkpoint records."""
 
     config: Mapping[str, Any]  # the whole config, as nested dicts
-    identity: Mapping[str, Any]  # what must stay the same in a run that goes on, by dotted key
+    identity: Mapping[str, Any]  # values that must not change when resuming, by dotted key
     pace: Pace
-    people: ClassIdentity | None = None  # who the classes are; None in older checkpoints
-    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # a name that no other training has
+    people: ClassIdentity | None = None  # identities of the classes; None in older checkpoints
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)  # unique identifier of the training
 
     @classmethod
     def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts | None:
-        """Those of a checkpoint's .pdstates; None where it has none."""
+        """Read the facts in a checkpoint's .pdstates; None if it has none."""
         if "identity" not in states:
             return None
         pace = known_fields(Pace, states["pace"], f"{prefix}.pdstates")
@@ -81,10 +81,10 @@ class RunFacts:
 
 
 def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Saved:
-    """A dataclass from what a file holds of it.
+    """Build a dataclass from its values in a file.
 
     Raises:
-        ValueError: the file is of a version that knows more, or is damaged.
+        ValueError: the file is from a newer version with more fields, or is damaged.
     """
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - names)
@@ -100,7 +100,7 @@ def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Sav
 
 
 def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: TrainDataset) -> None:
-    """Raise a ValueError where going on would be meaningless, with every key and every person that differs."""
+    """Raise a ValueError that lists every key and person that differs, if resuming would be meaningless."""
     before = {key if key in now.identity else _RENAMED.get(key, key): value for key, value in saved.identity.items()}
     changes = [f"{key} was {old}, is {new}" for key, old, new in _differences(before, now.identity)]
     if saved.people and now.people and not changes:
@@ -119,14 +119,14 @@ def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: T
 
 
 def say_changes(saved: RunFacts, now: RunFacts) -> None:
-    """Show in the log what the config has changed since the checkpoint, a dotted key a line."""
+    """Log the changes of the config since the checkpoint, one dotted key per line."""
     changes = config_changes(saved.config, now.config)
     if changes:
         logger.info("Changed in the config since the checkpoint:\n%s", "\n".join(f"  {line}" for line in changes))
 
 
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """``"Optimizer.lr.learning_rate: 0.1 -> 0.01"`` for every value that differs."""
+    """Return ``"Optimizer.lr.learning_rate: 0.1 -> 0.01"`` for every value that differs."""
     changes = _differences(dict(flat(old)), dict(flat(new)))
     return [f"{key}: {before} -> {after}" for key, before, after in changes if key not in _NOT_SHOWN]
 
@@ -139,7 +139,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tup
 
 
 def flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with its dotted key, numbers for the places in lists."""
+    """Yield every value with its dotted key, in which list positions are numbers."""
     items = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, (list, tuple)) else None
     if items is None or not tree:
         yield path, tree

@@ -1,7 +1,6 @@
-"""How tensors stand in files: whole and as PaddleClas has them, whatever the number of processes.
+"""Layout of tensors in files: whole and as in PaddleClas, for any world size.
 
-One tensor is special, a ``head.weight`` with rows for each class (``ClassRows``), and with it all that belongs to
-it: its average, the optimizer's moments.
+Only a ``head.weight`` with rows for each class (``ClassRows``), its average and its optimizer state need conversion.
 """
 
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from ppfacerec.training.checkpoints.files.head_shards import ShardedArray
 
 
 def saved_shapes(recognizer: FaceRecognizer) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, as files have them."""
+    """Return the shapes in files by name."""
     shapes = {name: tuple(tensor.shape) for name, tensor in recognizer.state_dict().items()}
     if recognizer.traits.class_rows is not None:
         shapes[HEAD_WEIGHT] = recognizer.traits.class_rows.saved_shape
@@ -23,7 +22,7 @@ def saved_shapes(recognizer: FaceRecognizer) -> dict[str, tuple[int, ...]]:
 
 
 def to_saved(recognizer: FaceRecognizer, name: str, tensor: paddle.Tensor) -> np.ndarray:
-    """The array that a file has of a tensor called `name`. All processes call it; rank 0 gets the whole array."""
+    """Return the array that files contain for the tensor `name`. All ranks call it; rank 0 gets the whole array."""
     rows = recognizer.traits.class_rows
     if name != HEAD_WEIGHT or rows is None or tuple(tensor.shape) != rows.shape:
         return tensor.numpy()
@@ -31,7 +30,7 @@ def to_saved(recognizer: FaceRecognizer, name: str, tensor: paddle.Tensor) -> np
 
 
 def from_saved(recognizer: FaceRecognizer, name: str, array: Any) -> np.ndarray:
-    """This process's part of a file's array, in the process's layout."""
+    """Return this rank's part of a file's array, in the rank's layout."""
     rows = recognizer.traits.class_rows
     if name != HEAD_WEIGHT or rows is None or tuple(array.shape) != rows.saved_shape:
         return array
@@ -42,5 +41,5 @@ def from_saved(recognizer: FaceRecognizer, name: str, array: Any) -> np.ndarray:
 
 
 def saved_arrays(recognizer: FaceRecognizer, tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
-    """``to_saved`` of tensors by name."""
+    """Apply ``to_saved`` to tensors by name."""
     return {name: to_saved(recognizer, name, tensor) for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""When a training saves which checkpoints: in the background, one at a time, and only so many are kept."""
+"""Decide when to save which checkpoints, save them in the background, one at a time, and remove old ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ppfacerec.training.checkpoints.snapshot import HeadFiles, Snapshot, take_sn
 from ppfacerec.training.state import TrainState
 from ppfacerec.weights.info import ModelInfo, thresholds_of
 
-# A head.weight above this is saved in a file a process.
+# A head.weight larger than this is saved in one file per rank.
 SHARD_FROM_BYTES = 1 << 30
 
 
@@ -43,7 +43,7 @@ class SavePlan:
 
 
 class _Save(NamedTuple):
-    """Checkpoints of these names are being made of one snapshot; the future has the entries of each in the manifest."""
+    """A running save of one snapshot under these names; the future returns the manifest entries of each."""
 
     names: tuple[str, ...]
     snapshot: Snapshot
@@ -51,14 +51,14 @@ class _Save(NamedTuple):
 
 
 class Saver:
-    """Saves the checkpoints of a training. A ``with`` around the training ends what is still being written.
+    """Save the checkpoints of a training. As a context manager, it finishes pending writes at the end.
 
     Args:
-        plan: when, where and how.
-        state: what.
-        facts: plain values that every checkpoint holds as they are.
-        info: how the weights are used, with which thresholds once they are measured; None writes no such file.
-        spare: a checkpoint that is never removed, as training goes on from it.
+        plan: when, where and how to save.
+        state: what to save.
+        facts: plain values that every checkpoint contains unchanged.
+        info: how to use the weights, with thresholds once they are measured; None writes no info file.
+        spare: a checkpoint that is never removed, because training resumed from it.
         can_spread: all ranks write to one disk, so that each may write a part of the head; else rank 0 writes it all.
     """
 
@@ -81,13 +81,13 @@ class Saver:
         try:
             if error is None:
                 self.finish()
-            elif self._running:  # the other processes may be gone: nothing that needs them
+            elif self._running:  # the other ranks may be gone: avoid communication
                 self._finish_alone(self._running)
         finally:
             self._thread.shutdown()
 
     def after_step(self, stop: bool) -> bool:
-        """Save what is due after an optimizer step; where a process is asked to stop, save `latest` and say True."""
+        """Save what is due after an optimizer step; if a rank is asked to stop, save `latest` and return True."""
         busy = self._running is not None and not self._running.entries.done()
         stop, busy, failed, due = distributed.any_ranks([stop, busy, self._has_failed(), self._minutes_are_up()])
         if failed or not busy:
@@ -101,25 +101,25 @@ class Saver:
         return stop
 
     def before_evaluation(self) -> None:
-        """Save `latest`, as an evaluation may take longer than whoever wants to stop this run is willing to wait."""
+        """Save `latest`, because an evaluation may outlast the time limit of a requested stop."""
         self.save("latest")
         if self._running is not None and self._running.snapshot.is_spread:
-            self.finish()  # only with all processes can it be completed, and these are about to be busy
+            self.finish()  # completing it needs all ranks, which are about to be busy
 
     def after_epoch(self, epoch: int, is_last: bool, evaluation: Evaluation | None = None) -> None:
-        """Save `latest`, and `epoch_N` where it is its turn; `evaluation` is of the present weights, or None."""
+        """Save `latest`, and `epoch_N` if it is due; `evaluation` is of the current weights, or None."""
         is_due = epoch % self.plan.save_interval == 0 or is_last
         self.save("latest", *([f"epoch_{epoch}"] if is_due else []), evaluation=evaluation)
 
     def save(self, *names: str, evaluation: Evaluation | None = None) -> None:
-        """Save checkpoints of these names, all of the present state, after the save before has ended. All processes
-        call it between two optimizer steps.
+        """Save the current state under these names, after the previous save has ended. All ranks call it between two
+        optimizer steps.
 
         Args:
-            evaluation: of these very weights: its thresholds go beside them.
+            evaluation: of exactly these weights: its thresholds go beside them.
 
         Raises:
-            ValueError: the save before, or this one in the foreground, failed.
+            ValueError: the previous save, or this one in the foreground, failed.
         """
         self.finish()
         began, info = time.perf_counter(), self._info
@@ -134,10 +134,10 @@ class Saver:
             self._saved_at = time.monotonic()
 
     def finish(self) -> None:
-        """Wait for the save that is under way, if there is one. All processes call it.
+        """Wait for the running save, if any. All ranks call it.
 
         Raises:
-            ValueError: it failed, here or in another process; the checkpoints before it are as they were.
+            ValueError: it failed here or on another rank; earlier checkpoints are unchanged.
         """
         if self._running is None:
             return
@@ -154,7 +154,7 @@ class Saver:
         self._completed += save.names
 
     def completed(self) -> list[str]:
-        """Names of the checkpoints that have become complete since the last call."""
+        """Return the names of checkpoints completed since the last call."""
         names, self._completed = self._completed, []
         return names
 
@@ -168,7 +168,7 @@ class Saver:
         return "shards" if self._can_spread and (self.plan.save_head == "shards" or is_large) else "whole"
 
     def _write(self, names: tuple[str, ...], snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-        """Runs in the thread, and so talks to no other process."""
+        """Write in the background thread, without communication between ranks."""
         entries = {}
         for name in names:
             prefix, began = self.plan.output_dir / name, time.perf_counter()
@@ -193,7 +193,7 @@ class Saver:
         logger.info("Saved %s: %s%s", self.plan.output_dir / name, size_text(snapshot.num_bytes()), took)
 
     def _remove_old(self, run: str) -> None:
-        """Keep the newest `keep_last` of this training's step_N and epoch_N."""
+        """Remove all but the newest `keep_last` of this training's step_N and epoch_N."""
         if not self.plan.keep_last or not self._is_main:
             return
         found = complete_names(self.plan.output_dir).items()
@@ -211,7 +211,7 @@ class Saver:
         return self._is_main and minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _finish_alone(self, save: _Save) -> None:
-        """Let the thread end; where other processes are needed to make a checkpoint of it, there will be none."""
+        """Wait for the thread; complete the checkpoint only if that needs no other ranks."""
         self._running = None
         failure = save.entries.exception()
         if failure is not None:
@@ -225,7 +225,7 @@ class Saver:
 
 
 class NoSaver(Saver):
-    """Saves nothing."""
+    """A saver that saves nothing."""
 
     def __init__(self, state: TrainState) -> None:
         super().__init__(SavePlan(Path(), 1, 0, 0.0, 0, False, True), state, {})

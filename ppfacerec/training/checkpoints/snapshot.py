@@ -1,4 +1,4 @@
-"""What a checkpoint holds, copied to host memory between two steps."""
+"""Snapshots: the contents of a checkpoint, copied to host memory between two steps."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,14 +20,14 @@ HeadFiles = Literal["whole", "shards", "none"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Copies in host memory of all that a checkpoint holds, of which files can be made while training goes on."""
+    """A checkpoint's contents in host memory, which can be written while training continues."""
 
-    files: Mapping[str, Mapping[str, Any]]  # by suffix, what this process's files have
-    rows: Mapping[str, Mapping[str, Any]]  # by suffix, which rows of the head its file has: first, last and columns
-    is_spread: bool  # every process has a file, whose entries must be gathered before the manifest can be written
-    run: str  # this and the next for the manifest
+    files: Mapping[str, Mapping[str, Any]]  # by suffix, the contents of this rank's files
+    rows: Mapping[str, Mapping[str, Any]]  # by suffix, the rows of the head in the file: first, last and columns
+    is_spread: bool  # each rank writes files, whose entries the manifest needs
+    run: str  # this and `progress` are for the manifest
     progress: Mapping[str, Any]
-    info: ModelInfo | None  # how the weights are used, for a file of its own beside them
+    info: ModelInfo | None  # how to use the weights, for a file beside them
 
     def num_bytes(self) -> int:
         return sum(_num_bytes(content) for content in self.files.values())
@@ -36,13 +36,13 @@ class Snapshot:
 def take_snapshot(
     state: TrainState, facts: Mapping[str, Any], head: HeadFiles = "whole", info: ModelInfo | None = None
 ) -> Snapshot:
-    """Copy what a checkpoint holds. All processes call it; rank 0 gets what is not in files of their own.
+    """Copy the contents of a checkpoint. All ranks call it; rank 0 gets all that is not in shards.
 
     Args:
-        facts: plain values and arrays for .pdstates; "run" is for the manifest too.
-        head: "whole": head.weight is in the files as PaddleClas has it; "shards": each process writes its classes to a
-            file of its own; "none": left out.
-        info: how the weights are used.
+        facts: plain values and arrays for .pdstates; "run" is also for the manifest.
+        head: "whole": head.weight is in the files as in PaddleClas; "shards": each rank writes its classes to a file
+            of its own; "none": omitted.
+        info: how to use the weights.
     """
     recognizer = state.recognizer
     weights: dict[str, Any] = dict(recognizer.state_dict())
@@ -66,7 +66,7 @@ def take_snapshot(
         "scaler": {k: v.numpy() if isinstance(v, paddle.Tensor) else v for k, v in scaler.items()},
         **({"ema": averages} if state.ema else {}),
     }
-    # The table makes paddle.load return tensors; its names of the tensors have no meaning.
+    # The table makes paddle.load return tensors; the names in it have no meaning.
     named = {**weights, "StructuredToParameterName@@": {name: name for name in weights}}
     main = {".pdparams": named, ".pdopt": optimizers, ".pdstates": states} if distributed.rank() == 0 else {}
     class_rows = state.head.class_rows
@@ -77,7 +77,7 @@ def take_snapshot(
 def _take_head(
     weights: dict[str, Any], optimizers: dict[str, Any], averages: dict[str, Any]
 ) -> dict[str, paddle.Tensor]:
-    """Remove all that has a row for each class, and return it."""
+    """Remove everything with a row for each class, and return it."""
     shape = weights[HEAD_WEIGHT].shape
     slots = optimizers.get(HEAD_WEIGHT, {})
     rows = {"weight": weights.pop(HEAD_WEIGHT)}
@@ -90,7 +90,7 @@ def _take_head(
 def _own_shard(
     recognizer: FaceRecognizer, tensors: Mapping[str, paddle.Tensor]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """This process's file of the head by its suffix, and which rows it has."""
+    """Return the contents of this rank's head shard by suffix, and its rows."""
     class_rows = recognizer.traits.class_rows
     assert class_rows is not None, "only such a head is saved in shards"
     part = class_rows.shard

@@ -1,1 +1,1 @@
-"""Who watches a training: health, watchdog, VisualDL."""
+"""Monitoring of a training: health, watchdog, VisualDL."""

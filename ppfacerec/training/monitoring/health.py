@@ -1,4 +1,4 @@
-"""How a training is doing: measured while it runs, compared with the warning signs, told once and recorded."""
+"""Measure the health of a running training, compare it with warning signs, report each once and record it."""
 
 import math
 from collections import defaultdict
@@ -25,22 +25,22 @@ from ppfacerec.training.monitoring.warning_signs import (
 )
 from ppfacerec.training.state import TrainState
 
-_SAMPLED_WEIGHTS = 16  # of the backbone, whose norms are followed
-_SAMPLED_STEPS = 1000  # of a schedule, where a learning rate of 0 is looked for
+_SAMPLED_WEIGHTS = 16  # of the backbone, whose norms are monitored
+_SAMPLED_STEPS = 1000  # of a schedule, checked for a learning rate of 0
 
 
 class Health(Callback):
-    """Watches one run. A healthy one leaves no ``health.csv``.
+    """Monitor one run. A healthy one leaves no ``health.csv``.
 
-    What costs time (embeddings, gradients' norm) is measured only where the trainer logs. Of every step
-    the sum of the gradients is looked at: no finite number comes out of a sum with one that is not.
+    Costly values (embeddings, gradients' norm) are measured only in logged steps. In every step the sum of the
+    gradients is checked: it is not finite if any of them is not.
 
     Args:
-        state: what is trained.
+        state: of the training.
         num_batches, num_steps: of the whole training.
         where: index of a sample -> its file, for messages.
-        folder: for ``health.csv``; each other process has a ``health_rank<n>.csv``.
-        max_bad_steps: skipped steps in a row that end the run; None: as many as there are.
+        folder: for ``health.csv``; the other ranks write ``health_rank<n>.csv``.
+        max_bad_steps: skipped steps in a row that end the run; None: unlimited.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Health(Callback):
         self._wants_norm = True
 
     def on_train_begin(self, state: TrainState) -> None:
-        """Look ahead from the present optimizer step."""
+        """Check the schedule from the current optimizer step on."""
         self._step = step = state.progress.global_step
-        self._growing(step, _norms(self._sampled), 0.0)  # what the steps start from
+        self._growing(step, _norms(self._sampled), 0.0)  # the reference for later steps
         for at in _spread(self._num_steps, step):
             if self._schedule(at) == 0 and at > 0:
                 first = at
@@ -97,14 +97,14 @@ class Health(Callback):
             self._loss_not_finite(state, batch, embedding, losses)
         rate = float(state.optimizer.get_lr())
         self._batches, self._rate, self._embedding = self._batches + 1, rate, embedding.detach()
-        loss = losses.get("CELoss", math.nan)  # of another loss nobody knows what guessing gives
+        loss = losses.get("CELoss", math.nan)  # the value of guessing is unknown for other losses
         self._loss_sum, self._loss_count = self._loss_sum + loss, self._loss_count + 1
         self._stuck.add(loss, rate / self._highest_rate if self._highest_rate > 0 else 0.0)
 
     def _loss_not_finite(
         self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
     ) -> NoReturn:
-        """End the run, and say all that helps to find out why; the batch's files go to a list of their own."""
+        """End the run with all facts that help to find the cause; the batch's files are listed in a file."""
         files, progress = [self._where(int(index)) for index in batch.indices], state.progress
         path = self._folder / f"not_finite_rank{distributed.rank()}.txt"
         listed = f"are listed in {path}"
@@ -151,7 +151,7 @@ class Health(Callback):
             self._end("steps_skipped", message)
 
     def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
-        """Compare what was seen since the last row with the warning signs."""
+        """Compare the measurements since the last row with the warning signs."""
         if not self._tells or self._embedding is None:
             return
         embeddings = self._embedding.astype("float32").numpy().astype(np.float64)
@@ -195,18 +195,18 @@ class Health(Callback):
 
 
 def _norms(tensors: Sequence[paddle.Tensor]) -> list[float]:
-    """L2 norm of each."""
+    """Return the L2 norm of each tensor."""
     squares = [paddle.sum(t.detach().astype("float32") ** 2).reshape([]) for t in tensors]
     return paddle.sqrt(paddle.stack(squares)).tolist() if squares else []
 
 
 def _spread(stop: int, start: int = 0) -> range:
-    """Numbers from start to stop, a thousand of them or all."""
+    """Return at most a thousand evenly spaced steps."""
     return range(start, stop, max(1, (stop - start) // _SAMPLED_STEPS))
 
 
 def mean_cosine(embeddings: np.ndarray) -> float:
-    """Mean cosine of the pairs of embeddings (N, D); a zero row has cosine 0 to all."""
+    """Mean cosine of all pairs of embeddings (N, D); that of a zero row is 0."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings / np.where(lengths > 0, lengths, 1)
     count = len(unit)
@@ -216,7 +216,7 @@ def mean_cosine(embeddings: np.ndarray) -> float:
 def effective_dimensions(embeddings: np.ndarray) -> float:
     """(sum of l)^2 / sum of l^2 of the eigenvalues l of the embeddings' (N, D) covariance.
 
-    D where all are equal, 1 on a line, 0 where there is no variance.
+    D if all are equal, 1 on a line, 0 without variance.
     """
     centred = embeddings - embeddings.mean(0)
     gram = centred @ centred.T  # (N, N), the same eigenvalues
@@ -226,7 +226,7 @@ def effective_dimensions(embeddings: np.ndarray) -> float:
 
 
 def norms_of(recognizer: FaceRecognizer, embedding: paddle.Tensor) -> str:
-    """In words: the range of the embeddings' norms, the largest trained weight, and the parameters not finite."""
+    """Describe the range of the embeddings' norms, the largest trained weight, and non-finite parameters."""
     norms = np.linalg.norm(embedding.detach().astype("float32").numpy(), axis=1)
     trained = [p.detach() for p in recognizer.parameters() if not p.stop_gradient]
     largest = max(float(p.abs().max().item()) for p in trained)

@@ -1,4 +1,4 @@
-"""Records for VisualDL. Nothing that goes wrong with them ends a training: it is said once."""
+"""Records for VisualDL. Their errors never end a training; only the first is logged."""
 
 import io
 import math
@@ -11,15 +11,15 @@ import numpy as np
 
 from ppfacerec.core.log import logger
 
-_FEWEST_BINS, _MOST_BINS = 10, 50  # of a histogram
+_FEWEST_BINS, _MOST_BINS = 10, 50  # per histogram
 
 
 class VisualDLLog:
-    """Writes what ``visualdl --logdir`` shows; VisualDL writes in a thread of its own.
+    """Write the records that ``visualdl --logdir`` shows; VisualDL writes in its own thread.
 
     Args:
-        folder: of this run alone, as VisualDL shows one file of a folder; None records nothing, and so does a VisualDL
-            that cannot be imported.
+        folder: used by this run only, as VisualDL shows one file per folder; None, or a failed import of VisualDL,
+            disables recording.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -32,15 +32,15 @@ class VisualDLLog:
         except ImportError as error:
             self._go_without(f"cannot be imported ({error}). To install it: pip install visualdl")
             return
-        except Exception as error:  # it is there, but not made for the protobuf or NumPy that is
+        except Exception as error:  # installed, but incompatible with the installed protobuf or NumPy
             self._go_without(
                 f"is installed but fails when it is imported ({type(error).__name__}: {_first_line(error)}). "
                 "Perhaps a newer one does not: pip install --upgrade visualdl"
             )
             return
         with self.said_once():
-            folder.mkdir(parents=True, exist_ok=True)  # fails here if at all: VisualDL's thread would only print it
-            with redirect_stdout(io.StringIO()):  # "`...` is exists", which is what is wanted
+            folder.mkdir(parents=True, exist_ok=True)  # raises here: VisualDL's thread would only print the error
+            with redirect_stdout(io.StringIO()):  # suppresses its message "`...` is exists"
                 self._writer = LogWriter(logdir=str(folder))
 
     def __bool__(self) -> bool:
@@ -48,7 +48,7 @@ class VisualDLLog:
 
     @contextmanager
     def said_once(self) -> Iterator[None]:
-        """Let no exception out: the first is a warning. For what draws and writes, never for what trains."""
+        """Suppress exceptions and warn of the first: for drawing and writing only, never for training."""
         try:
             yield
         except Exception as error:
@@ -64,7 +64,7 @@ class VisualDLLog:
             self._add("scalar", tag=_tag(name), value=value, step=step)
 
     def image(self, name: str, picture: np.ndarray, step: int) -> None:
-        """Add a picture (H, W, 3), uint8 RGB."""
+        """Add an image (H, W, 3), uint8 RGB."""
         self._add("image", tag=_tag(name), img=picture, step=step)
 
     def histogram(self, name: str, values: np.ndarray, step: int) -> None:
@@ -75,11 +75,11 @@ class VisualDLLog:
             self._add("histogram", tag=_tag(name), values=values, step=step, buckets=bins)
 
     def embeddings(self, name: str, vectors: np.ndarray, columns: Mapping[str, Sequence[str]]) -> None:
-        """Add points of the projector; VisualDL shows the first record of a name only.
+        """Add points to the projector; VisualDL shows only the first record of a name.
 
         Args:
             vectors: (N, D).
-            columns: what is known of each point: title -> N words.
+            columns: labels of the points: title -> N words.
         """
         self._add(
             "embeddings", tag=_tag(name), mat=vectors, metadata=[list(column) for column in columns.values()],
@@ -87,11 +87,11 @@ class VisualDLLog:
         )  # fmt: skip
 
     def hyper_parameters(self, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """Say with what the run began; `metrics` are names of scalars, of which the last value is shown."""
+        """Record hyper-parameters; `metrics` are names of scalars whose last values are shown."""
         self._add("hparams", hparams_dict=dict(values), metrics_list=[_tag(name) for name in metrics])
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Flush and close."""
         if self._writer is not None:
             with self.said_once():
                 self._writer.close()
@@ -107,7 +107,7 @@ class VisualDLLog:
 
 
 def _tag(name: str) -> str:
-    return name.replace("%", "_")  # VisualDL's own sign for "/"
+    return name.replace("%", "_")  # VisualDL uses "%" for "/"
 
 
 def _first_line(error: Exception) -> str:

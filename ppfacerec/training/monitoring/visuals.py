@@ -1,4 +1,4 @@
-"""What VisualDL shows of a training beyond its numbers: pictures, distributions, a projector, hyper-parameters."""
+"""Records for VisualDL besides scalars: images, histograms, the projector, hyper-parameters."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ppfacerec.training.monitoring.distributions import head_statistics, some_va
 from ppfacerec.training.monitoring.visualdl_log import VisualDLLog
 from ppfacerec.training.state import TrainState
 
-NUM_HISTOGRAMS = 50  # of a tag in a training: of more, VisualDL's lines run together
-NUM_COLOURS = 18  # that its projector has; a column of more kinds cannot be coloured by
+NUM_HISTOGRAMS = 50  # per tag and training: VisualDL's lines overlap with more
+NUM_COLOURS = 18  # in its projector; a column with more values cannot define colours
 
 
 class Visuals(Callback):
-    """Draws what a training does, on rank 0; where VisualDL is off, or fails, nothing happens.
+    """Record what a training does, on rank 0; a no-op if VisualDL is off or fails.
 
     Args:
-        log: where it goes.
-        recognizer: what is trained.
+        log: the destination.
+        recognizer: the network in training.
         num_steps: optimizer steps of the whole training.
-        shows_faces: False: no pictures of faces.
+        shows_faces: False omits images of faces.
     """
 
     def __init__(self, log: VisualDLLog, recognizer: FaceRecognizer, num_steps: int, shows_faces: bool = True) -> None:
@@ -50,8 +50,8 @@ class Visuals(Callback):
     def on_forward(
         self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
     ) -> None:
-        step = state.progress.global_step + 1  # the optimizer step that this batch is for
-        if not self.log or step == self._seen_step:  # a further batch of one step
+        step = state.progress.global_step + 1  # the optimizer step of this batch
+        if not self.log or step == self._seen_step:  # another batch of the same step
             return
         self._seen_step = step
         with self.log.said_once():
@@ -79,7 +79,7 @@ class Visuals(Callback):
     def on_evaluate_set(
         self, state: TrainState, name: str, pairs: PairSet, embeddings: np.ndarray, result: VerificationResult
     ) -> None:
-        """The hardest pairs of a set, and the embeddings of some of its people."""
+        """Show the hardest pairs of a set, and the embeddings of some of its people."""
         if not self.log:
             return
         step = state.progress.global_step
@@ -115,7 +115,7 @@ class Visuals(Callback):
         return step == 1 or step % self._interval == 0
 
     def _is_first(self, tag: str) -> bool:
-        """Whether nothing was drawn by this name."""
+        """Whether nothing was recorded under this name."""
         is_first = tag not in self._has_drawn
         self._has_drawn.add(tag)
         return is_first

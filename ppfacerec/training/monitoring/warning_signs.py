@@ -1,8 +1,7 @@
-"""Signs of a training that goes wrong, each told from plain numbers; `health.py` measures them.
+"""Warning signs of a failing training, detected from plain numbers; `health.py` measures them.
 
-A condition says nothing while all is well, else a sentence with the numbers, the likely causes and what to try. These
-are warnings about days of computing, so they rather come late than for nothing: thresholds are far outside of what a
-healthy run shows, and must be passed for a while.
+A condition returns None while all is well, else a sentence with the numbers, the likely causes and what to try. A false
+warning is worse than a late one: thresholds are far outside the range of healthy runs and must be passed for a while.
 """
 
 import math
@@ -10,38 +9,38 @@ from collections import deque
 from collections.abc import Sequence
 from statistics import median
 
-_MIN_WINDOW = 200  # batches, below which noise decides
-_BLOCKS = 10  # of a window
-_LEAST_GAIN = 0.01  # by which the mean loss falls in a tenth of a run that learns
-_TINY_RATE = 0.01  # of the highest learning rate: with less, a loss that stands still is as planned
-_SOME_CHECKS, _SOME_BATCHES = 3, 50  # for which an embedding must look collapsed
+_MIN_WINDOW = 200  # batches, below which noise dominates
+_BLOCKS = 10  # per window
+_LEAST_GAIN = 0.01  # relative fall of the mean loss in a tenth of a run that learns
+_TINY_RATE = 0.01  # of the highest learning rate: below it, a constant loss is expected
+_SOME_CHECKS, _SOME_BATCHES = 3, 50  # how long embeddings must look collapsed
 _COLLAPSED_COSINE = 0.99
 _COLLAPSED_DIMENSIONS = 1.1
-_SATURATED_LOSS = 1e-6  # float32 cannot tell such a probability from 1
+_SATURATED_LOSS = 1e-6  # float32 cannot distinguish the probability from 1
 _NO_GRADIENT = 1e-12
-_GROWTH, _GROWTH_STEPS = 3.0, 500  # a healthy run's median weight grows by some per cent
-_COOL_DOWN = 1000  # optimizer steps between two reports of a condition that comes and goes
+_GROWTH, _GROWTH_STEPS = 3.0, 500  # in healthy runs the median weight norm grows by some per cent
+_COOL_DOWN = 1000  # optimizer steps between two reports of an intermittent condition
 
 
 class LossStuck:
-    """The loss does not fall, and is no better than that of a network that does not look at its images.
+    """The loss does not fall, and is no better than that of a network that ignores its input.
 
-    Such a network reaches ln(classes), the entropy of a uniform guess; a margin only adds to it. A loss that stands
-    still below has learned something, and is a plateau, which needs no warning.
+    Such a network reaches ln(classes), the entropy of a uniform guess; a margin only increases it. A constant loss
+    below that is a plateau after some learning, which needs no warning.
 
     Args:
         num_batches: length of the whole training; the window is a tenth of it.
-        chance: loss of guessing.
+        chance: loss of random guessing.
     """
 
     def __init__(self, num_batches: int, chance: float) -> None:
         self.window = max(_MIN_WINDOW, num_batches // 10)
         self._chance, self._size = chance, -(-self.window // _BLOCKS)
-        self._blocks: deque[tuple[float, bool]] = deque(maxlen=_BLOCKS)  # mean loss, did the rate allow learning
+        self._blocks: deque[tuple[float, bool]] = deque(maxlen=_BLOCKS)  # mean loss, whether the rate allowed learning
         self._sum, self._count = 0.0, 0
 
     def add(self, loss: float, relative_rate: float) -> None:
-        """Take in a batch's loss, and the learning rate by the highest one of the schedule."""
+        """Add a batch's loss, and its learning rate relative to the schedule's highest."""
         self._sum, self._count = self._sum + loss, self._count + 1
         if self._count == self._size:
             self._blocks.append((self._sum / self._size, relative_rate >= _TINY_RATE))
@@ -53,7 +52,7 @@ class LossStuck:
         means = [mean for mean, _ in self._blocks]
         half = _BLOCKS // 2
         before, now = sum(means[:half]) / half, sum(means[half:]) / half
-        if not (now > self._chance and now >= (1 - _LEAST_GAIN) * before):  # NaN where there is no cross-entropy
+        if not (now > self._chance and now >= (1 - _LEAST_GAIN) * before):  # NaN without cross-entropy
             return None
         return (
             f"The loss does not fall: {before:.4g}, then {now:.4g}, the means of the halves of the last "
@@ -67,20 +66,20 @@ class LossStuck:
 class Collapsed:
     """All images get the same embedding, or embeddings on a line.
 
-    A batch norm at the end of a network hides a collapse from the mean cosine, since it spreads whatever is left of a
-    difference; then the differences have hardly more than one dimension.
+    A final batch norm hides a collapse from the mean cosine, because it scales up any remaining differences; these
+    then have hardly more than one dimension.
     """
 
     def __init__(self) -> None:
         self._checks, self._first = 0, 0
 
     def __call__(self, batch: int, cosine: float, dimensions: float, norm: float) -> str | None:
-        """Look at a batch of training.
+        """Check a batch of training.
 
         Args:
             batch: its number.
             cosine: mean of the embeddings' pairs.
-            dimensions: that their differences spread over, see ``effective_dimensions``.
+            dimensions: of their differences, see ``effective_dimensions``.
             norm: mean length.
         """
         if norm > 0 and cosine < _COLLAPSED_COSINE and dimensions > _COLLAPSED_DIMENSIONS:
@@ -100,17 +99,17 @@ class Collapsed:
 
 
 class Growing:
-    """The weights grow severalfold within few steps: each step is larger than what it steps from.
+    """The weights grow severalfold within few steps: each step is larger than the weights themselves.
 
-    Behind a weight there is mostly a batch norm, which hides its size, so the loss need not show it. But the larger the
-    weights, the less a step changes them, and what a network started with is lost at once.
+    Most weights precede a batch norm, which hides their scale, so that the loss need not show it. But the larger the
+    weights, the less a step changes them, and the initial weights are lost at once.
     """
 
     def __init__(self) -> None:
         self._seen: deque[tuple[int, list[float]]] = deque()
 
     def __call__(self, step: int, norms: Sequence[float], rate: float) -> str | None:
-        """Take in the norms of some weights, always the same, after `step` optimizer steps."""
+        """Check the norms of some weights, always the same, after `step` optimizer steps."""
         while self._seen and step - self._seen[0][0] > _GROWTH_STEPS:
             self._seen.popleft()
         self._seen.append((step, list(norms)))
@@ -126,11 +125,11 @@ class Growing:
 
 
 def saturated(loss: float, gradient_norm: float | None) -> str | None:
-    """No gradient is left: every target's probability is 1 to float precision, or every cosine is at its end.
+    """The gradient vanishes: all targets' probabilities are 1 to float precision, or all cosines are at their limit.
 
     Args:
         loss: mean cross-entropy since the last check.
-        gradient_norm: of the backbone's parameters together; None: not known.
+        gradient_norm: of all the backbone's parameters; None if unknown.
     """
     if loss < _SATURATED_LOSS:
         return (
@@ -148,11 +147,11 @@ def saturated(loss: float, gradient_norm: float | None) -> str | None:
 
 
 def zero_rate(rate: float, step: int, until: int, num_steps: int) -> str | None:
-    """The learning rate is 0, and not only in the first step of a warm-up.
+    """The learning rate is 0 in more than the first step of a warm-up.
 
     Args:
-        rate: that of step `step`.
-        until: first step after it with another rate, or num_steps.
+        rate: at step `step`.
+        until: next step with another rate, or num_steps.
         num_steps: of the whole training.
     """
     if rate != 0 or until <= step + 1:
@@ -165,7 +164,7 @@ def zero_rate(rate: float, step: int, until: int, num_steps: int) -> str | None:
 
 
 def too_many_skipped(count: int, limit: int | None, loss_scale: str) -> str | None:
-    """So many optimizer steps in a row were skipped for gradients that were not finite, in mixed precision."""
+    """Mixed precision skipped `count` optimizer steps in a row because of non-finite gradients."""
     if limit is None or count < limit:
         return None
     return (
@@ -177,13 +176,13 @@ def too_many_skipped(count: int, limit: int | None, loss_scale: str) -> str | No
 
 
 class Alarm:
-    """Reports a condition when it begins, not while it lasts, and not again at once when it comes and goes."""
+    """Report a condition when it begins, not while it lasts, and at intervals if it is intermittent."""
 
     def __init__(self) -> None:
         self._is_on, self._last = False, -math.inf
 
     def __call__(self, message: str | None, step: int) -> bool:
-        """Take in what a condition says at this optimizer step; return whether to report it."""
+        """Process a condition's message at this optimizer step; return whether to report it."""
         begins = message is not None and not self._is_on
         self._is_on = message is not None
         if not begins or step - self._last < _COOL_DOWN:

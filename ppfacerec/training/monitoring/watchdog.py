@@ -1,8 +1,8 @@
-"""Ends a run in which nothing happens any more, and says where every thread and data worker stands.
+"""End a run that makes no progress, and report where every thread and data worker is.
 
-Two guards, because a hung process may not be able to run Python. A thread watches the time since the last finished
-batch and writes the report. Where that thread cannot run, since the main thread holds the interpreter's lock in C code,
-the timer of ``faulthandler``, a thread of the operating system that needs no lock, prints the stacks and ends it.
+There are two guards, because a hung process may be unable to run Python. A thread measures the time since the last
+batch and writes the report. If it cannot run because the main thread holds the GIL in C code, the timer of
+``faulthandler``, an operating system thread that does not need the GIL, prints the stacks and ends the process.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from ppfacerec.core.log import logger
 from ppfacerec.training.callbacks import Activity, Callback
 from ppfacerec.training.state import TrainState
 
-# Exit status of a run that was ended for standing still; timeout(1) has the same.
+# Exit status of a stalled run; timeout(1) uses the same.
 STALLED = 124
-# Makes a process write its stacks. Not SIGUSR1, by which batch systems announce the end of a job.
+# Makes a process write its stacks. Not SIGUSR1, with which batch systems announce the end of a job.
 STACKS = signal.SIGUSR2
 
-_STDERR = 2  # the file itself, whatever sys.stderr may be
-_POLL = 5.0  # seconds between two looks
-_FOR_OTHERS = 5.0  # seconds that the other processes get for their own report before a launcher ends them
+_STDERR = 2  # the file descriptor, whatever sys.stderr may be
+_POLL = 5.0  # seconds between two checks
+_FOR_OTHERS = 5.0  # seconds for the other ranks' reports before a launcher ends them
 
 _DISK = "Likely: the disk of Global.output_dir does not answer."
-# What is likely, and what to try.
+# Likely causes, and what to try.
 _LIKELY = {
     Activity.READING: "Likely: a disk or network file system that does not answer (dmesg, `ls` of the image folder), "
     "or a data set or transform that never ends. The data workers' stacks below say which; "
@@ -50,14 +50,14 @@ _LIKELY = {
 
 
 class Watchdog(Callback):
-    """During a training a batch must be done at least every so many minutes.
+    """Require during a training that a batch finishes at least every so many minutes.
 
-    Data workers that are forked in between write their stacks on the signal too, as they inherit its handler.
+    Data workers forked meanwhile also write their stacks on the signal, because they inherit its handler.
 
     Args:
-        minutes: longest time between two batches; None: there is no watchdog.
-        folder: where the report goes, ``stalled_rank<n>.txt``.
-        on_stall: gets the word "stalled" and the first line of the report, for other records.
+        minutes: longest time between two batches; None disables the watchdog.
+        folder: for the report, ``stalled_rank<n>.txt``.
+        on_stall: receives "stalled" and the first line of the report, for other records.
     """
 
     def __init__(self, minutes: float | None, folder: Path, on_stall: Callable[[str, str], None]) -> None:
@@ -78,7 +78,7 @@ class Watchdog(Callback):
 
     def __enter__(self) -> Watchdog:
         if self._limit is not None:
-            self._stacks = tempfile.TemporaryFile(buffering=0)  # has no name, so that nothing is left over
+            self._stacks = tempfile.TemporaryFile(buffering=0)  # has no name, so that nothing remains
             faulthandler.register(STACKS, self._stacks, all_threads=True)
             self._last = time.monotonic()
             self._arm(self._limit)
@@ -101,7 +101,7 @@ class Watchdog(Callback):
         looked = time.monotonic()
         while not self._done.wait(interval):
             now = time.monotonic()
-            # What this thread's own look is late by, it could not run: the process was stopped, or the machine slept.
+            # A late check means that this thread could not run: the process was stopped, or the machine slept.
             self._last = min(now, self._last + now - looked - interval)
             looked = now
             self._arm(limit)
@@ -109,13 +109,13 @@ class Watchdog(Callback):
                 self._end(now - self._last)
 
     def _arm(self, limit: float) -> None:
-        """Set the timer that needs no Python; it goes off where nobody sets it anew."""
+        """Restart the timer that needs no Python; it fires unless restarted in time."""
         with self._arming:
             faulthandler.dump_traceback_later(limit + min(60.0, limit), exit=True, file=_STDERR)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        """On Ctrl-Z, stop without the timer, which would end the process as soon as it goes on."""
-        if os.getpid() != self._pid:  # a data worker, which has no timer, and may have the lock as it was at the fork
+        """On Ctrl-Z, stop without the timer, which would end the process as soon as it continues."""
+        if os.getpid() != self._pid:  # a data worker: no timer, and its copy of the lock may be held
             os.kill(os.getpid(), signal.SIGSTOP)
             return
         with self._arming:
@@ -123,7 +123,7 @@ class Watchdog(Callback):
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def _end(self, seconds: float) -> None:
-        """Write the report, each way within a time, as any of them may hang for the run's own reason; then exit."""
+        """Write the report to each place with a timeout, as any may hang for the same reason as the run; then exit."""
         children = multiprocessing.active_children()
         first = (
             f"No batch was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats} of "
@@ -151,7 +151,7 @@ class Watchdog(Callback):
         return f"It is {self._activity.value}{others}. {_LIKELY[self._activity]}"
 
     def _worker(self, process: Any) -> str:
-        """A data worker's state and stack."""
+        """Return a data worker's state and stack."""
         text = self._dumped(lambda: os.kill(process.pid, STACKS))
         return f"Process {process.pid} ({process.name}, {_state(process.pid)}):\n{text or 'It does not answer.'}"
 
@@ -161,7 +161,7 @@ class Watchdog(Callback):
         return self._dumped(lambda: faulthandler.dump_traceback(stacks, all_threads=True))
 
     def _dumped(self, dump: Callable[[], None]) -> str:
-        """What is written to the file of stacks after `dump`: all there is once it does not grow any more."""
+        """Return what is written to the file of stacks after `dump`, once it stops growing."""
         assert self._stacks is not None
         descriptor = self._stacks.fileno()
         start = size = os.fstat(descriptor).st_size
@@ -183,7 +183,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _state(pid: int) -> str:
-    """The system's word for what a process does, such as "D (disk sleep)"."""
+    """Return the process state in the system's words, such as "D (disk sleep)"."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

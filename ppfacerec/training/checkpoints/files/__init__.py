@@ -1,1 +1,1 @@
-"""The files of a checkpoint: complete or absent."""
+"""The files of a checkpoint, complete or absent."""

@@ -1,10 +1,10 @@
-"""The files of a checkpoint: complete or absent.
+"""The files of a checkpoint, complete or absent.
 
-A checkpoint `latest` is latest.pdparams (weights), latest.pdopt (optimizer), latest.pdstates (where training was, the
-average, the best metric), latest.info.json (how to use the weights; evaluations change it later), and
-latest.manifest.json with their sizes and SHA-256. A large head is in further files, one a process (head_shards.py).
-The files are written under other names first (.new); the manifest's rename is the moment at which the new checkpoint
-counts. What a kill leaves undone after that moment is finished by whoever opens the checkpoint next.
+A checkpoint `latest` is latest.pdparams (weights), latest.pdopt (optimizer), latest.pdstates (progress, EMA, best
+metric), latest.info.json (how to use the weights; evaluations change it later), and latest.manifest.json with the
+sizes and SHA-256 of the others. A large head is in further files, one per rank (head_shards.py). Files are written
+under temporary names (.new) first; renaming the manifest makes the new checkpoint valid. If a kill interrupts the
+renames after it, whoever opens the checkpoint next completes them.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # whole_file.py
 
 
 def plain_prefix(prefix: str | Path) -> Path:
-    """output/X/latest, also where a person wrote output/X/latest.pdparams."""
+    """Return output/X/latest for output/X/latest and output/X/latest.pdparams."""
     return Path(str(prefix).removesuffix(".pdparams"))
 
 
@@ -38,7 +38,7 @@ def file_of(prefix: Path, suffix: str) -> Path:
 
 
 def write_new(prefix: Path, suffix: str, value: Any) -> dict[str, Any]:
-    """Pickle a value into a file that does not count yet; return its entry in the manifest."""
+    """Pickle a value into a file that is not valid yet; return its entry in the manifest."""
     with open(file_of(prefix, suffix + NEW), "wb") as file:
         hashing = _Hashing(file)
         pickle.dump(value, hashing, protocol=4)
@@ -48,7 +48,7 @@ def write_new(prefix: Path, suffix: str, value: Any) -> dict[str, Any]:
 
 
 class _Hashing:
-    """A file to write to that knows the size and SHA-256 of what went through."""
+    """A writable file that records the size and SHA-256 of what is written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.size, self.digest = file, 0, hashlib.sha256()
@@ -60,13 +60,13 @@ class _Hashing:
 
 
 def discard_new(prefix: Path, suffixes: Iterable[str]) -> None:
-    """Remove what a save that failed has written so far."""
+    """Remove the files that a failed save has written."""
     for suffix in (*suffixes, INFO, MANIFEST):
         file_of(prefix, suffix + NEW).unlink(missing_ok=True)
 
 
 def write_new_info(prefix: Path, info: ModelInfo) -> dict[str, Any]:
-    """Write how to use the weights; return its entry in the manifest."""
+    """Write the info of the weights; return its entry in the manifest."""
     path = file_of(prefix, INFO + NEW)
     path.write_bytes(info.to_json())
     _sync(path)
@@ -80,8 +80,8 @@ def write_new_manifest(prefix: Path, manifest: Manifest) -> None:
 
 
 def commit(prefix: Path, manifest: Manifest) -> None:
-    """Let the new files, the manifest among them, be the checkpoint."""
-    os.replace(file_of(prefix, MANIFEST + NEW), file_of(prefix, MANIFEST))  # from here on the new checkpoint counts
+    """Make the new files, including the manifest, the valid checkpoint."""
+    os.replace(file_of(prefix, MANIFEST + NEW), file_of(prefix, MANIFEST))  # makes the new checkpoint valid
     for suffix in manifest.files:
         os.replace(file_of(prefix, suffix + NEW), file_of(prefix, suffix))
     _remove_other_shards(prefix, manifest)
@@ -89,9 +89,9 @@ def commit(prefix: Path, manifest: Manifest) -> None:
 
 
 def finish_interrupted_save(prefix: str | Path) -> None:
-    """Move the files of a save that was killed after its manifest counted; remove those of one killed before.
+    """Complete a save that was killed after its manifest became valid; remove the files of one killed before.
 
-    A damaged manifest tells nothing: then everything stays as it is.
+    A damaged manifest decides neither: then nothing is changed.
     """
     prefix = plain_prefix(prefix)
     if not prefix.parent.is_dir():
@@ -117,13 +117,13 @@ def finish_interrupted_save(prefix: str | Path) -> None:
 
 
 def remove_checkpoint(prefix: Path) -> None:
-    """Remove a complete checkpoint, so that a kill in between leaves it whole or half removed and known as such."""
+    """Remove a complete checkpoint; a kill leaves it whole, or recognisably half removed."""
     os.replace(file_of(prefix, MANIFEST), file_of(prefix, REMOVED))
     _finish_removal(prefix)
 
 
 def clean_up(folder: Path) -> None:
-    """Finish what killed saves and removals have left in an output folder; nobody else may be writing there."""
+    """Complete interrupted saves and removals in an output folder; no other process may be writing there."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = _OWN_NAME.match(path.name)
         if _TEMPORARY.fullmatch(path.name):
@@ -135,9 +135,9 @@ def clean_up(folder: Path) -> None:
 
 
 def complete_names(folder: Path) -> dict[str, Manifest]:
-    """The checkpoints of training in a folder with their manifests, the newest first; their files are not read.
+    """Return the training checkpoints in a folder with their manifests, newest first; other files are not read.
 
-    The newest is the one that is furthest in the training that wrote `latest`; those of other trainings come after it.
+    The newest is the one furthest in the training that wrote `latest`; those of other trainings follow.
     """
     found, _ = manifests(folder)
     if not found:
@@ -152,16 +152,16 @@ def complete_names(folder: Path) -> dict[str, Manifest]:
 
 
 def foreign_names(folder: Path) -> list[str]:
-    """Weights without a manifest under names that a training writes: of somebody else, such as PaddleClas."""
+    """Return weights under a training's names but without a manifest, such as PaddleClas's."""
     names = [path.name[: -len(".pdparams")] for path in sorted(folder.glob("*.pdparams"))]
     own = [name for name in names if _OWN_NAME.fullmatch(f"{name}.")]
     return [name for name in own if not file_of(folder / name, MANIFEST).exists()]
 
 
 def manifests(folder: Path) -> tuple[dict[str, Manifest], list[str]]:
-    """The manifests of training in a folder by their checkpoints' names, and what is wrong with those that are damaged.
+    """Return the manifests of training by their checkpoints' names, and the errors of damaged ones.
 
-    best_model is none of them: its weights may be averages.
+    best_model is excluded: its weights may be averages.
     """
     found, problems = {}, []
     for path in folder.glob(f"*{MANIFEST}"):
@@ -182,7 +182,7 @@ def _finish_removal(prefix: Path) -> None:
 
 
 def _remove_other_shards(prefix: Path, manifest: Manifest) -> None:
-    """Remove those of an older checkpoint of another number of processes."""
+    """Remove those of an older checkpoint with another world size."""
     for path in _files_of(prefix):
         if path.name.endswith(SUFFIX) and path.name[len(prefix.name) :] not in manifest.files:
             path.unlink()

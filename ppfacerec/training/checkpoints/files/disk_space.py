@@ -1,22 +1,22 @@
-"""Room for a checkpoint: asked for before it is written, and a clear word where it runs out meanwhile."""
+"""Disk space for a checkpoint: checked before writing, and a clear error if it runs out."""
 
 import shutil
 from pathlib import Path
 
 from ppfacerec.core.io.whole_file import DISK_FULL
 
-_OVERHEAD = 1 << 16  # what surrounds the arrays in the files, and a manifest
+_OVERHEAD = 1 << 16  # bytes around the arrays in the files, and the manifest
 
 
 def check_room(prefix: Path, num_bytes: int) -> None:
-    """Raise a ValueError where the disk of `prefix` has no `num_bytes` left; nothing has been written then."""
+    """Raise a ValueError, before anything is written, if the disk of `prefix` has less than `num_bytes` left."""
     free = shutil.disk_usage(prefix.parent).free
     if free < num_bytes + _OVERHEAD:
         raise ValueError(_no_room(prefix, num_bytes, f"{size_text(free)} are free"))
 
 
 def write_error(prefix: Path, num_bytes: int, error: OSError) -> ValueError:
-    """What to tell about an error in writing `num_bytes`, of which nothing is left."""
+    """Return the error to raise for a failure to write `num_bytes`, whose files were removed."""
     if error.errno in DISK_FULL:
         free = size_text(shutil.disk_usage(prefix.parent).free)
         return ValueError(_no_room(prefix, num_bytes, f"the system gave no more ({error.strerror}; {free} are free)"))

@@ -1,7 +1,7 @@
-"""A large head in files of its own, one a process: each writes and reads its part only.
+"""A large head in files of its own, one per rank: each rank writes and reads only its part.
 
-A file has the rows of some classes: of the weight, of its average and of the optimizer's moments. The manifest of the
-checkpoint says which rows are where, so that any number of processes finds its own.
+A file contains the rows of some classes: of the weight, of its average and of the optimizer's moments. The checkpoint's
+manifest records which rows are in which file, so that training can resume with any world size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SUFFIX = ".pdhead"
 
 
 class ShardFile(NamedTuple):
-    """Rows `first` to `last` - 1 of the head, of `columns` numbers each."""
+    """Rows `first` to `last` - 1 of the head, with `columns` numbers each."""
 
     path: Path
     first: int
@@ -27,10 +27,10 @@ class ShardFile(NamedTuple):
 
 
 def shard_files(prefix: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list[ShardFile]:
-    """The files of a checkpoint's head in the order of their rows; none where the head is in the other files.
+    """Return the files of a checkpoint's head in row order; none if the head is in the other files.
 
     Raises:
-        ValueError: the manifest does not say which rows they have, or the rows have gaps.
+        ValueError: the manifest does not specify their rows, or the rows have gaps.
     """
     found = [_shard_file(prefix, suffix, entry) for suffix, entry in manifest.items() if suffix.endswith(SUFFIX)]
     shards = sorted(found, key=lambda shard: shard.first)
@@ -55,17 +55,17 @@ def _shard_file(prefix: Path, suffix: str, entry: Mapping[str, Any]) -> ShardFil
 
 
 class ShardReader:
-    """The files of one head; the file read last is kept, as several arrays are asked for in turn."""
+    """Read the files of one head; the last one is cached, because several arrays are read in turn."""
 
     def __init__(self, shards: Sequence[ShardFile]) -> None:
         self.shards = shards
         self._last: tuple[Path, dict[str, np.ndarray]] = (Path(), {})
 
     def read(self, shard: ShardFile) -> dict[str, np.ndarray]:
-        """The arrays of one file by name.
+        """Return the arrays of one file by name.
 
         Raises:
-            ValueError: they are not those of the manifest.
+            ValueError: they do not match the manifest.
         """
         if self._last[0] != shard.path:
             arrays, shape = safe_pickle.load(shard.path), (shard.last - shard.first, shard.columns)
@@ -76,19 +76,19 @@ class ShardReader:
         return self._last[1]
 
     def arrays(self) -> dict[str, ShardedArray]:
-        """All that the files have, by name."""
+        """Return all arrays in the files by name."""
         return {key: ShardedArray(self, key) for key in self.read(self.shards[0])} if self.shards else {}
 
 
 class ShardedArray:
-    """Stands for the array `key` (D, rows) of a checkpoint's files, which are read as far as it is needed."""
+    """The array `key` (D, rows) of a checkpoint's files, read on demand."""
 
     def __init__(self, reader: ShardReader, key: str) -> None:
         self._reader, self._key = reader, key
         self.shape = (reader.shards[0].columns, reader.shards[-1].last)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """Rows `first` to `last` - 1 (last - first, D)."""
+        """Return rows `first` to `last` - 1 as (last - first, D)."""
         parts = [
             self._part(shard)[max(first - shard.first, 0) : last - shard.first]
             for shard in self._reader.shards
@@ -104,7 +104,7 @@ class ShardedArray:
 
 
 def whole_arrays(tree: Any) -> Any:
-    """A tree of what files hold with every part of the head read whole, (D, rows)."""
+    """Return a tree with every ``ShardedArray`` read whole, (D, rows)."""
     if isinstance(tree, Mapping):
         return {key: whole_arrays(value) for key, value in tree.items()}
     return tree.rows(0, tree.shape[1]).T if isinstance(tree, ShardedArray) else tree

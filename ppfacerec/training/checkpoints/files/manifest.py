@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = ".manifest.json"
-_SUFFIX = re.compile(r"(\.\w{1,60}){1,2}")  # a longer one would be no name of a file
-_LARGEST = 1 << 21  # bytes; one of a thousand processes has 0.2 MB
+_SUFFIX = re.compile(r"(\.\w{1,60}){1,2}")  # longer ones are not valid file names
+_LARGEST = 1 << 21  # bytes; with a thousand ranks it has 0.2 MB
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint consists of."""
+    """The contents of a checkpoint."""
 
-    files: Mapping[str, Mapping[str, Any]]  # by suffix: size and SHA-256, and the rows of the head that it holds
+    files: Mapping[str, Mapping[str, Any]]  # by suffix: size, SHA-256, and the rows of the head in it
     saved_at: float = 0.0  # seconds since 1970
-    run: str = ""  # name of the training, which a resumed run inherits
-    progress: Mapping[str, Any] = field(default_factory=dict)  # where training was
+    run: str = ""  # identifier of the training, which a resumed run keeps
+    progress: Mapping[str, Any] = field(default_factory=dict)
 
     def to_text(self) -> str:
         content = {"saved_at": self.saved_at, "run": self.run, "progress": self.progress, "files": self.files}
@@ -51,24 +51,24 @@ class Manifest:
         return manifest
 
     def _is_comparable(self) -> bool:
-        """What others are compared by is of the right kinds; the checksum is no proof of that."""
+        """Whether the fields used in comparisons have valid types, which the checksum does not prove."""
         return (
             isinstance(self.progress, Mapping) and type(self.saved_at) in (int, float) and isinstance(self.run, str)
             and all(type(number) is int for number in self.place())
         )  # fmt: skip
 
     def place(self) -> tuple[int, int, int]:
-        """How far its training was, larger for later; no clock is asked, since clocks are set back."""
+        """Position in its training, larger for later; clocks are not used, as they may be set back."""
         epoch, iteration, step = (self.progress.get(key, 0) for key in ("epoch", "iteration", "global_step"))
         return step, epoch, iteration
 
     def digest(self) -> str:
-        """The same for the same files."""
+        """Digest of the files."""
         return _checksum({suffix: entry["sha256"] for suffix, entry in self.files.items()})
 
 
 def _checked(files: Mapping[str, Any]) -> Mapping[str, Any]:
-    """See that the entries are what we write, and that no suffix leads to another folder."""
+    """Check that the entries are such as we write, and that no suffix leads to another folder."""
     for suffix, entry in files.items():
         if not _SUFFIX.fullmatch(suffix) or type(entry["size"]) is not int or not isinstance(entry["sha256"], str):
             raise ValueError(f"{suffix[:40]!r} is no file of a checkpoint")

@@ -1,4 +1,4 @@
-"""One training at a time in an output folder."""
+"""Lock an output folder for one training at a time."""
 
 import errno
 import fcntl
@@ -14,23 +14,23 @@ from ppfacerec.core.io.whole_file import is_running
 from ppfacerec.core.log import logger
 
 LOCK_FILE = "run.lock"
-# The data workers of a run that was killed hold its lock until they see that it is gone.
+# The data workers of a killed run hold its lock until they notice that it is gone.
 _PATIENCE = 15.0
 _CANNOT_LOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
 def only_run(folder: Path, is_leader: bool = True) -> Iterator[None]:
-    """Be the only training in `folder` inside the block; the ranks of one run are one.
+    """Be the only training in `folder` inside the block; the ranks of one run share the lock.
 
-    The system drops the lock of a process that ends, however it ends, so that a dead run blocks nobody. Between
-    machines it works where the network file system passes locks on (NFS does).
+    The system releases the lock when a process ends in any way, so that a dead run blocks nobody. Across machines it
+    requires a network file system that supports locks (NFS does).
 
     Args:
         is_leader: whether this rank locks it, for all that share its disk.
 
     Raises:
-        ValueError: another run is there, with its process and host; or the folder cannot be written to.
+        ValueError: another run holds the lock (with its process and host), or the folder cannot be written to.
     """
     with ExitStack() as stack:
         with distributed.failing_together():
@@ -44,7 +44,7 @@ def only_run(folder: Path, is_leader: bool = True) -> Iterator[None]:
 
 @contextmanager
 def lock_if_free(folder: Path) -> Iterator[bool]:
-    """Lock a folder for the block, unless another run has it or it cannot be written to; say whether it is locked."""
+    """Try to lock a folder for the block; yield False if another run holds it or it cannot be written to."""
     descriptor = None
     with suppress(OSError):
         descriptor = _open_locked(folder / LOCK_FILE)
@@ -56,15 +56,15 @@ def lock_if_free(folder: Path) -> Iterator[bool]:
 
 
 def _release(folder: Path, descriptor: int) -> None:
-    (folder / LOCK_FILE).unlink(missing_ok=True)  # while it is locked, see _is_of_path
+    (folder / LOCK_FILE).unlink(missing_ok=True)  # while it is still locked, see _is_of_path
     os.close(descriptor)
 
 
 def make_output_dir(folder: Path) -> None:
-    """Make `folder`, on every machine, and see that files can be written there.
+    """Create `folder` on every machine, and check that it is writable.
 
     Raises:
-        ValueError: it cannot be made or written to.
+        ValueError: it cannot be created or written to.
     """
     probe = folder / f".writable.{distributed.rank()}.{os.getpid()}.tmp"
     with distributed.failing_together():
@@ -107,7 +107,7 @@ def _lock(folder: Path) -> int:
 
 
 def _sign(descriptor: int) -> None:
-    """Say in the locked file whose it is."""
+    """Write the owner into the locked file."""
     try:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
@@ -117,7 +117,7 @@ def _sign(descriptor: int) -> None:
 
 
 def _open_locked(path: Path) -> int | None:
-    """The descriptor of the locked file, or None where another run has locked it."""
+    """Return the descriptor of the locked file, or None if another run holds the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -134,7 +134,7 @@ def _open_locked(path: Path) -> int | None:
 
 
 def _is_of_path(descriptor: int, path: Path) -> bool:
-    """Whether the file is still there: the run before may have removed it between our open and our lock."""
+    """Whether the file still exists: the previous run may have removed it between our open and our lock."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def _is_of_path(descriptor: int, path: Path) -> bool:
 
 
 def _owner(path: Path) -> list[str]:
-    """Process and host of a lock; question marks where it does not say."""
+    """Process and host of a lock's owner; question marks if unknown."""
     words = []
     with suppress(OSError):
         words = path.read_text(encoding="utf-8").split()
@@ -150,5 +150,5 @@ def _owner(path: Path) -> list[str]:
 
 
 def _is_gone(pid: str, host: str) -> bool:
-    """Whether the lock's process has ended on this machine, or has not yet said who it is."""
+    """Whether the lock's process has ended on this machine, or is not recorded yet."""
     return pid == "?" or (host == socket.gethostname() and pid.isdigit() and not is_running(int(pid)))
