@@ -13,11 +13,7 @@ needed = partial(import_extra, extra="onnx", what="ONNX needs more packages (pad
 
 
 def run_onnx(path: Path, num_threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that runs an ONNX file on the CPU.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-    """
+    """Return a function that runs an ONNX file on the CPU; raise an ImportError without onnxruntime."""
     onnxruntime = needed("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = num_threads, 3

@@ -105,11 +105,7 @@ class ModelInfo:
 
 
 def from_tree(tree: Any, where: str) -> ModelInfo:
-    """Build it from plain values.
-
-    Raises:
-        ValueError: a value is missing, unknown or of the wrong kind.
-    """
+    """Build it from plain values; raise a ValueError if one is missing, unknown or of the wrong type."""
     fields = {f.name: f for f in dataclasses.fields(ModelInfo)}
     if not isinstance(tree, Mapping):
         raise ValueError(f"{where}: expected an object with {', '.join(fields)}, found {type(tree).__name__}.")
@@ -127,11 +123,7 @@ def from_tree(tree: Any, where: str) -> ModelInfo:
 
 
 def read_info(path: str | Path) -> ModelInfo:
-    """Read a ``.info.json``.
-
-    Raises:
-        ValueError: it is not JSON, or does not match `ModelInfo`.
-    """
+    """Read a ``.info.json``; raise a ValueError if it is not JSON or does not match `ModelInfo`."""
     try:
         tree = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -140,11 +132,7 @@ def read_info(path: str | Path) -> ModelInfo:
 
 
 def info_beside(weights: str | Path) -> ModelInfo | None:
-    """Return the info beside a weight file, or None if there is none or it belongs to other weights.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """Return the info beside a weight file, or None without one for these weights; damage raises a ValueError."""
     path = info_path(weights)
     if not path.is_file():
         return None

@@ -170,10 +170,7 @@ class Predictor:
 
 
 def save_program(layer: nn.Layer, spec: paddle.static.InputSpec, prefix: Path) -> None:
-    """Trace a layer and write it as an inference model, ``<prefix>.json`` (or .pdmodel) and ``.pdiparams``.
-
-    It changes process-wide state; see `in_turn`.
-    """
+    """Trace a layer and write it as an inference model (``<prefix>.json`` or .pdmodel, .pdiparams); see `in_turn`."""
     with _without_call_stacks(), _own_forwards(layer):
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=[spec], full_graph=True), str(prefix))
 

@@ -86,11 +86,7 @@ class Meeting:
         self.hosts = [self._store.get(f"host/{number}") for number in range(world_size())]
 
     def wait(self) -> None:
-        """Return when all ranks have called it as often as this one.
-
-        Raises:
-            RankError: one has failed, or its heartbeat has stopped.
-        """
+        """Return when all ranks have called it as often as this one; raise a RankError if one has failed or is lost."""
         self._count += 1
         self._wait(f"meeting/{self._count}")
 

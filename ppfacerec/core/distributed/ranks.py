@@ -13,8 +13,7 @@ def world_size() -> int:
 
 
 def shares_of_batches(num_items: int, batch_size: int) -> list[list[range]]:
-    """Return the batches of each rank. Their boundaries do not depend on the world size, so that every embedding is the
-    same to the last bit."""
+    """Return the batches of each rank: the same batches for any world size, so that embeddings are bitwise equal."""
     batches = [range(start, min(start + batch_size, num_items)) for start in range(0, num_items, batch_size)]
     bounds = [len(batches) * number // world_size() for number in range(world_size() + 1)]
     return [batches[first:last] for first, last in zip(bounds, bounds[1:])]

@@ -18,11 +18,7 @@ _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(path: Path, what: str = "file") -> str:
-    """Read a whole text file; `what` describes it in errors.
-
-    Raises:
-        ValueError: missing, not a regular file, or in another encoding (with the line).
-    """
+    """Read a whole text file, described as `what` in a ValueError if it is missing, not regular or not UTF-8 or -16."""
     try:
         with open_regular(path) as file:
             data = file.read()

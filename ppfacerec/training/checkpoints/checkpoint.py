@@ -84,11 +84,7 @@ def gather_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_files(prefix: Path) -> None:
-    """Compare a checkpoint's files with its manifest.
-
-    Raises:
-        ValueError: a file is missing or differs from the one saved; the message names it.
-    """
+    """Compare a checkpoint's files with its manifest; raise a ValueError that names a missing or different file."""
     try:
         manifest = Manifest.read(prefix)
     except FileNotFoundError as error:

@@ -45,11 +45,7 @@ def _flat(state: Mapping[str, Any]) -> dict[str, paddle.Tensor]:
 
 
 def set_optimizer_state(state: TrainState, saved: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Load a checkpoint's state into a fresh optimizer, with any world size.
-
-    Raises:
-        ValueError: the saved state has a parameter that the network lacks.
-    """
+    """Load saved state into a fresh optimizer, for any world size; raise a ValueError for unknown parameters."""
     automatic = {name: tensor.name for name, tensor in _trained(state).items()}
     unknown = [name for name in saved if name not in automatic]
     if unknown:

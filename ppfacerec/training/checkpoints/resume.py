@@ -132,11 +132,7 @@ def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose files are all intact, or None if there are no checkpoints.
-
-    Raises:
-        ValueError: there are some, and all are damaged.
-    """
+    """Return the newest intact checkpoint, or None if there are none; raise a ValueError if all are damaged."""
     _, problems = manifests(folder)
     for name in complete_names(folder):
         try:

@@ -81,11 +81,7 @@ class RunFacts:
 
 
 def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Saved:
-    """Build a dataclass from its values in a file.
-
-    Raises:
-        ValueError: the file is from a newer version with more fields, or is damaged.
-    """
+    """Build a dataclass from its values in a file; raise a ValueError if they are of a newer version or damaged."""
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - names)
     if unknown:

@@ -134,11 +134,7 @@ class Saver:
             self._saved_at = time.monotonic()
 
     def finish(self) -> None:
-        """Wait for the running save, if any. All ranks call it.
-
-        Raises:
-            ValueError: it failed here or on another rank; earlier checkpoints are unchanged.
-        """
+        """Wait for the running save, if any; raise a ValueError if it failed on any rank. All ranks call it."""
         if self._running is None:
             return
         save, self._running = self._running, None

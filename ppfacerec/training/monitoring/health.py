@@ -90,9 +90,7 @@ class Health(Callback):
     def on_forward(
         self, state: TrainState, batch: Batch, embedding: paddle.Tensor, losses: Mapping[str, float]
     ) -> None:
-        """Raises:
-        ValueError: the loss is not finite.
-        """
+        """Raise a ValueError if the loss is not finite."""
         if not math.isfinite(losses["loss"]):
             self._loss_not_finite(state, batch, embedding, losses)
         rate = float(state.optimizer.get_lr())
@@ -124,9 +122,7 @@ class Health(Callback):
 
     @paddle.no_grad()
     def on_gradients(self, state: TrainState) -> None:
-        """Raises:
-        ValueError: one is not finite, and no loss scaler skips the step.
-        """
+        """Raise a ValueError if a gradient is not finite and no loss scaler skips the step."""
         gradients = {name: p.grad for name, p in self._trained if p.grad is not None}
         if self._precision.level is not None or not gradients:
             return
@@ -141,9 +137,7 @@ class Health(Callback):
             self._wants_norm = False
 
     def on_step(self, state: TrainState) -> None:
-        """Raises:
-        ValueError: the loss scaler has skipped too many steps in a row.
-        """
+        """Raise a ValueError if the loss scaler has skipped too many steps in a row."""
         self._step += 1
         self._skipped = self._skipped + 1 if self._precision.skipped_step else 0
         message = too_many_skipped(self._skipped, self._max_bad_steps, self._precision.loss_scale)
@@ -201,7 +195,7 @@ def _norms(tensors: Sequence[paddle.Tensor]) -> list[float]:
 
 
 def _spread(stop: int, start: int = 0) -> range:
-    """Return at most a thousand evenly spaced steps."""
+    """Return about a thousand evenly spaced steps, or all if there are fewer."""
     return range(start, stop, max(1, (stop - start) // _SAMPLED_STEPS))
 
 
@@ -216,7 +210,7 @@ def mean_cosine(embeddings: np.ndarray) -> float:
 def effective_dimensions(embeddings: np.ndarray) -> float:
     """(sum of l)^2 / sum of l^2 of the eigenvalues l of the embeddings' (N, D) covariance.
 
-    D if all are equal, 1 on a line, 0 without variance.
+    D if all eigenvalues are equal, 1 on a line, 0 without variance.
     """
     centred = embeddings - embeddings.mean(0)
     gram = centred @ centred.T  # (N, N), the same eigenvalues

@@ -176,7 +176,7 @@ def too_many_skipped(count: int, limit: int | None, loss_scale: str) -> str | No
 
 
 class Alarm:
-    """Report a condition when it begins, not while it lasts, and at intervals if it is intermittent."""
+    """Report a condition when it begins, not while it lasts, and not again within `_COOL_DOWN` optimizer steps."""
 
     def __init__(self) -> None:
         self._is_on, self._last = False, -math.inf

@@ -74,11 +74,7 @@ class TensorView:
 
 
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused: Any) -> TensorView:
-    """Return the view that ``torch._utils._rebuild_tensor_v2`` would.
-
-    Raises:
-        ValueError: it exceeds its storage, or is larger than it (an expanded tensor).
-    """
+    """Return ``torch._utils._rebuild_tensor_v2``'s view; raise a ValueError if it exceeds its storage or its size."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor has no storage")
     if not _are_sizes(shape) or not _are_sizes(strides) or len(shape) != len(strides) or not _are_sizes((offset,)):

@@ -159,10 +159,7 @@ def foreign_names(folder: Path) -> list[str]:
 
 
 def manifests(folder: Path) -> tuple[dict[str, Manifest], list[str]]:
-    """Return the manifests of training by their checkpoints' names, and the errors of damaged ones.
-
-    best_model is excluded: its weights may be averages.
-    """
+    """Return the manifests by checkpoint name, and errors of damaged ones; not best_model, which may be averaged."""
     found, problems = {}, []
     for path in folder.glob(f"*{MANIFEST}"):
         name = path.name[: -len(MANIFEST)]

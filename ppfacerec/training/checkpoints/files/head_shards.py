@@ -62,11 +62,7 @@ class ShardReader:
         self._last: tuple[Path, dict[str, np.ndarray]] = (Path(), {})
 
     def read(self, shard: ShardFile) -> dict[str, np.ndarray]:
-        """Return the arrays of one file by name.
-
-        Raises:
-            ValueError: they do not match the manifest.
-        """
+        """Return the arrays of one file by name; raise a ValueError if they do not match the manifest."""
         if self._last[0] != shard.path:
             arrays, shape = safe_pickle.load(shard.path), (shard.last - shard.first, shard.columns)
             are_right = isinstance(arrays, dict) and all(getattr(a, "shape", None) == shape for a in arrays.values())

@@ -30,12 +30,7 @@ class Manifest:
 
     @classmethod
     def read(cls, prefix: Path) -> Manifest:
-        """Read ``prefix.manifest.json``.
-
-        Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is damaged.
-        """
+        """Read ``prefix.manifest.json``; raise a FileNotFoundError, or a ValueError if it is damaged."""
         path = prefix.with_name(prefix.name + MANIFEST)
         try:
             with open(path, "rb") as file:

@@ -61,11 +61,7 @@ def _release(folder: Path, descriptor: int) -> None:
 
 
 def make_output_dir(folder: Path) -> None:
-    """Create `folder` on every machine, and check that it is writable.
-
-    Raises:
-        ValueError: it cannot be created or written to.
-    """
+    """Create `folder` on every machine; raise a ValueError if it cannot be created or written to."""
     probe = folder / f".writable.{distributed.rank()}.{os.getpid()}.tmp"
     with distributed.failing_together():
         try:
