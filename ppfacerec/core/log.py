@@ -59,10 +59,7 @@ class _Repeated(logging.Filter):
 
 
 class _Formatter(logging.Formatter):
-    """Escape unsafe characters in names and labels that come from files.
-
-    A line break in one of them continues the message and must not look like the beginning of another one.
-    """
+    """Escape unsafe characters from files; a line break in them must not look like the beginning of a message."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(without_secrets(super().format(record)), keep="\n\t").replace("\n[", "\n [")
@@ -153,10 +150,7 @@ def duration(seconds: float) -> str:
 
 
 class CsvLog:
-    """Write one row per call, with the columns of the first; a resumed run appends to the same file.
-
-    With `path` None nothing is written (ranks other than 0).
-    """
+    """Write one row per call (none if `path` is None), with the columns of the first; a resumed run appends."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

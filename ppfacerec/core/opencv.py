@@ -23,11 +23,7 @@ def counts_pixels() -> bool:
 
 @functools.cache
 def import_cv2() -> ModuleType:
-    """Return the module cv2.
-
-    Raises:
-        ImportError: OpenCV is missing or does not start; the message says what to install.
-    """
+    """Return the module cv2; raise an ImportError that says what to install if it is missing or does not start."""
     counts_pixels()
     os.environ.setdefault(PIXEL_LIMIT, str(MAX_PIXELS))
     try:

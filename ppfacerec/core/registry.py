@@ -51,11 +51,7 @@ class Registry:
         self._table.update(aliases)
 
     def register(self, component: Callable[..., Any]) -> Callable[..., Any]:
-        """Add a component under its ``__name__``; usable as a decorator.
-
-        Raises:
-            ValueError: another component has that name.
-        """
+        """Add a component under its ``__name__``, also as a decorator; raise a ValueError if the name is taken."""
         name = component.__name__
         if self._table.get(name, component) is not component:
             raise ValueError(f"There is already a {self.kind} named '{name}'. Give yours another name.")
@@ -69,11 +65,7 @@ class Registry:
         return name in self._table
 
     def get(self, name: str) -> Callable[..., Any]:
-        """Return the component called `name`.
-
-        Raises:
-            ValueError: no such component; the message lists the nearest name and all known ones.
-        """
+        """Return the component called `name`, or raise a ValueError with the nearest name and all known ones."""
         if name not in self._table:
             raise ValueError(
                 f"Unknown {self.kind} '{name}'{near_match(name, self._table)} Known: {', '.join(self.names())}."

@@ -14,7 +14,7 @@ from ppfacerec.weights.info import ModelInfo, from_tree
 
 DESCRIPTIONS = {"paddle": "inference.yml", "onnx": "inference.onnx.yml"}  # in order of precedence
 METADATA, METADATA_DIGEST = "ppfacerec", "ppfacerec_sha256"  # keys in ONNX: `ModelInfo` as JSON; SHA-256 of the file
-NO_DIGEST = "0" * 64  # stands for the digest while it is computed
+NO_DIGEST = "0" * 64  # placeholder while the digest is computed
 
 
 class Exported(NamedTuple):
@@ -56,11 +56,7 @@ def read_description(path: Path) -> Exported:
 
 
 def read_metadata(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
-    """Read the metadata of our ONNX exports; without thresholds if another program has changed the file.
-
-    Raises:
-        ValueError: it is not JSON, or does not match `ModelInfo`.
-    """
+    """Read our ONNX metadata, without thresholds if another program changed the file; raise a ValueError if invalid."""
     try:
         tree = json.loads(metadata[METADATA])
     except (ValueError, RecursionError) as error:

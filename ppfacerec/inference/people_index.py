@@ -171,11 +171,7 @@ class PeopleIndex:
         return groups
 
     def check_model(self, model: FaceModel) -> None:
-        """Refuse a model other than that of the index; another format of the same model is accepted.
-
-        Raises:
-            ValueError: its embedding of the probe differs.
-        """
+        """Raise a ValueError unless the index was made with this model, in any format."""
         probe = probe_of(model)
         if probe.shape != self.probe.shape or float(probe @ self.probe) < _SAME_MODEL:
             raise ValueError(
@@ -198,11 +194,7 @@ def probe_of(model: FaceModel) -> np.ndarray:
 
 
 def read_index(path: str | Path) -> PeopleIndex:
-    """Read an index; nothing in it is unpickled.
-
-    Raises:
-        ValueError: the file is missing, damaged, or not an index.
-    """
+    """Read an index without unpickling; raise a ValueError if the file is missing, damaged, or not an index."""
     try:
         arrays, _ = read_npz(path, _KEYS)
         missing = [key for key in _KEYS if key not in arrays]

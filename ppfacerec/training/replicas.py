@@ -57,11 +57,7 @@ class Replicas:
 
 
 def check_replicas(state: TrainState) -> None:
-    """Compare the training states of the ranks: weights, optimizer, averages and progress. All ranks call it.
-
-    Raises:
-        ValueError: they differ; on every rank, with the differences and the hosts.
-    """
+    """Compare weights, optimizer, averages and progress of all ranks; raise a ValueError on all if they differ."""
     if distributed.world_size() == 1:
         return
     digests = {name: _digest(tensors) for name, tensors in _replicated(state)}

@@ -55,7 +55,7 @@ class TrainState:
         return float(self.optimizer.get_lr())
 
     def apply_gradients(self) -> None:
-        """Take an optimizer step without clearing the gradients, and update the EMA."""
+        """Take an optimizer step, keep the gradients, and update the EMA."""
         with self.sparse.rows_of_step() if self.sparse else nullcontext():
             self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()

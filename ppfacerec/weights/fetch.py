@@ -61,11 +61,7 @@ def problem_of(name: str) -> str | None:
 
 
 def fetch(name: str) -> Path:
-    """Return the file for a path, a zoo name or a URL; the latter two are downloaded unless cached.
-
-    Raises:
-        ValueError: it does not exist, the download fails, or its checksum differs.
-    """
+    """Return the file for a path, a zoo name or a URL (downloaded unless cached); raise a ValueError on failure."""
     problem = problem_of(name)
     if problem:
         raise ValueError(problem)

@@ -27,11 +27,7 @@ PADDLE_LOCK = threading.RLock()
 
 
 class Remade(Generic[Native]):
-    """An object that is created, used and destroyed in Paddle's thread, and created again after a fork.
-
-    Args:
-        make: called once here, and once after each fork.
-    """
+    """An object that `make` creates in Paddle's thread, where it is used and destroyed, and again after each fork."""
 
     def __init__(self, make: Callable[[], Native]) -> None:
         self._make = make

@@ -89,10 +89,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def agree_on_overflow(parameters: Sequence[paddle.Tensor]) -> None:
-    """Let the loss scaler of every rank see an overflow on one, so that all skip the step.
-
-    Averaged gradients are equal on all ranks; those of a head's shards are not.
-    """
+    """Let all ranks skip the step if one overflows: unlike averaged gradients, those of head shards differ by rank."""
     own = [p.grad for p in parameters if p.is_distributed]
     if own and distributed.any_rank(not all(paddle.isfinite(gradient).all().item() for gradient in own)):
         paddle.assign(paddle.full_like(own[0], float("inf")), own[0])

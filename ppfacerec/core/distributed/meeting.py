@@ -180,11 +180,7 @@ def meeting() -> Meeting:
 
 
 def init() -> None:
-    """Join the other processes of ``paddle.distributed.launch``; a single process needs nothing.
-
-    Raises:
-        ValueError: SLURM has started unconnected tasks, or machines could not reach each other.
-    """
+    """Join the other processes of ``paddle.distributed.launch``; raise a ValueError if they cannot be reached."""
     import paddle
     import paddle.distributed as dist
 

@@ -34,10 +34,7 @@ def refuse_lone_slurm_tasks() -> None:
 
 
 def refuse_loopback_name() -> None:
-    """Raise a ValueError if gloo would send a loopback address to other machines.
-
-    It uses the address of the machine's host name, which Debian's installer sets to 127.0.1.1.
-    """
+    """Raise a ValueError if gloo would send a loopback address, such as 127.0.1.1 for the host name on Debian."""
     name = socket.gethostname()
     try:
         addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None)})

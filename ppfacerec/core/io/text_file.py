@@ -59,11 +59,7 @@ def check_utf8(data: bytes, path: Path, first_line: int = 1) -> None:
 
 
 def read_lines(path: Path, what: str) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and the stripped text of every line that is not skipped.
-
-    Raises:
-        ValueError: those of `read_text`, and a line that begins with a quote.
-    """
+    """Yield number (from 1) and stripped text of every line not skipped; a leading quote raises a ValueError."""
     for number, line in enumerate(read_text(path, what).split("\n"), 1):
         text = line.strip(BLANKS)
         if text.startswith('"'):

@@ -58,11 +58,7 @@ def write_snapshot(prefix: Path, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def complete(prefix: Path, snapshot: Snapshot, entries: Mapping[str, Any]) -> None:
-    """Turn the new files of all ranks into a checkpoint, on rank 0.
-
-    Raises:
-        ValueError: the disk is full or cannot be written to; the previous checkpoint is unchanged.
-    """
+    """Turn the new files of all ranks into a checkpoint, on rank 0; a ValueError leaves the previous one unchanged."""
     manifest = Manifest(dict(entries), time.time(), snapshot.run, snapshot.progress)
     for suffix, entry in entries.items():  # every file in a valid manifest must exist
         new = file_of(prefix, suffix + NEW)

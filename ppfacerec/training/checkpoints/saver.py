@@ -112,8 +112,7 @@ class Saver:
         self.save("latest", *([f"epoch_{epoch}"] if is_due else []), evaluation=evaluation)
 
     def save(self, *names: str, evaluation: Evaluation | None = None) -> None:
-        """Save the current state under these names, after the previous save has ended. All ranks call it between two
-        optimizer steps.
+        """Save the current state, after the previous save. All ranks call it between two optimizer steps.
 
         Args:
             evaluation: of exactly these weights: its thresholds go beside them.

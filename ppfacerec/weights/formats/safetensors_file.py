@@ -18,11 +18,7 @@ _DTYPES = {
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the tensors by name; bfloat16 becomes float32.
-
-    Raises:
-        ValueError: the header is invalid, does not describe exactly the bytes after it, or has other dtypes.
-    """
+    """Return the tensors, bfloat16 as float32; raise a ValueError for an inexact header or other dtypes."""
     with open_regular(str(path)) as file:
         data = file.read()
     try:

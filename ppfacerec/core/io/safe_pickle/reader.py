@@ -23,11 +23,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def run(source: Source, where: str, encoding: str = "bytes", machine: Callable[[str, int], Machine] = Machine) -> Any:
-    """Read the pickle at the source's position with a machine of the given class; raises as `load`.
-
-    Args:
-        encoding: for strings of Python 2: "bytes" keeps them, "latin1", "ascii" or "utf-8" decodes them.
-    """
+    """Read a pickle at the source's position, as `load`; `encoding` decodes Python 2's strings ("bytes": keep them)."""
     if not source.left:
         raise ValueError(f"{where} is empty (0 bytes). Copy, download or write it again.")
     try:

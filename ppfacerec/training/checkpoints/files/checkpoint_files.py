@@ -89,10 +89,7 @@ def commit(prefix: Path, manifest: Manifest) -> None:
 
 
 def finish_interrupted_save(prefix: str | Path) -> None:
-    """Complete a save that was killed after its manifest became valid; remove the files of one killed before.
-
-    A damaged manifest decides neither: then nothing is changed.
-    """
+    """Complete a save killed after its manifest became valid, else remove its files; keep all if that is damaged."""
     prefix = plain_prefix(prefix)
     if not prefix.parent.is_dir():
         return

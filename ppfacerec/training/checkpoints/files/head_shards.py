@@ -27,11 +27,7 @@ class ShardFile(NamedTuple):
 
 
 def shard_files(prefix: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list[ShardFile]:
-    """Return the files of a checkpoint's head in row order; none if the head is in the other files.
-
-    Raises:
-        ValueError: the manifest does not specify their rows, or the rows have gaps.
-    """
+    """Return a head's files, if any, in row order; raise a ValueError if their rows are unknown or have gaps."""
     found = [_shard_file(prefix, suffix, entry) for suffix, entry in manifest.items() if suffix.endswith(SUFFIX)]
     shards = sorted(found, key=lambda shard: shard.first)
     last = 0
