@@ -1,4 +1,4 @@
-"""The commands and their arguments; what a command does is imported when it runs (commands/)."""
+"""Commands and their arguments; the implementation (commands/) is imported when a command runs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
