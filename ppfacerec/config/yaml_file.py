@@ -178,7 +178,7 @@ def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Write ``a.b.0.c=value`` overrides into `tree` in place; values are YAML, split at the first ``=``.
 
-    Only the path to a key must exist; the schema later checks whether the key is known.
+    The path to a key must exist; the schema later checks whether the key is known.
 
     Returns:
         The problems: no ``=``, a value that is not YAML, a list index out of range, a path through a plain value.
