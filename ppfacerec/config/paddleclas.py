@@ -1,7 +1,4 @@
-"""Translation of PaddleClas configs: other spellings are mapped to ours, keys without effect are reported.
-
-One pass over the plain tree before it is bound to the schema. docs/paddleclas.md explains the keys.
-"""
+"""Translation of PaddleClas configs to ours, before they are bound to the schema; see docs/paddleclas.md."""
 
 import re
 from collections.abc import Mapping

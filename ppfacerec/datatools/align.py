@@ -1,7 +1,4 @@
-"""Alignment of photos to 112 x 112 faces, as ArcFace and nearly every later network expects them.
-
-A face's five landmarks (eyes, nose, mouth corners, from left to right) are mapped to fixed positions by a similarity.
-"""
+"""Alignment of photos to 112 x 112 faces by five landmarks: eyes, nose, mouth corners, from left to right."""
 
 import os
 import re
@@ -28,20 +25,13 @@ Faces = Literal["centre", "largest", "all"]
 
 
 class Aligned(NamedTuple):
-    """The result for one photo.
-
-    Attributes:
-        problem: why no face was written; "" if one was.
-        doubt: why the crop may not be a face; "" if it looks like one.
-        left_out: detected faces that were not written.
-        was_there: the file existed already and was kept.
-    """
+    """The result for one photo."""
 
     name: str
-    problem: str = ""
-    doubt: str = ""
-    left_out: int = 0
-    was_there: bool = False
+    problem: str = ""  # why no face was written; "" if one was
+    doubt: str = ""  # why the crop may not be a face; "" if it looks like one
+    left_out: int = 0  # detected faces that were not written
+    was_there: bool = False  # the file existed already and was kept
 
 
 def read_landmarks(path: str) -> dict[str, np.ndarray]:

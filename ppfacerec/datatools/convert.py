@@ -1,7 +1,7 @@
 """Conversion of training and evaluation data between formats; encoded images are copied byte for byte.
 
 Only HEIC, which other programs do not read in a .rec, becomes PNG there. (Scripts such as AdaFace's decode a .rec and
-save its images again as JPEG, with a second loss.)
+save its images again as JPEG, with further loss.)
 """
 
 from collections.abc import Container
@@ -20,7 +20,7 @@ from ppfacerec.datatools.record_writer import write_records
 
 
 def convert(source: str, target: str, image_root: str = "") -> list[Path]:
-    """Convert a folder, .txt, .rec or .bin to a folder, .txt or .rec, by the names; return the files.
+    """Convert a folder, .txt, .rec or .bin to a folder, .txt or .rec, as the names specify; return the files.
 
     Args:
         source: a folder with a folder for each identity; a label file; a .rec file; a .bin file.
@@ -50,10 +50,7 @@ def convert(source: str, target: str, image_root: str = "") -> list[Path]:
 
 
 def record_to_folder(source: str, target: str) -> list[Path]:
-    """Write every image of a .rec to ``images/<label>/<number>.jpg``, then label.txt.
-
-    Existing images are not written again, so that an interrupted run can be repeated.
-    """
+    """Write each image of a .rec to ``images/<label>/<number>.jpg``, unless it is there already, then label.txt."""
     dataset = RecordIODataset(str(Path(source).parent), Path(source).stem)
     folder, label_file = Path(target), Path(target) / "label.txt"
     lines = []

@@ -11,8 +11,7 @@ from ppfacerec.data.datasets.record_io import EXACT_NUMBERS, frame, pack
 def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
     """Write `path` (x.rec), x.idx and property, which insightface reads too, completely or not at all.
 
-    Record 0 contains the end keys of images and identities; records 1, 2, ... are the images, followed by a record for
-    each identity with the range of its images.
+    Record 0 has the end keys of images and identities; then come the images, and each identity's range of images.
 
     Args:
         samples: label and encoded image of each sample, by ascending label.
@@ -36,7 +35,7 @@ def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
                 raise ValueError(
                     f"A record file needs its images by ascending label, got {label} after {len(firsts) - 1}."
                 )
-            firsts += [num_records] * (label + 1 - len(firsts))  # identities without images too
+            firsts += [num_records] * (label + 1 - len(firsts))  # also for identities without images
             append((float(label),), image)
         images_end, num_identities = num_records, len(firsts)
         if images_end == 1:

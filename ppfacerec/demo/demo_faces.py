@@ -90,7 +90,7 @@ def make_demo_data(
         (aside / "demo.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
         aside.chmod(0o755)  # temporary folders are private
         try:
-            aside.rename(root)  # if it is missing or empty
+            aside.rename(root)  # works only if `root` is missing or empty
         except OSError:
             if not _is_there(root, made):  # another process may have been faster
                 raise

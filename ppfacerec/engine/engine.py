@@ -74,7 +74,7 @@ class Engine:
         """Train from scratch, from pretrained weights or from a checkpoint; return the evaluations by epoch.
 
         Args:
-            callbacks: receive the events of the training, as those of the config do.
+            callbacks: in addition to those of the config.
 
         Raises:
             ConfigError: the config was only checked for evaluation, and is not complete for training.

@@ -1,7 +1,7 @@
 """Estimate of a training run before it starts: memory of each GPU by part, and bytes sent in a step.
 
-The parts are computed from the shapes; what cannot be computed (CUDA context, cuDNN workspace, fragmentation of the
-allocator) is `OVERHEAD`, an assumption. All sizes are bytes.
+The parts are computed from the shapes, except `OVERHEAD`, an assumption for what cannot be computed (CUDA context,
+cuDNN workspace, fragmentation of the allocator). All sizes are bytes.
 """
 
 import math

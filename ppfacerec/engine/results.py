@@ -35,11 +35,7 @@ def log_results(output_dir: Path, evaluations: Mapping[int, Evaluation], progres
 def write_report_page(
     config: Config, evaluation: Evaluation, evaluator: Evaluator, weights: str, info: ModelInfo | None
 ) -> None:
-    """Write the report of `weights` (a description) on rank 0 if ``Global.report`` is set.
-
-    Args:
-        info: origin of the weights, if known.
-    """
+    """Write the report of `weights` (a description; `info` has the origin) on rank 0, if ``Global.report``."""
     glob = config.Global
     if not glob.report or distributed.rank() != 0:
         return

@@ -17,11 +17,7 @@ from ppfacerec.training.state import TrainState
 
 
 def build_visuals(config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str]) -> Visuals:
-    """Build the visuals of a training and log its hyper-parameters.
-
-    Args:
-        sets: names of the evaluation sets.
-    """
+    """Build the visuals of a training that is evaluated on `sets`, and log its hyper-parameters."""
     glob = config.Global
     is_on = glob.use_visualdl and distributed.rank() == 0
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_step_{state.progress.global_step}"  # sorted by time

@@ -19,7 +19,7 @@ def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInf
     """Return a network for RGB and its info without local paths; a network for BGR is copied and converted.
 
     Raises:
-        ValueError: a network for BGR does not have exactly one convolution over three channels, or uses them elsewhere.
+        ValueError: a network for BGR has not exactly one three-channel convolution, or uses the channels elsewhere too.
     """
     data = info.training_data and "/".join(Path(info.training_data).parts[-2:])
     info = replace(info, config=None, training_data=data)
@@ -41,10 +41,7 @@ def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInf
 
 
 class ExportedNetwork(TracedBackbone):
-    """Network of a static graph: RGB images (see `rgb_network`) to embeddings that are not normalised.
-
-    The input is pixels (N, 112, 112, 3) with `uint8_input`, else the backbone's (N, 3, 112, 112) float32.
-    """
+    """A static graph's network: RGB pixels (N, 112, 112, 3) or normalised (N, 3, 112, 112) to raw embeddings."""
 
     def __init__(self, backbone: nn.Layer, info: ModelInfo, uint8_input: bool) -> None:
         super().__init__(backbone)

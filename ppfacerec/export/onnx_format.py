@@ -1,4 +1,4 @@
-"""ONNX export: paddle2onnx translates the program, onnxruntime folds constants and batch norms; any batch size.
+"""ONNX export: paddle2onnx translates the program, onnxruntime folds constants and batch norms.
 
 A batch norm in front of a padded convolution (IResNet, IR) cannot be folded: the padding is not normalised.
 """

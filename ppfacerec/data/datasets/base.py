@@ -97,7 +97,7 @@ class ImageNetDataset:
 
 
 class FolderDataset:
-    """A folder for each identity that contains its images; identities and images are sorted by name.
+    """One folder of images per identity; identities and images are sorted by name.
 
     Args:
         root: the folder that contains the identities' folders.

@@ -19,15 +19,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class ClassIdentity:
-    """Digests of the classes and of the samples.
+    """Digests of the classes and of the samples."""
 
-    Attributes:
-        classes: (C,) uint64, a digest of each class, in the order of the labels.
-        samples: SHA-256 of the samples and their labels in the order of the data set, which the sampler depends on.
-    """
-
-    classes: np.ndarray
-    samples: str
+    classes: np.ndarray  # (C,) uint64, a digest of each class, in the order of the labels
+    samples: str  # SHA-256 of the samples and their labels in the order of the data set, which the sampler depends on
 
     @property
     def digest(self) -> str:

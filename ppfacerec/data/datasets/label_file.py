@@ -23,7 +23,7 @@ _CHUNK = 1 << 20  # bytes of text per chunk
 class LabelFile:
     """Samples of a label file in file order; for the arguments see ``ImageNetDataset``.
 
-    UTF-8 with LF or CRLF; blank lines are skipped. `delimiter` defaults to a tab if line 1 has one, else to spaces.
+    UTF-8, LF or CRLF, final newline optional, blank lines skipped. Default delimiter: a tab if the first line has one.
 
     Attributes:
         labels: (N,) int32.

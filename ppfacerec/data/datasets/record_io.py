@@ -35,9 +35,6 @@ class RecordFile:
 
     Reads with ``pread``, so that forked processes can share the open file. The .idx file must be beside the .rec file.
 
-    Attributes:
-        keys: (M,) int64, ascending, the keys of the .idx file.
-
     Raises:
         ValueError: a file is missing or empty, the .idx file is malformed, or has offsets beyond the .rec file's end.
     """
@@ -49,7 +46,7 @@ class RecordFile:
         except OSError as error:
             raise ValueError(f"{self.path}: cannot read the record file ({error.strerror}).") from error
         self._size = os.fstat(self._file.fileno()).st_size
-        self.keys, self._offsets = _read_idx(self.idx_path)
+        self.keys, self._offsets = _read_idx(self.idx_path)  # (M,) int64 each; keys ascend
         beyond = np.flatnonzero((self._offsets < 0) | (self._offsets > self._size - 8))
         if len(beyond):
             key, offset = self.keys[beyond[0]], self._offsets[beyond[0]]
@@ -92,7 +89,7 @@ class RecordFile:
         return Record(struct.unpack_from(f"<{num_labels}f", data, _HEADER.size), data[image:])
 
     def _join(self, content: bytes, position: int) -> bytes:
-        """Return the data of the record that starts `content`."""
+        """Return the data of the record at the start of `content`."""
         parts: list[bytes] = []
         at = 0
         while True:

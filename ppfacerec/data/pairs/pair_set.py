@@ -77,8 +77,7 @@ class FolderPairs:
 def folder_pairs(list_path: str, root: str, pairs: Sequence[ListedPair], num_folds: int | None = None) -> FolderPairs:
     """Build a set from the lines of a pair list, each distinct image once.
 
-    Identities are the images' folders if these agree with the labels: one folder for every pair of one person, else
-    two.
+    Identities are the images' folders if these agree with all labels: the same folder exactly for pairs of one person.
 
     Raises:
         ValueError: no pair, or an image that is missing or outside of the folder; with file and line.

@@ -16,8 +16,8 @@ _MOST_RESIDUAL = 21.0  # pixels of 112: a full profile has 20, five random point
 def similarity_transform(points: np.ndarray, target: np.ndarray = TEMPLATE) -> np.ndarray:
     """Return the 2 x 3 matrix of the least-squares rotation, scale and shift from `points` (5, 2) to `target`.
 
-    Umeyama, Least-squares estimation of transformation parameters between two point patterns, PAMI 13(4), 1991, eq.
-    40-42.
+    Umeyama, Least-squares estimation of transformation parameters between two point patterns, PAMI 13(4), 1991, eqs.
+    40 to 42.
 
     Raises:
         ValueError: all points are at one position.

@@ -12,7 +12,7 @@ import numpy as np
 from ppfacerec.core.opencv import import_cv2
 
 INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's constants
-_GREY = 128  # normalised to 0 by (x / 255 - 0.5) / 0.5
+_GREY = 128  # normalised to about 0 by (x / 255 - 0.5) / 0.5
 
 
 class RandomTransform:

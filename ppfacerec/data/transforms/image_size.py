@@ -6,7 +6,7 @@ _NO_FRAME = (0xC4, 0xC8, 0xCC)  # Huffman tables, reserved, arithmetic condition
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) of a JPEG, PNG, BMP or WebP; None if the header is damaged."""
+    """Return (width, height) of a JPEG, PNG, BMP or WebP, or None if the header is damaged."""
     if data.startswith(b"\xff\xd8"):
         return _jpeg_size(data)
     try:

@@ -64,10 +64,7 @@ class Embedder:
 
 
 class Centres:
-    """Class centres of the examined training images, and each image's cosine to its own and the nearest other one.
-
-    `embeddings` (N, D) are normalised; `labels` are (N,).
-    """
+    """Class centres of normalised `embeddings` (N, D) with `labels` (N,), and the cosines of each to own and other."""
 
     def __init__(self, embeddings: np.ndarray, labels: np.ndarray) -> None:
         self.classes, numbers = np.unique(labels, return_inverse=True)
@@ -90,10 +87,7 @@ class Centres:
         return near.max(axis=1), self.classes[near.argmax(axis=1)]
 
     def same_person_from(self) -> float:
-        """Return the least cosine to a centre of a class member.
-
-        It is midway between the 99.9th percentile of strangers and the 5th percentile of members.
-        """
+        """Return the mean of the strangers' 99.9th and the members' 5th percentile of the cosine to a centre."""
         return float((np.quantile(self.other, 0.999) + np.nanquantile(self.own, 0.05)) / 2)
 
 

@@ -11,7 +11,7 @@ from ppfacerec.data.loading.parallel import usable_cores
 from ppfacerec.datatools.doctor.findings import Finding, finding
 
 # Usual learning rate for a total batch of 1024 (PaddleClas's AdamW, insightface's SGD with momentum in arcface_torch),
-# and exponent of its scaling with the batch: 1 for SGD (Goyal, arXiv:1706.02677), 1/2 for Adam (Malladi,
+# and exponent of its scaling with the batch: 1 for SGD (Goyal et al., arXiv:1706.02677), 1/2 for Adam (Malladi et al.,
 # arXiv:2205.10287).
 _USUAL = {"AdamW": (4e-3, 0.5), "Adam": (4e-3, 0.5), "Momentum": (0.1, 1.0), "SGD": (0.1, 1.0)}
 _USUAL_BATCH = 1024
