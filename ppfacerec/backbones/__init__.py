@@ -10,5 +10,5 @@ from ppfacerec.core.registry import Registry
 BACKBONES = Registry(
     "backbone", MobileFaceNet, MobileFaceNetInsight, MobileFaceNetInsightLarge, ResNet50,
     IResNet18, IResNet34, IResNet50, IResNet100, IResNet200, IR18, IR34, IR50, IR101,
-    spellings={"num_features": "embedding_size", "class_num": "embedding_size"},  # insightface's and PaddleClas's
+    spellings={"num_features": "embedding_size", "class_num": "embedding_size"},  # of insightface and PaddleClas
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checks that the backbones share."""
+"""Checks shared by the backbones."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from ppfacerec.core.image_size import IMAGE_SIZE
 
 
 def positive_int(owner: str, name: str, value: object) -> int:
-    """Return `value` when it is an int above 0.
+    """Return `value` if it is an int above 0.
 
     Raises:
-        ValueError: it is not; the message names the argument and what was found.
+        ValueError: it is not; the message names the argument and the value.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{owner}: {name} must be a positive int, found {value!r}.")
@@ -19,7 +19,7 @@ def positive_int(owner: str, name: str, value: object) -> int:
 
 
 def face_shape(owner: str, shape: Sequence[int]) -> None:
-    """Refuse images that are not [N, 3, 112, 112]; left to itself another size fails later, and less clearly.
+    """Reject images that are not [N, 3, 112, 112]; otherwise another size fails later and less clearly.
 
     Raises:
         ValueError: the images have another shape.

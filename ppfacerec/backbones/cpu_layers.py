@@ -1,6 +1,6 @@
 """Layers that train faster on the CPU than Paddle's, with the same parameters and the same maths.
 
-They act in eager training on the CPU only, in float32 and float64. A GPU, evaluation and an exported graph see
+They take effect only in eager training on the CPU, in float32 and float64. GPUs, evaluation and exported graphs use
 Paddle's own layer.
 """
 
@@ -10,16 +10,15 @@ from paddle import Tensor, nn
 
 
 class PReLU(nn.PReLU):
-    """PReLU with one slope a channel, ``nn.PReLU(num_parameters=channels)``.
+    """PReLU with one slope per channel, ``nn.PReLU(num_parameters=channels)``.
 
     Paddle's CPU kernels for it are scalar loops: a third of a training step of MobileFaceNet, nearly half once the
-    matrix products are fast (`cpu_tuning`). Batch norm with fixed statistics is a vectorised "times a number a
-    channel" and has the gradient of that number too, so max(x, 0) + a * min(x, 0) is written as
-    x + batch_norm(min(x, 0)) with mean 0, variance 1 and weight a - 1. Paddle 3.3.1, [32, 128, 28, 28], 1 thread:
-    forward 17 -> 3.6 ms, backward 36 -> 5.7 ms; MobileFaceNet trains 1.8 times as fast, for one more activation kept
-    a layer (+20 to 30 % memory).
+    matrix products are fast (`cpu_tuning`). Batch norm with fixed statistics is a vectorised product with a factor per
+    channel, including that factor's gradient, so max(x, 0) + a * min(x, 0) is computed as x + batch_norm(min(x, 0))
+    with mean 0, variance 1 and weight a - 1. Paddle 3.3.1, [32, 128, 28, 28], 1 thread: forward 17 -> 3.6 ms, backward
+    36 -> 5.7 ms; MobileFaceNet trains 1.8 times as fast and keeps one more activation per layer (+20 to 30 % memory).
 
-    At exactly 0, where there is no derivative, the slope is 1; Paddle's kernel takes a.
+    At exactly 0, where the derivative is undefined, the slope is 1; Paddle's kernel uses a.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,7 +33,7 @@ def _is_cpu_float(x: Tensor) -> bool:
 
 def _prelu_as_batch_norm(x: Tensor, slope: Tensor) -> Tensor:
     mean, variance = paddle.zeros_like(slope), paddle.ones_like(slope)
-    # The bias is 0, but a function of the slope: where the bias needs no gradient, Paddle gives the weight none either.
+    # The bias is 0, but a function of the slope: if the bias needs no gradient, Paddle computes none for the weight.
     bias = slope * 0.0
     negative = paddle.clip(x, max=0.0)
     return x + F.batch_norm(negative, mean, variance, slope - 1.0, bias, training=False, epsilon=0.0)
@@ -43,8 +42,8 @@ def _prelu_as_batch_norm(x: Tensor, slope: Tensor) -> Tensor:
 class Flat(nn.Layer):
     """[N, C, H, W] -> [N, size], by a reshape to a constant.
 
-    What follows a ``flatten`` has one row in OpenCV 4 whatever the batch (its ONNX is Shape, Slice, Concat, Reshape)
-    and crashes Paddle-Lite's converter; ``reshape([x.shape[0], -1])`` crashes oneDNN.
+    A ``flatten`` (Shape, Slice, Concat, Reshape in ONNX) leaves a single row in OpenCV 4 for any batch size and crashes
+    Paddle-Lite's converter; ``reshape([x.shape[0], -1])`` crashes oneDNN.
     """
 
     def __init__(self, size: int) -> None:

@@ -28,7 +28,7 @@ class Block(nn.Layer):
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         if in_channels == channels:
-            self.shortcut_layer = nn.MaxPool2D(1, stride)  # stride 1: the input itself
+            self.shortcut_layer = nn.MaxPool2D(1, stride)  # stride 1: identity
         else:
             self.shortcut_layer = nn.Sequential(conv(in_channels, channels, 1, stride), nn.BatchNorm2D(channels))
         self.res_layer = nn.Sequential(
@@ -47,8 +47,8 @@ class Block(nn.Layer):
 class FixedBatchNorm1D(nn.BatchNorm1D):
     """Batch norm over [N, C] without weight and bias (``affine=False`` in PyTorch).
 
-    Paddle Inference with oneDNN crashes where they are None (2.6.2, 3.3.1: segmentation fault), so that ones and zeros
-    stand in; they are not saved.
+    Paddle Inference with oneDNN crashes if they are None (2.6.2, 3.3.1: segmentation fault), so ones and zeros replace
+    them; they are not saved.
     """
 
     def __init__(self, embedding_size: int) -> None:
@@ -63,10 +63,9 @@ class FixedBatchNorm1D(nn.BatchNorm1D):
 
 
 class IR(ResidualNet):
-    """Base of the four depths; arguments, shapes and errors are those of ``ResidualNet``.
+    """Base class of the four depths; arguments, shapes and errors are those of ``ResidualNet``.
 
-    Initialisation is AdaFace's: convolutions and the fully connected layer from N(0, 2 / fan_out), biases 0, PReLU
-    0.25.
+    AdaFace's initialisation: convolutions and fully connected layer from N(0, 2 / fan_out), biases 0, PReLU 0.25.
     """
 
     def __init__(self, embedding_size: int = 512, dropout: float = 0.4, recompute: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 Duta, Liu, Zhu, Shao: "Improved Residual Networks for Image and Video Recognition", 2020 (arXiv:2004.04989), in the
 version of Deng et al., "ArcFace", 2018 (arXiv:1801.07698), section 3.1: batch norm before and after each convolution,
-PReLU, a first convolution of stride 1, and the BN-Dropout-FC-BN end.
+PReLU, a first convolution of stride 1, and a BN-Dropout-FC-BN output.
 """
 
 import math
@@ -46,8 +46,8 @@ class Block(nn.Layer):
 class FixedScaleBatchNorm1D(nn.BatchNorm1D):
     """Batch norm over [N, C] whose weight stays 1; the bias is trained.
 
-    Paddle's CPU kernel (2.6.2, 3.3.1) gives the bias a gradient of 0 when the weight has ``stop_gradient``, so that in
-    training a copy that takes a gradient stands in for the weight.
+    Paddle's CPU kernel (2.6.2, 3.3.1) gives the bias a gradient of 0 when the weight has ``stop_gradient``, so training
+    uses a copy of the weight that requires a gradient.
     """
 
     def __init__(self, embedding_size: int) -> None:
@@ -64,7 +64,7 @@ class FixedScaleBatchNorm1D(nn.BatchNorm1D):
 
 
 class IResNet(ResidualNet):
-    """Base of the five depths; arguments, shapes and errors are those of ``ResidualNet``.
+    """Base class of the five depths; arguments, shapes and errors are those of ``ResidualNet``.
 
     Initialisation is insightface's: convolutions from N(0, 0.1^2), batch norm weight 1 and bias 0, PReLU 0.25, fc from
     U(-1/sqrt(fan_in), 1/sqrt(fan_in)). The last batch norm's weight stays 1 and is not trained.
@@ -87,7 +87,7 @@ class IResNet(ResidualNet):
         uniform = nn.initializer.Uniform(-1.0 / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in))
         bias = paddle.ParamAttr(initializer=uniform)
         self.fc = nn.Linear(fan_in, embedding_size, weight_attr=uniform, bias_attr=bias)
-        # A scale of the whole embedding would be lost in its normalisation, so the weight is not trained.
+        # Normalisation would cancel a scale of the whole embedding, so the weight is not trained.
         self.features = FixedScaleBatchNorm1D(embedding_size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class IResNet(ResidualNet):
         x = self.prelu(self.bn1(self.conv1(images)))  # (N, 64, 112, 112)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = self.through(stage, x)
-        # now x is (N, 512, 7, 7)
+        # x: (N, 512, 7, 7)
         x = self.dropout(self.bn2(x)).reshape([-1, self.fc.weight.shape[0]])  # (N, 25088)
         return self.features(self.fc(x))
 

@@ -1,7 +1,7 @@
-"""MobileFaceNet: the small face backbone, about 1.2 M parameters.
+"""MobileFaceNet: a small face backbone, about 1.2 M parameters.
 
 Chen, Liu, Gao, Han: "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on Mobile Devices",
-2018 (arXiv:1804.07573), table 1. Parameter names are PaddleClas's, so its weights load as they are.
+2018 (arXiv:1804.07573), table 1. Parameter names are PaddleClas's, so its weights load unchanged.
 """
 
 import math
@@ -57,7 +57,7 @@ class ConvBlock(nn.Layer):
 
 
 class Bottleneck(nn.Layer):
-    """1x1 expansion, 3x3 depthwise, 1x1 projection; with a residual connection where the shapes allow it."""
+    """1x1 expansion, 3x3 depthwise, 1x1 projection; with a residual connection if the shapes allow it."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """insightface's MobileFaceNets (`mbf` and `mbf_large`), wider than the paper's, with arcface_torch's parameter names.
 
-Chen, Liu, Gao, Han: "MobileFaceNets", 2018 (arXiv:1804.07573). Against the paper's table 1 the channels are doubled
-(quadrupled in the large one), while the bottlenecks' inner channels stay, and a fully connected layer with batch norm
-gives the embedding.
+Chen, Liu, Gao, Han: "MobileFaceNets", 2018 (arXiv:1804.07573). Compared with table 1 of the paper, the channels are
+doubled (quadrupled in the large one), the bottlenecks' inner channels are unchanged, and a fully connected layer with
+batch norm outputs the embedding.
 """
 
 import math
@@ -21,7 +21,7 @@ class ConvBlock(nn.Layer):
         linear: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        # PyTorch counts a grouped convolution's fan out as that of a plain one: kernel^2 * out_channels
+        # PyTorch computes the fan-out of a grouped convolution like that of a plain one: kernel^2 * out_channels
         weight = nn.initializer.Normal(0.0, math.sqrt(2.0 / (kernel * kernel * out_channels)))
         padding = 1 if kernel == 3 else 0
         conv = nn.Conv2D(
@@ -51,7 +51,7 @@ class DepthWise(nn.Layer):
 
 
 class Residuals(nn.Layer):
-    """Several residual bottlenecks."""
+    """A stack of residual bottlenecks."""
 
     def __init__(self, channels: int, inner: int, count: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class MobileFaceNetInsight(nn.Layer):
         ValueError: `embedding_size` is not a positive int, or the images have another shape.
     """
 
-    scale = 2  # of the paper's channels
+    scale = 2  # factor on the paper's channels
     counts = (1, 4, 6, 2)  # residual bottlenecks at 56, 28, 14 and 7 pixels; 1 at 56: a grouped convolution instead
 
     def __init__(self, embedding_size: int = 512) -> None:

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: keep a block's input, not its activations, and compute the block again in the backward.
+"""Gradient checkpointing: keep a block's input instead of its activations, and recompute them in the backward pass.
 
 Chen, Xu, Zhang, Guestrin: "Training Deep Nets with Sublinear Memory Cost", 2016 (arXiv:1604.06174).
 """
@@ -6,15 +6,15 @@ Chen, Xu, Zhang, Guestrin: "Training Deep Nets with Sublinear Memory Cost", 2016
 import paddle
 from paddle import Tensor, nn
 
-# An autograd tool that Paddle keeps under `distributed`; nothing is sent.
+# Autograd only, although under `distributed`: it does not communicate.
 from paddle.distributed.fleet.utils import recompute
 
 
 def forward_and_forget(block: nn.Layer, x: Tensor) -> Tensor:
-    """Return ``block(x)``; in training its activations are computed a second time when the backward needs them.
+    """Return ``block(x)``; in training its activations are recomputed when the backward pass needs them.
 
-    The gradients are the same, for one more forward of the block. Paddle's own ``recompute`` lets batch norm move its
-    running statistics in both passes, which gives another network in evaluation; here the first pass leaves them alone.
+    The gradients are the same, at the cost of one more forward pass. Paddle's own ``recompute`` updates the running
+    statistics of batch norm in both passes, which changes the network in evaluation; here the first pass restores them.
     """
     if not (block.training and paddle.is_grad_enabled()):
         return block(x)

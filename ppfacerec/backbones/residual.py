@@ -1,4 +1,4 @@
-"""What the residual networks for faces, IResNet and IR, share: sizes, arguments, and the run through their blocks."""
+"""Code shared by the residual networks for faces, IResNet and IR."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from ppfacerec.backbones.checks import positive_int
 from ppfacerec.backbones.recompute import forward_and_forget
 
 STAGE_CHANNELS = (64, 128, 256, 512)
-FINAL_AREA = 7 * 7  # four stages of stride 2 leave 7x7 of a 112x112 face
+FINAL_AREA = 7 * 7  # four stages of stride 2 reduce a 112x112 face to 7x7
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int, deviation: float) -> nn.Conv2D:
@@ -20,19 +20,19 @@ def conv(in_channels: int, out_channels: int, kernel: int, stride: int, deviatio
 
 
 class ResidualNet(nn.Layer):
-    """Base of the families; a depth only names its number of blocks in each of the four stages.
+    """Base class of both families; a network sets only `depths`, its number of blocks in each of the four stages.
 
     Args:
         embedding_size: length of the embedding.
         dropout: probability that an input of the fully connected layer is dropped in training, in [0, 1).
-        recompute: keep only the blocks' inputs for the backward and compute the rest again: the same gradients with
-            less memory, for about a third more time (docs/distributed.md has figures).
+        recompute: keep only the blocks' inputs and recompute the rest in the backward pass: the same gradients with
+            less memory, for about a third more time (figures in docs/distributed.md).
 
     Shapes:
         images [N, 3, 112, 112] float32 -> embedding [N, embedding_size], not normalised.
 
     Raises:
-        ValueError: `embedding_size` is no positive int, `dropout` is outside [0, 1), or the images have another shape.
+        ValueError: `embedding_size` not a positive int, `dropout` outside [0, 1), or images of another shape.
     """
 
     depths: tuple[int, int, int, int]

@@ -1,4 +1,4 @@
-"""ResNet-50 with PaddleClas's parameter names and its knobs for face recognition.
+"""ResNet-50 with PaddleClas's parameter names and its options for face recognition.
 
 He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", 2015 (arXiv:1512.03385), table 1. The stride of a
 bottleneck is on its 3x3 convolution ("v1.5"), as in PaddleClas and torchvision.
@@ -16,7 +16,7 @@ STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks and inner channels; a
 
 
 class ConvBN(nn.Layer):
-    """Convolution without bias and batch norm, padded so that stride 1 keeps the size."""
+    """Convolution without bias, then batch norm; padded so that stride 1 keeps the size."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class Bottleneck(nn.Layer):
 class ResNet50(nn.Layer):
     """ResNet-50; the fully connected layer's output is the embedding.
 
-    PaddleClas's face recipe is ``max_pool=False, stride_list=[1, 2, 2, 2, 2], class_num=512``: total stride 16, so that
-    a 112x112 face ends in a 7x7 map. Initialisation: convolutions from N(0, 2 / fan_in), Paddle's default; batch norm
+    PaddleClas's face recipe is ``max_pool=False, stride_list=[1, 2, 2, 2, 2], class_num=512``: total stride 16, so a
+    112x112 face gives a 7x7 map. Initialisation: convolutions from N(0, 2 / fan_in), Paddle's default; batch norm
     weight 1 and bias 0; fc weight from U(-1/sqrt(2048), 1/sqrt(2048)), bias 0.
 
     Args:

@@ -1,4 +1,4 @@
-"""The command line: ``ppfacerec train | eval | ...``; arguments here, what the commands do in commands/."""
+"""Command line ``ppfacerec train | eval | ...``: argument definitions here, implementations in commands/."""
 
 from ppfacerec.cli.main import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE, main, tool
 from ppfacerec.cli.parser import EXIT_STOPPED

@@ -1,4 +1,4 @@
-"""The commands and their arguments; what a command does is imported when it runs (commands/)."""
+"""Commands and their arguments; the implementation (commands/) is imported when a command runs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,19 +8,13 @@ from ppfacerec.cli.parser import Argument, argument, config_arguments, flag, num
 
 
 class Command(NamedTuple):
-    """A command of ``ppfacerec``.
-
-    Args:
-        run: ``module:function`` in ``ppfacerec.cli.commands``.
-        needs_paddle: whether it runs Paddle.
-        splits: whether the processes of a launcher share its work.
-    """
+    """A command of ``ppfacerec``."""
 
     help: str
-    run: str
+    run: str  # "module:function" in ppfacerec.cli.commands
     arguments: Sequence[Argument]
     needs_paddle: bool = True
-    splits: bool = False
+    splits: bool = False  # whether the processes of a launcher share its work
 
 
 _PROCESSES = number("--processes", "processes (default: one for each core)")

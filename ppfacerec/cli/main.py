@@ -1,4 +1,4 @@
-"""The command line: ``ppfacerec train | eval | convert-weights | ...``; tools/*.py call the same functions."""
+"""Entry point of ``ppfacerec train | eval | ...``; tools/*.py call the same functions."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ _NO_PROFILER = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``ppfacerec`` with its subcommands; return the exit status."""
+    """Run ``ppfacerec`` with its subcommands and return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = Parser(prog="ppfacerec", description="Train and evaluate face recognition networks.")
     parser.add_argument("--version", action="version", version=f"ppfacerec {__version__}")
@@ -49,18 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def tool(command: str) -> int:
-    """Run one subcommand as a program of its own (tools/train.py)."""
+    """Run one subcommand as a separate program (tools/train.py)."""
     return main([command, *sys.argv[1:]])
 
 
 def _guarded(arguments: argparse.Namespace) -> int:
-    """Show a user's mistake as a message, not as a traceback."""
-    # Must stand before paddle is imported: without it glog and a ccache hint drown the log.
+    """Run a command; report a user's mistake as a message instead of a traceback."""
+    # Must be set before paddle is imported; otherwise glog and a ccache hint flood the log.
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     log.setup_logging(int(os.environ.get("PADDLE_TRAINER_ID", "0")))
-    if getattr(arguments, "embeddings", None):  # of `eval`: NumPy alone
+    if getattr(arguments, "embeddings", None):  # of `eval`, which then needs NumPy only
         arguments.run, arguments.needs_paddle, arguments.splits = "embeddings:evaluate", False, False
     try:
         if getattr(arguments, "profiler_options", None):

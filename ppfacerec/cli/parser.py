@@ -1,4 +1,4 @@
-"""What all commands' arguments share: the config options, defaults in help, and hints for what is not an option."""
+"""Shared by all commands: config options, defaults in the help, hints for unknown arguments."""
 
 import argparse
 import dataclasses
@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 from ppfacerec.core.registry import near_match
 
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training was stopped and has saved; start it again to resume
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: training stopped after saving a checkpoint; run it again to resume
 
 Argument = Callable[[argparse.ArgumentParser], object]  # adds itself to a parser
 
-# Options of other trainers, and the keys that they are here.
+# Options of other training programs -> config keys here.
 _KEYS = {
     "batch_size": "DataLoader.Train.sampler.batch_size",
     "learning_rate": "Optimizer.lr.learning_rate",
@@ -24,7 +24,7 @@ _KEYS = {
 
 
 class Help(argparse.HelpFormatter):
-    """Shows the defaults of options, where there is something to show."""
+    """Help formatter that shows the non-empty defaults of options."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         shows = action.option_strings and action.default not in (None, False, "") and action.default != []
@@ -33,13 +33,13 @@ class Help(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A command's parser."""
+    """Argument parser that suggests alternatives to unknown arguments."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, formatter_class=Help, **kwargs)  # type: ignore[misc, arg-type]
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """Exit with what was not understood, and a suggestion."""
+        """Exit with an error about the first unknown argument, and a suggestion."""
         name, _, value = unknown[0].partition("=")
         value = value or next((text for text in unknown[1:2] if not text.startswith("-")), "VALUE")
         options = self._option_string_actions
@@ -58,7 +58,7 @@ def _config_key(name: str) -> str:
 
 
 def argument(names: str, help_text: str, **options: Any) -> Argument:
-    """An argument by its name, or an option by its names with blanks between; to be called with the parser."""
+    """Return a function that adds an argument, or an option with space-separated `names`, to a parser."""
     return lambda parser: parser.add_argument(*names.split(), help=help_text, **options)
 
 
@@ -67,7 +67,7 @@ number = partial(argument, type=int, metavar="N")
 
 
 def config_arguments(required: bool = False) -> list[Argument]:
-    """The options -c and -o."""
+    """Return the options -c, -o and PaddleClas's -p."""
     return [
         argument("-c --config", "the YAML config, or a name of `ppfacerec configs`", metavar="FILE", required=required),
         argument(
@@ -80,5 +80,5 @@ def config_arguments(required: bool = False) -> list[Argument]:
 
 
 def first_command(arguments: Iterable[str]) -> str:
-    """The first argument that is no option."""
+    """Return the first argument that is not an option."""
     return next((text for text in arguments if not text.startswith("-")), "")

@@ -1,4 +1,4 @@
-"""YAML configs: read strictly, checked whole before anything is built, frozen afterwards."""
+"""YAML configs: strictly parsed, fully checked before anything is built, then frozen."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ def load_config(
     """Read, override, bind and check a config in one pass.
 
     Args:
-        source: a YAML file, the name of a shipped config, a mapping of a config's sections, or a config.
+        source: a YAML file, the name of a shipped config, a mapping of sections, or a ``Config``.
         overrides: ``a.b.0.c=value`` as given with ``-o``.
-        mode: what the config is for; ``"eval"`` needs no training data, ``"export"`` no data at all.
-        is_named: the user named this file. Plugins of one that was found beside weights are not imported.
+        mode: intended use; ``"eval"`` requires no training data, ``"export"`` no data at all.
+        is_named: whether the user named this file; plugins of a config found beside weights are not imported.
 
     Returns:
-        The frozen config, and a line for each PaddleClas key that was accepted and has no effect.
+        The frozen config, and a line for each PaddleClas key that is accepted without effect.
 
     Raises:
         ConfigError: with every problem found.
@@ -61,7 +61,7 @@ def load_config(
     except ConfigError as error:
         raise ConfigError(error.problems, where) from None
     binder = Binder()
-    config: Config = binder.section(Config, tree)  # where there are problems, parts may be None or of a wrong type
+    config: Config = binder.section(Config, tree)  # with problems, parts may be None or of a wrong type
     problems += [*more, *binder.problems]
     plugins = config.Global.plugins if config.Global is not None else ()
     if plugins and not problems:
@@ -73,7 +73,7 @@ def load_config(
             )
         else:
             problems += import_plugins(plugins)
-    elif plugins:  # nothing of them is known, so that their components cannot be checked
+    elif plugins:  # without the import, their components cannot be checked
         problems.append("Global.plugins: not imported while there are other problems.")
         raise ConfigError(problems, where)
     config = with_our_names(config)
@@ -84,18 +84,18 @@ def load_config(
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configs that come with the package, by the name that ``-c`` takes: the file's without its suffix."""
+    """Return the configs shipped with the package by the name that ``-c`` accepts: file name without suffix."""
     return {path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))}
 
 
 def find_config(path: Union[str, PathLike[str]]) -> Path:
-    """The file itself, or a shipped config by its name (``quickstart``).
+    """Return the path of a config file, or of a shipped config given by name (``quickstart``).
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: neither exists.
     """
     shipped = shipped_configs()
-    is_there = Path(path).exists() and not Path(path).is_dir()  # what is no regular file, its reader refuses
+    is_there = Path(path).exists() and not Path(path).is_dir()  # read_yaml rejects special files
     if is_there or (str(path) not in shipped and Path(path).name != str(path)):
         return Path(path)
     if str(path) in shipped:
@@ -115,7 +115,7 @@ def config_beside(overrides: Sequence[str]) -> Path:
     """Find the ``config.yaml`` beside the weights that ``-o Global.pretrained_model=...`` names.
 
     Raises:
-        ConfigError: no such override, or no config there.
+        ConfigError: there is no such override, or no config beside the weights.
     """
     prefix: Optional[str] = None
     for override in overrides:

@@ -1,4 +1,4 @@
-"""From a plain tree of dicts and lists to the frozen sections of the schema, with every problem on the way."""
+"""Binding of a plain tree of dicts and lists to the frozen sections of the schema."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from ppfacerec.core.registry import Spec, freeze, near_match, thaw
 
 
 class Binder:
-    """Turns a plain tree into sections and collects every problem on the way."""
+    """Converts a plain tree to sections and collects every problem."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []  # each with its dotted path
 
     def section(self, cls: Any, tree: Any, path: str = "") -> Any:
-        """Bind a mapping to a section; what is missing is reported and empty, so that the rest can be checked too."""
+        """Bind a mapping to a section; missing parts are reported and left empty, so that the rest can be checked."""
         if not isinstance(tree, Mapping):
             self.problems.append(f"{path}: expected a mapping, found {tree!r}.")
             return None
@@ -76,15 +76,15 @@ class Binder:
         return None
 
     def _split_optimizer(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """The optimizer's own arguments stand beside `lr` and ours in PaddleClas's grammar; give them a `spec`."""
+        """Move the optimizer's own arguments, which PaddleClas's grammar puts beside `lr` and ours, to `spec`."""
         ours = ("lr", "clip_norm", "one_dim_param_no_weight_decay", "no_weight_decay_name")
         own = {k: v for k, v in tree.items() if k not in ours}
         return {"spec": own, **{k: v for k, v in tree.items() if k in ours}}
 
     def _lift_transforms(self, tree: Mapping[str, Any], path: str) -> dict[str, Any]:
-        """`transform_ops` stands inside `dataset` in PaddleClas's grammar; here it is a part of its own."""
+        """Move `transform_ops` out of `dataset`, where PaddleClas's grammar puts it."""
         dataset = tree.get("dataset")
-        if not isinstance(dataset, Mapping):  # reported by itself
+        if not isinstance(dataset, Mapping):  # reported separately
             return {**tree, "transform_ops": ["DecodeImage"]}
         if "transform_ops" not in dataset:
             self.problems.append(f"{path}.dataset.transform_ops: missing; at least DecodeImage and NormalizeImage.")
@@ -99,7 +99,7 @@ class Binder:
                 )
 
 
-# Fields that have another place in the YAML than their name.
+# Fields whose path in the YAML differs from their name.
 _PLACES = {"spec": "", "transform_ops": "dataset.transform_ops"}
 
 

@@ -1,9 +1,9 @@
-"""What the schema cannot see: components against their signatures, sizes that must agree, paths that must exist.
+"""Checks beyond the schema: component signatures, sizes that must agree, paths that must exist.
 
-No component is named here. One may declare what is checked of it: ``paths``, argument -> "folder" or "file" that must
-exist; ``check(arguments)``, which yields "argument: problem." for arguments that fit the signature; ``parts(arguments,
-path)``, the components in it. A transform also ``is_needed`` or
-``is_random``; its argument `size` is the one that images have after it.
+No component is named here. A component may declare its own checks: ``paths`` maps an argument to the "folder" or "file"
+that must exist; ``check(arguments)`` yields "argument: problem." for arguments that fit the signature;
+``parts(arguments, path)`` returns nested components. A transform may also declare ``is_needed`` or ``is_random``; its
+argument `size` is the size of images after it.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ def import_plugins(modules: Collection[str]) -> list[str]:
 
 
 def with_our_names(config: Config) -> Config:
-    """The same config with our names of the backbone's arguments (``num_features`` is ``embedding_size``)."""
+    """Return the config with our names of the backbone's arguments (``num_features`` -> ``embedding_size``)."""
     if config.Arch is None or config.Arch.Backbone is None:  # reported by the schema
         return config
     arch = dataclasses.replace(config.Arch, Backbone=_backbones().canonical(config.Arch.Backbone))
@@ -49,9 +49,9 @@ def _backbones() -> Registry:
 
 
 def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> list[str]:
-    """Return every problem of a bound config; nothing is built that costs time, and no data set is read.
+    """Return every problem of a bound config, without building anything expensive or reading a data set.
 
-    A rule is skipped where its input is broken by a problem in `found`, those of the schema.
+    A rule is skipped if its input has one of the problems in `found` (those of the schema).
     """
     if config.DataLoader is None:  # reported by the schema
         config = dataclasses.replace(config, DataLoader=DataLoaderSection())
@@ -68,7 +68,7 @@ def check_config(config: Config, mode: Mode, found: Collection[str] = ()) -> lis
 
 
 def _components(config: Config) -> Iterator[tuple[Spec, Mapping[str, Any]]]:
-    """Every component of a config, with the metadata of its field; those in others after them."""
+    """Yield every component with the metadata of its field, nested components after their parents."""
     for _, section in sections_of(config):
         for one in dataclasses.fields(section):
             value = getattr(section, one.name)
@@ -86,7 +86,7 @@ def _with_parts(spec: Spec, rules: Mapping[str, Any]) -> Iterator[tuple[Spec, Ma
 
 
 def _check_keys(config: Config) -> Iterator[str]:
-    """The ranges of the sections' numbers."""
+    """Check the numeric ranges of the sections' keys."""
     for path, section in sections_of(config):
         for name, key in keys_of(type(section)).items():
             problem = range_problem(getattr(section, name), key.range)
@@ -101,7 +101,7 @@ def _is_used(spec: Spec, config: Config, mode: Mode) -> bool:
 
 
 def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Iterator[str]:
-    """What a component declares of the values of its arguments, which fit its signature."""
+    """Run the checks that a component declares, on arguments that fit its signature."""
     registry = registry_of(rules)
     component = registry.get(spec.name)
     known = arguments_of(registry, spec.name, rules)
@@ -127,12 +127,12 @@ def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Itera
 
 
 def _is_made_later(path: str, folder: Optional[str]) -> bool:
-    """Whether a path is in the folder of the demo data, which is made when the run starts."""
+    """Return whether a path is in the folder of the demo data, which is made when the run starts."""
     return folder is not None and Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
 
 
 def _is_one_of_many() -> bool:
-    """Whether weights that are not here may be on the disk of another process: then the ranks find out together."""
+    """Return whether missing files may be on another process's disk; the ranks check those together later."""
     return int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
 
 
@@ -154,7 +154,7 @@ def _missing_sections(config: Config, mode: Mode) -> Iterator[str]:
 def _check_embedding_size(config: Config, mode: Mode) -> Iterator[str]:
     head, backbone = config.Arch.Head, config.Arch.Backbone
     argument = arguments_of(_backbones(), backbone.name, {}).get("embedding_size")
-    if argument is None:  # a plugin's backbone; the recognizer compares its embedding_size when it is built
+    if argument is None:  # a plugin's backbone: the recognizer compares embedding_size when it is built
         return
     size = backbone.kwargs.get("embedding_size", argument.default)
     if size != head.kwargs["embedding_size"]:
@@ -188,7 +188,7 @@ def _check_global(config: Config, mode: Mode) -> Iterator[str]:
 
 
 def _check_images(config: Config, mode: Mode) -> Iterator[str]:
-    """What the sized of one data set must be together."""
+    """Check the required, random and sized transforms of each data set."""
     from ppfacerec.data import TRANSFORMS
 
     for path, section in (("DataLoader.Train", config.DataLoader.Train), ("DataLoader.Eval", config.DataLoader.Eval)):
@@ -208,7 +208,7 @@ def _check_images(config: Config, mode: Mode) -> Iterator[str]:
             yield f"{last.path}.size: the backbones take 112 x 112, found {thaw(last.kwargs['size'])}."
 
 
-# (the parts of the config that a rule reads, the rule)
+# (sections that a rule reads, rule)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Config, Mode], Iterator[str]]], ...] = (
     (("Arch",), _check_embedding_size),
     (("Global",), _check_global),

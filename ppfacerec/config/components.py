@@ -1,4 +1,4 @@
-"""What a component or a section takes, with type, default, range and help; and components checked against it."""
+"""Arguments of components and keys of sections, with type, default, range and help; checks against them."""
 
 import dataclasses
 import importlib
@@ -27,14 +27,14 @@ class Argument:
 
 
 def registry_of(rules: Mapping[str, Any]) -> Registry:
-    """The registry that the metadata of a ``Spec`` field names."""
+    """Return the registry named in the metadata of a ``Spec`` field."""
     module, _, name = rules["registry"].rpartition(".")
     registry: Registry = getattr(importlib.import_module(f"ppfacerec.{module}"), name)
     return registry
 
 
 def keys_of(section: type) -> dict[str, Argument]:
-    """The plain keys of a section."""
+    """Return the plain keys of a section."""
     hints = typing.get_type_hints(section)
     return {
         f.name: Argument(hints[f.name], f.default, f.metadata["help"], f.metadata["range"])
@@ -44,7 +44,7 @@ def keys_of(section: type) -> dict[str, Argument]:
 
 
 def arguments_of(registry: Registry, name: str, rules: Mapping[str, Any]) -> dict[str, Argument]:
-    """What the YAML may say of a component: its constructor's parameters, and the keys that the engine reads."""
+    """Return the YAML arguments of a component: its constructor's parameters and the keys that the engine reads."""
     component = registry.get(name)
     hints, helps = _type_hints(component), _documented(component)
     found = {
@@ -59,7 +59,7 @@ def arguments_of(registry: Registry, name: str, rules: Mapping[str, Any]) -> dic
 
 
 def check_spec(registry: Registry, spec: Spec, rules: Mapping[str, Any]) -> Iterator[str]:
-    """The problems of one component's name and arguments; `rules` as those of ``schema.component``."""
+    """Yield the problems of a component's name and arguments; `rules` are those of ``schema.component``."""
     if spec.name not in registry:
         known = registry.names()
         yield (
@@ -94,12 +94,12 @@ def _type_hints(component: Callable[..., Any]) -> dict[str, Any]:
     function = component.__init__ if inspect.isclass(component) else component  # type: ignore[misc]
     try:
         return typing.get_type_hints(function)
-    except (NameError, TypeError):  # a plugin's annotation that does not evaluate: nothing to check against
+    except (NameError, TypeError):  # a plugin's annotation cannot be evaluated: nothing to check against
         return {}
 
 
 def _documented(component: Any) -> dict[str, str]:
-    """Argument -> its text below "Args:" of the docstring, and of those of a class's bases and `documented_by`."""
+    """Collect the "Args:" texts from the docstrings of a component, its base classes and `documented_by`."""
     found: dict[str, str] = {}
     for one in [*getattr(component, "__mro__", [component]), getattr(component, "documented_by", None)]:
         block = re.search(r"\nArgs:\n((?:    .*\n?|\n)+)", inspect.cleandoc(one.__doc__ or "")) if one else None

@@ -1,4 +1,4 @@
-"""The reference of all keys, docs/config.md: ``python -m ppfacerec.config.docs > docs/config.md``."""
+"""Generate the reference of all keys: ``python -m ppfacerec.config.docs > docs/config.md``."""
 
 import dataclasses
 import inspect
@@ -26,7 +26,7 @@ def page() -> str:
 
 
 def keys_page(name: str) -> str:
-    """The keys of a section such as "Optimizer" or "DataLoader.Train", and the arguments of its components.
+    """Return the keys of a section such as "Optimizer" or "DataLoader.Train", and its components' arguments.
 
     Raises:
         ValueError: there is no such section.
@@ -44,7 +44,7 @@ def keys_page(name: str) -> str:
 
 
 def _section(hint: Any) -> Optional[type]:
-    """The section's class that a type names, alone or as optional."""
+    """Return the section class in a type hint, plain or optional."""
     sections = (one for one in (hint, *typing.get_args(hint)) if getattr(one, "__module__", "") == Config.__module__)
     return next(sections, None)
 
@@ -65,8 +65,8 @@ def _lines(cls: type, path: str) -> Iterator[str]:
 
 
 def _components(registry: Registry, rules: Mapping[str, Any]) -> Iterator[str]:
-    """Each component with its arguments; what all of them take alike is said once, before them."""
-    groups: dict[str, tuple[list[str], dict[str, Argument]]] = {}  # depths of a network that differ in nothing else
+    """Yield each component with its arguments; those that all components share are listed once, first."""
+    groups: dict[str, tuple[list[str], dict[str, Argument]]] = {}  # same summary and arguments: depths of one network
     for name in registry.names():
         arguments = arguments_of(registry, name, rules)
         groups.setdefault(f"{_summary(registry.get(name))}{arguments}", ([], arguments))[0].append(name)
@@ -85,7 +85,7 @@ def _summary(component: Any) -> str:
 
 
 def _line(name: str, key: Argument) -> str:
-    """One key: type or range, default and help."""
+    """Format one key: type or range, default and help."""
     allowed = key.range.words if key.range else describe(key.hint)
     default = "needed" if key.default is REQUIRED else f"default {_show(key.default)}"
     return f"- `{name}` ({allowed}; {default}){': ' if key.help else ''}{key.help}"

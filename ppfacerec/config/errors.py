@@ -1,4 +1,4 @@
-"""The error with every problem of a config at once."""
+"""Error with all problems of a config."""
 
 from collections.abc import Sequence
 

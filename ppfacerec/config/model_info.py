@@ -1,4 +1,4 @@
-"""What a config says of how its model is used."""
+"""Model info (preprocessing, embedding size, origin) from a config."""
 
 from ppfacerec.config.schema import Config
 from ppfacerec.core.registry import thaw
@@ -8,7 +8,7 @@ from ppfacerec.weights.info import ModelInfo
 
 
 def info_of_config(config: Config, embedding_size: int) -> ModelInfo:
-    """What a config says of its model: the evaluation's transforms, or the training's where there is none."""
+    """Return the model info of a config, with the transforms of the evaluation, else those of the training."""
     section = config.DataLoader.Eval or config.DataLoader.Train
     ops = {spec.name: spec.kwargs for spec in (section.transform_ops if section else ())}
     normalize = NormalizeImage(**ops.get("NormalizeImage", {}))

@@ -1,7 +1,4 @@
-"""PaddleClas's configs in our words: what is spelt otherwise there is translated, what means nothing here is named.
-
-One pass over the plain tree, before the schema sees it. The page docs/paddleclas.md has the reasons.
-"""
+"""Translation of PaddleClas configs to ours, before they are bound to the schema; see docs/paddleclas.md."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +11,7 @@ Tree = dict[str, Any]
 
 _QUOTED_QUOTIENT = re.compile(r"^\s*([\d.]+)\s*/\s*([\d.]+)\s*$")
 
-# Keys that mean nothing here: (values that are harmless, None for any; why, or what to use instead).
+# Keys without effect: (accepted values, None for any; why, or what to use instead).
 KEYS: dict[str, tuple[Optional[tuple[Any, ...]], str]] = {
     "Global.eval_mode": (("face_recognition", "adaface", None), "evaluation is always face verification"),
     "Global.retrieval_feature_from": (("backbone", None), "the embedding is always the backbone's output"),
@@ -54,7 +51,7 @@ KEYS: dict[str, tuple[Optional[tuple[Any, ...]], str]] = {
     "Infer": (None, "inference reads its images from the command line"),
 }
 
-# Names there -> (name here, {argument there: argument here}).
+# PaddleClas's name -> (our name, {PaddleClas's argument: our argument}).
 _HEADS = {"AdaMargin": ("AdaMargin", {"m": "margin", "s": "scale"})}
 _DATASETS = {
     "AdaFaceDataset": (
@@ -71,15 +68,15 @@ _TRANSFORMS = {
     "Normalize": "NormalizeImage",
 }
 _FIVE_SETS = ["lfw", "cfp_fp", "agedb_30", "calfw", "cplfw"]
-# Arguments of a transform that are harmless there at this value, and have no counterpart here.
+# Arguments of PaddleClas's transforms without a counterpart here, accepted at these values.
 _NEUTRAL = {"padding_num": 0, "hue": 0, "size": [112, 112]}
 
 
 def translate(tree: Tree) -> tuple[Tree, list[str], list[str]]:
-    """Return the tree in our words, a note for each key without effect, and the problems.
+    """Return the translated tree, a note for each key without effect, and the problems.
 
     Raises:
-        ConfigError: a config for something else than face recognition; one line instead of thirty.
+        ConfigError: the config is not for face recognition; one line instead of thirty problems.
     """
     mode, kind = _get(tree, "Global.eval_mode"), _other_kind(tree)
     if kind:
@@ -107,7 +104,7 @@ def translate(tree: Tree) -> tuple[Tree, list[str], list[str]]:
 
 
 def _other_kind(tree: Tree) -> Optional[str]:
-    """What a config of PaddleClas is for, where it is not for face recognition."""
+    """Return the task of a PaddleClas config that is not for face recognition, else None."""
     mode, arch = _get(tree, "Global.eval_mode"), _get(tree, "Arch")
     if mode in ("retrieval", "classification"):
         return str(mode)
@@ -132,7 +129,7 @@ def _global(tree: Tree, problems: list[str]) -> None:
     classes = _take(section, "class_num")
     if classes is not None and classes != _get(head, "class_num"):
         problems.append(f"Global.class_num: {classes!r}, but Arch.Head.class_num says the number of identities.")
-    if isinstance(_get(section, "plugins"), str):  # a lone name is a list of one
+    if isinstance(_get(section, "plugins"), str):  # a single name is a list of one
         section["plugins"] = [section["plugins"]]
     use_amp = _take(_get(tree, "AMP"), "use_amp", True)
     if use_amp is False:
@@ -186,7 +183,7 @@ def _data(tree: Tree, problems: list[str]) -> None:
 
 
 def _transforms(ops: list[Any]) -> list[Any]:
-    """Transforms of tensors (ToTensor, Normalize) become ours of bytes and uint8 images."""
+    """Replace transforms of tensors (ToTensor, Normalize) by ours of bytes and uint8 images."""
     names = [next(iter(op), None) if isinstance(op, dict) else str(op) for op in ops]
     translated: list[Any] = [{"DecodeImage": {"to_rgb": True}}] if "ToTensor" in names else []
     for op, name in zip(ops, names):
@@ -207,7 +204,7 @@ def _transforms(ops: list[Any]) -> list[Any]:
 
 
 def _rename(spec: Any, table: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
-    """Give a component and its arguments our names, in place."""
+    """Rename a component and its arguments to our names, in place."""
     if isinstance(spec, dict) and isinstance(spec.get("name"), str) and spec["name"] in table:
         spec["name"], arguments = table[spec["name"]]
         for there, here in arguments.items():

@@ -1,8 +1,8 @@
-"""The sections of a config, one dataclass each; field names are the YAML's keys.
+"""Sections of a config, one dataclass each; field names are the keys of the YAML.
 
-What a section allows is defined here only: type and default of a key, and in its metadata the range and one
-line of help. Components (a backbone, a transform) are ``Spec`` fields, whose metadata names the registry that they are
-from. docs/config.md is made from all of it (``python -m ppfacerec.config.docs``).
+This is the only definition of a section: the type and default of a key are the field's, its range and a line of help
+are in the metadata. Components (a backbone, a transform) are ``Spec`` fields whose metadata names their registry.
+docs/config.md is generated from it (``python -m ppfacerec.config.docs``).
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.ranges import AT_LEAST_1, BETWEEN_0_AND_1, NOT_NEGATIVE, OFF_OR_MORE, POSITIVE, SEED, Range, or_null
 from ppfacerec.core.registry import Spec, thaw
 
-Specs = tuple  # a list of components: "- Name: {argument: value}" or "- name: Name"
+Specs = tuple  # a list of components: "- Name: {argument: value}" or "- Name"
 
 
 def key(default: Any, help_text: str, values: Optional[Range] = None) -> Any:
-    """A key of a section; `values` is the range of its number."""
+    """Define a key of a section; `values` is the range of a number."""
     return field(default=default, metadata={"help": help_text, "range": values})
 
 
@@ -27,13 +27,13 @@ def section(help_text: str, **default: Any) -> Any:
 
 
 def component(registry: str, help_text: str, **rules: Any) -> Any:
-    """A component, or a list of them.
+    """Define a field for a component, or for a list of components.
 
     Args:
-        registry: below the package, as "heads.HEADS"; imported when a config is checked.
-        help_text: what it is, with an example.
-        **rules: `given`, `optional`: parameters that the engine passes, always or where the YAML has none; `extra`:
-            keys that the engine reads itself, with their type and help; `is_light`: the check calls the constructor.
+        registry: its path in the package, such as "heads.HEADS"; imported when a config is checked.
+        help_text: description with an example.
+        **rules: `given`, `optional`: parameters that the engine passes, always or if the YAML has none; `extra`: keys
+            that the engine reads itself, with type, default and help; `is_light`: the check calls the constructor.
     """
     default = {"default": rules.pop("default")} if "default" in rules else {}
     return field(**default, metadata={"registry": registry, "help": help_text, **rules})
@@ -41,7 +41,7 @@ def component(registry: str, help_text: str, **rules: Any) -> Any:
 
 @dataclass(frozen=True)
 class GlobalSection:
-    """What concerns the run as a whole."""
+    """Settings of the run as a whole."""
 
     output_dir: str = key("./output", "where everything is written")
     device: str = key("auto", "a GPU if Paddle has one (auto); cpu; gpu; gpu:1, that one of several (one process)")
@@ -85,7 +85,7 @@ class GlobalSection:
 
 @dataclass(frozen=True)
 class AMPSection:
-    """Mixed precision; the section's presence switches it on (on GPUs)."""
+    """Mixed precision on GPUs; enabled by the presence of this section."""
 
     scale_loss: float = key(65536.0, "first factor on the loss", POSITIVE)
     use_dynamic_loss_scaling: bool = key(True, "the factor follows what the gradients allow")
@@ -95,7 +95,7 @@ class AMPSection:
 
 @dataclass(frozen=True)
 class ArchSection:
-    """The network and the head over it."""
+    """The backbone and the head."""
 
     Backbone: Spec = component(
         "backbones.BACKBONES", "{name: MobileFaceNet, ...}; `num_features` and `class_num` are read as `embedding_size`"
@@ -108,7 +108,7 @@ class ArchSection:
 
 @dataclass(frozen=True)
 class LossSection:
-    """What is minimised: a weighted sum of losses."""
+    """The training objective: a weighted sum of losses."""
 
     Train: Specs = component(
         "losses.LOSSES", "a list such as [CELoss: {weight: 1.0}]", extra={"weight": (float, 1.0, "factor in the sum")}
@@ -117,7 +117,7 @@ class LossSection:
 
 @dataclass(frozen=True)
 class OptimizerSection:
-    """The optimizer, with its own arguments beside the keys of this section, and its learning rate."""
+    """The optimizer, whose own arguments are keys of this section too, and its learning-rate schedule."""
 
     spec: Spec = component("optim.OPTIMIZERS", "{name: AdamW, ...}", given=("groups", "clip_norm"))
     lr: Spec = component(
@@ -136,14 +136,14 @@ class OptimizerSection:
 
 @dataclass(frozen=True)
 class LoaderSection:
-    """How batches are prepared."""
+    """Preparation of batches."""
 
     num_workers: int = key(0, "processes that prepare training batches; 0: none", NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
 class TrainLoaderSection(LoaderSection):
-    """How training batches are prepared, and what becomes of images that cannot be read."""
+    """Preparation of training batches, and handling of unreadable images."""
 
     persistent_workers: bool = key(True, "keep the processes from epoch to epoch")
     prefetch_factor: int = key(2, "batches that each process may be ahead", AT_LEAST_1)
@@ -155,7 +155,7 @@ class TrainLoaderSection(LoaderSection):
 
 @dataclass(frozen=True)
 class DataSection:
-    """A verification data set, and how its images are prepared."""
+    """A verification data set and its preprocessing."""
 
     dataset: Spec = component("data.EVAL_DATASETS", "{name: ..., transform_ops: [...]}")
     sampler: Spec = component(
@@ -169,7 +169,7 @@ class DataSection:
 
 @dataclass(frozen=True)
 class TrainDataSection(DataSection):
-    """A training set, and how its images are prepared."""
+    """A training set and its preprocessing."""
 
     dataset: Spec = component("data.TRAIN_DATASETS", "{name: ..., transform_ops: [...]}")
     loader: TrainLoaderSection = section("how batches are prepared", default_factory=TrainLoaderSection)
@@ -177,7 +177,7 @@ class TrainDataSection(DataSection):
 
 @dataclass(frozen=True)
 class DataLoaderSection:
-    """The data."""
+    """Training and evaluation data."""
 
     Train: Optional[TrainDataSection] = section("to train on", default=None)
     Eval: Optional[DataSection] = section("to evaluate on", default=None)
@@ -185,14 +185,14 @@ class DataLoaderSection:
 
 @dataclass(frozen=True)
 class MetricSection:
-    """What is measured in an evaluation."""
+    """Metrics of the evaluation."""
 
     Eval: Specs = component("metrics.METRICS", "a list such as [FaceAccOnFiveDatasets: {}]")
 
 
 @dataclass(frozen=True)
 class EMASection:
-    """Exponential moving average of the weights, used for evaluation and best_model; on by the section's presence."""
+    """Exponential moving average of the weights for evaluation and best_model; enabled by this section's presence."""
 
     decay: float = key(0.9998, "how much of the average stays in a step", BETWEEN_0_AND_1)
 
@@ -211,12 +211,12 @@ class Config:
     EMA: Optional[EMASection] = section("average of the weights", default=None)
 
     def to_tree(self) -> dict[str, Any]:
-        """Nested dicts with every default filled in, in the grammar that ``load_config`` reads."""
+        """Return nested dicts with all defaults filled in, in the grammar that ``load_config`` reads."""
         return _to_tree(self)
 
 
 def sections_of(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every section of a config with its dotted path, the config itself first; what is absent is left out."""
+    """Yield every section that is present with its dotted path, the config itself first."""
     yield path, value
     for one in dataclasses.fields(value):
         inner = getattr(value, one.name)

@@ -1,4 +1,4 @@
-"""Check plain YAML values against type annotations; one law for the schema and for constructors' signatures."""
+"""Check plain YAML values against type annotations, of the schema and of constructors alike."""
 
 import collections.abc
 import typing
@@ -12,7 +12,7 @@ _MAPPINGS = (dict, collections.abc.Mapping)
 
 
 def describe(annotation: Any) -> str:
-    """Say in words what an annotation allows: ``"int or null"``, ``"one of 'O1', 'O2'"``."""
+    """Describe the values that an annotation allows: ``"an integer or null"``, ``"one of 'O1', 'O2'"``."""
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation is type(None):
         return "null"
@@ -29,7 +29,7 @@ def describe(annotation: Any) -> str:
 
 
 def matches(value: Any, annotation: Any) -> bool:
-    """True when a plain YAML value is what the annotation allows; an int passes as float, a bool never as int."""
+    """Return whether a plain YAML value fits the annotation; an int passes as float, a bool never as int."""
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation in (Any, typing.Callable) or isinstance(annotation, (str, typing.TypeVar)):
         return True
@@ -51,6 +51,6 @@ def matches(value: Any, annotation: Any) -> bool:
 def _items_match(values: Sequence[Any], args: tuple[Any, ...]) -> bool:
     if not args:
         return True
-    if len(args) > 1 and args[-1] is not Ellipsis:  # tuple[int, int]: one annotation an item
+    if len(args) > 1 and args[-1] is not Ellipsis:  # tuple[int, int]: one annotation per item
         return len(values) == len(args) and all(matches(v, a) for v, a in zip(values, args))
     return all(matches(v, args[0]) for v in values)

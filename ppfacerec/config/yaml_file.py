@@ -1,8 +1,8 @@
-"""Strict YAML: what PyYAML accepts silently is an error here, or read as intended.
+"""Strict YAML.
 
-Differences from ``yaml.safe_load``: a key that stands twice in one mapping is an error with both lines, ``4e-3``
-is a number (PyYAML reads a string), and so is a quotient of two numbers such as PaddleClas's ``1.0/255.0``; ``None`` is
-null. Values of ``-o`` may also be Python's tuples; other Python, which PaddleClas evaluates, is refused.
+Differences from ``yaml.safe_load``: a duplicate key in a mapping is an error with both line numbers; ``4e-3`` (a string
+in PyYAML) and quotients such as PaddleClas's ``1.0/255.0`` are numbers; ``None`` is null. Values of ``-o`` may also be
+Python tuples; other Python expressions, which PaddleClas evaluates, are rejected.
 """
 
 import copy
@@ -17,9 +17,9 @@ from ppfacerec.config.errors import ConfigError
 from ppfacerec.core.io.text_file import read_text
 from ppfacerec.core.registry import near_match
 
-MAX_LENGTH = 1 << 18  # characters; the longest shipped config has 4 KiB, and PyYAML reads some 100 KiB a second
-MAX_DEPTH = 500  # of brackets; brackets in comments and texts count too, so it is far from what a config needs
-MAX_VALUES = 100_000  # a few lines of aliases of aliases ("a billion laughs") unfold to more memory than there is
+MAX_LENGTH = 1 << 18  # characters; the longest shipped config has 4 KiB, and PyYAML parses some 100 KiB per second
+MAX_DEPTH = 500  # of brackets; those in comments and strings count too, hence the wide margin
+MAX_VALUES = 100_000  # nested aliases ("a billion laughs") expand a few lines to more than the memory
 
 _NUMBER = r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
 _FLOAT, _QUOTIENT = re.compile(rf"^{_NUMBER}$"), re.compile(rf"^({_NUMBER})\s*/\s*({_NUMBER})$")
@@ -28,7 +28,7 @@ Loader = TypeVar("Loader", bound="_PlainLoader")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader without merge keys: merged mappings of merged mappings grow without bound while they are read."""
+    """SafeLoader without merge keys: nested merges grow without bound while they are parsed."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         for key_node, _ in node.value:
@@ -39,14 +39,14 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 class _StrictLoader(_PlainLoader):
-    """SafeLoader that collects repeated keys in `problems` and knows exponents and quotients."""
+    """SafeLoader that collects duplicate keys in `problems` and resolves exponents and quotients."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.problems: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        if not isinstance(node, yaml.MappingNode):  # `!!map [1]`: PyYAML says what is wrong
+        if not isinstance(node, yaml.MappingNode):  # `!!map [1]`: PyYAML raises the error
             return super().construct_mapping(node, deep)
         self.flatten_mapping(node)
         first_line: dict[Any, int] = {}
@@ -78,17 +78,17 @@ def _construct_quotient(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
 
 _StrictLoader.add_constructor("!exponent", _construct_float)
 _StrictLoader.add_constructor("!quotient", _construct_quotient)
-# Resolvers of a first character are tried in order, so plain ints and floats stay PyYAML's own.
+# Resolvers of a first character are tried in order, so PyYAML still resolves plain ints and floats.
 _StrictLoader.add_implicit_resolver("!exponent", _FLOAT, list("-+.0123456789"))
 _StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
 _StrictLoader.add_implicit_resolver("!quotient", _QUOTIENT, list("-+.0123456789"))
 
 
 def parse_yaml(text: str, source: str) -> tuple[Any, list[str]]:
-    """Parse one YAML document; return it and its problems: repeated keys and divisions by zero, with the line.
+    """Parse one YAML document; return it and its problems: duplicate keys and divisions by zero, with the line.
 
     Raises:
-        ConfigError: the text is no YAML, too long, or would unfold without end.
+        ConfigError: the text is not YAML, is too long, or its aliases expand to too many values.
     """
     loader, value = _load(_StrictLoader, text, source)
     return value, loader.problems
@@ -102,7 +102,7 @@ def parse_plain_yaml(text: str, source: str) -> Any:
 def _load(kind: type[Loader], text: str, source: str) -> tuple[Loader, Any]:
     if len(text) > MAX_LENGTH:
         raise ConfigError([f"{len(text):,} characters of YAML; no config needs more than {MAX_LENGTH:,}."], source)
-    if _bracket_depth(text) > MAX_DEPTH:  # PyYAML's time grows with its square
+    if _bracket_depth(text) > MAX_DEPTH:  # PyYAML's time grows with the square of the depth
         raise ConfigError([f"brackets are nested more than {MAX_DEPTH} deep."], source)
     loader = None
     try:
@@ -134,8 +134,8 @@ def _bracket_depth(text: str) -> int:
 
 
 def _unfolded_size(value: Any, known: dict[int, int]) -> int:
-    """Number of values in a tree, those behind an alias counted wherever they stand; RecursionError in a cycle."""
-    if not isinstance(value, (dict, list, tuple, set)):  # the last two are those of !!omap, !!pairs and !!set
+    """Return the number of values in a tree with all aliases expanded; RecursionError for a cycle."""
+    if not isinstance(value, (dict, list, tuple, set)):  # tuple and set come from !!omap, !!pairs and !!set
         return 1
     if id(value) not in known:
         children = value.values() if isinstance(value, dict) else value
@@ -157,7 +157,7 @@ def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
     """Read a config file into nested dicts; return them and the problems that ``parse_yaml`` found.
 
     Raises:
-        ConfigError: the file is missing, unreadable, not YAML or no mapping at its top.
+        ConfigError: the file is missing, unreadable, not YAML, or not a mapping at the top level.
     """
     path = Path(path)
     if path.is_file() and path.stat().st_size > 4 * MAX_LENGTH:  # a character has at most 4 bytes
@@ -178,10 +178,10 @@ def read_yaml(path: Union[str, Path]) -> tuple[dict[str, Any], list[str]]:
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Write ``a.b.0.c=value`` overrides into `tree` in place; values are YAML, split at the first ``=``.
 
-    Whether a key is known is checked later, by the schema; here only the path to it must exist.
+    The path to a key must exist; the schema later checks whether the key is known.
 
     Returns:
-        The problems: no ``=``, a value that is no YAML, a list index out of range, a path through a plain value.
+        The problems: no ``=``, a value that is not YAML, a list index out of range, a path through a plain value.
     """
     problems = []
     for override in overrides:
@@ -204,7 +204,7 @@ _ARITHMETIC = re.compile(r"^(?=.*\d)[\d.eE()\s]+([-+*/]+[\d.eE()\s]+)+$")
 
 
 def _without_tuple(text: str) -> str:
-    """``(3, 112, 112)`` of Python as the list that it means."""
+    """Convert a Python tuple such as ``(3, 112, 112)`` to a YAML list."""
     inner = re.fullmatch(r"\s*\((.*),?\s*\)\s*", text)
     return f"[{inner[1].rstrip().rstrip(',')}]" if inner and "(" not in inner[1] else text
 

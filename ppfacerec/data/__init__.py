@@ -1,4 +1,4 @@
-"""Data sets, samplers and transforms by the names that the YAML gives them."""
+"""Registries of data sets, samplers and transforms."""
 
 from ppfacerec.core.registry import Registry
 from ppfacerec.data.datasets.train_datasets import TRAIN_DATASETS

@@ -1,1 +1,1 @@
-"""Programs that make data sets: align, convert, make-bin, show-batch, doctor."""
+"""Data tools: align, convert, make-bin, show-batch, doctor."""

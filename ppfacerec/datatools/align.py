@@ -1,8 +1,4 @@
-"""Photos of any size to aligned 112 x 112 faces, as ArcFace and nearly every later network expects them.
-
-A face's five landmarks (eyes, nose, corners of the mouth, left to right in the picture) are brought to fixed places by
-a rotation, a scale and a shift.
-"""
+"""Alignment of photos to 112 x 112 faces by five landmarks: eyes, nose, mouth corners, from left to right."""
 
 import os
 import re
@@ -24,36 +20,29 @@ from ppfacerec.data.transforms.alignment import align, eye_contrast
 from ppfacerec.data.transforms.images import decode_rgb
 from ppfacerec.datatools.detectors import Detector, Face
 
-_TURNED_SIZE = 160  # pixels of the picture in which a turned face is sought
+_TURNED_SIZE = 160  # side in pixels of the crop in which a rotated face is searched
 Faces = Literal["centre", "largest", "all"]
 
 
 class Aligned(NamedTuple):
-    """The result for one photo.
-
-    Attributes:
-        problem: why no face was written; "" where one was.
-        doubt: why the crop may be no face; "" where it looks like one.
-        left_out: detected faces that were not written.
-        was_there: the file existed already and was kept.
-    """
+    """The result for one photo."""
 
     name: str
-    problem: str = ""
-    doubt: str = ""
-    left_out: int = 0
-    was_there: bool = False
+    problem: str = ""  # why no face was written; "" if one was
+    doubt: str = ""  # why the crop may not be a face; "" if it looks like one
+    left_out: int = 0  # detected faces that were not written
+    was_there: bool = False  # the file existed already and was kept
 
 
 def read_landmarks(path: str) -> dict[str, np.ndarray]:
-    """Read lines ``path x1 y1 x2 y2 x3 y3 x4 y4 x5 y5`` (tab, comma or blanks between) to points (5, 2) by path.
+    """Read lines ``path x1 y1 x2 y2 x3 y3 x4 y4 x5 y5`` (separated by tab, comma or blanks) to points (5, 2) by path.
 
     Raises:
-        ValueError: a line of another form, no line; with file and line.
+        ValueError: a malformed line, or no line; with file and line.
     """
     landmarks: dict[str, np.ndarray] = {}
     for number, line in read_lines(path, "landmark file"):
-        # what stands before the last ten numbers is the path, with its own blanks and commas
+        # everything before the last ten numbers is the path, with its own blanks and commas
         match = re.fullmatch(r"\s*(.*?)[\s,]+((?:[^\s,]+[\s,]+){9}[^\s,]+)\s*", line)
         name, numbers = (match[1], re.split(r"[\s,]+", match[2])) if match else ("", [])
         try:
@@ -79,13 +68,12 @@ def align_folder(
     suffix: str = ".jpg",
     faces: Faces = "centre",
 ) -> Iterator[Aligned]:
-    """Align the images `names` below `root` into `out`, in the same folders; yield the result for each, in order.
+    """Align the images `names` in `root` to the same paths in `out`; yield the results in order.
 
-    Existing faces are kept: run it again after an interruption. Where there are no `landmarks`, a
-    `detector` is made once in each process.
+    Existing faces are kept, so that an interrupted run can be repeated. Each process makes a `detector` if necessary.
 
     Args:
-        faces: of several in a photo: the largest near the middle, the largest, or all (``x.jpg, x.face1.jpg, ...``).
+        faces: which of several in a photo: the largest near the centre, the largest, or all (x.jpg, x.face1.jpg, ...).
     """
     if not names:
         raise ValueError(f"{root}: no image in it or in a folder of it {IMAGE_SUFFIXES}.")
@@ -94,7 +82,7 @@ def align_folder(
 
 
 def _own_stems(names: Sequence[str], faces: Faces) -> dict[str, str]:
-    """A name for each photo: its own without suffix, or with it where another photo's face would take that.
+    """Return a unique stem for each photo: its name without suffix, or with it if another photo's face has that stem.
 
     a.jpg, a.png and a.JPG become a.jpg, ... (.jpg); so does a.jpg.png beside them, and x.face1.jpg beside x.jpg.
     """
@@ -106,7 +94,7 @@ def _own_stems(names: Sequence[str], faces: Faces) -> dict[str, str]:
 
 
 def main_face(faces: list[Face], width: int, height: int) -> Face | None:
-    """The largest face near the middle (insightface's rule: area less twice the squared distance of the centres)."""
+    """Return the largest face near the centre (insightface's rule: area - 2 x squared distance of the centres)."""
 
     def weight(face: Face) -> float:
         x, y, w, h = face.box
@@ -126,11 +114,11 @@ class _Aligner:
 
     @cached_property
     def _detector(self) -> Detector:
-        """Made at the first photo, in the process that uses it."""
+        """Made at the first photo, in the worker process."""
         return self.make_detector()
 
     def _find(self, name: str, image: np.ndarray) -> tuple[list[np.ndarray], int]:
-        """The landmarks of the faces that are taken, and how many were found."""
+        """Return the landmarks of the chosen faces, and the number of faces found."""
         if self.landmarks is not None:
             points = self.landmarks.get(os.path.normpath(name))
             return ([], 0) if points is None else ([points], 1)
@@ -157,7 +145,7 @@ class _Aligner:
             return Aligned(name, str(error).strip())
         if not faces:
             return Aligned(name, "no face found")
-        for number, face in reversed(list(enumerate(faces))):  # the first last: where it is, all are
+        for number, face in reversed(list(enumerate(faces))):  # the main file last: if it exists, all do
             path = target.with_name(f"{target.stem}.face{number}{target.suffix}") if number else target
             encoded = cv2.imencode(target.suffix, face[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
             write_one_of_many(path, encoded.tobytes())
@@ -165,18 +153,18 @@ class _Aligner:
 
 
 def _turn(image: np.ndarray, face: Face, detector: Detector) -> int:
-    """By how many degrees a photo is turned left to get the face of which the detector is surest.
+    """Return the left rotation of the photo, in degrees, at which the detector's score of the face is highest.
 
-    MTCNN on photos made of LFW's faces: 0 for 213 of 213 upright ones; of 221 others with a "face" it found 218 turned.
+    MTCNN on photos made of LFW's faces: 0 for 213 of 213 upright ones; of 221 others with a detection, 218 were not 0.
     """
     x, y, width, height = face.box
-    scale = _TURNED_SIZE / (2 * max(width, height))  # as much again around the face
+    scale = _TURNED_SIZE / (2 * max(width, height))  # twice the face's size
     centre = np.array([x + width / 2, y + height / 2])
     matrix = np.hstack([np.eye(2) * scale, (_TURNED_SIZE / 2 - scale * centre)[:, None]])
-    around = import_cv2().warpAffine(image, matrix, (_TURNED_SIZE, _TURNED_SIZE), borderMode=1)  # edges go on
+    around = import_cv2().warpAffine(image, matrix, (_TURNED_SIZE, _TURNED_SIZE), borderMode=1)  # 1: replicated border
     found = [detector(np.ascontiguousarray(np.rot90(around, quarters))) for quarters in range(4)]
     scores = [max((face.score for face in faces), default=0.0) for faces in found]
-    return 90 * scores.index(max(scores))  # the first: upright, where both are as sure
+    return 90 * scores.index(max(scores))  # upright if scores are equal
 
 
 def _doubt(faces: list[np.ndarray]) -> str:

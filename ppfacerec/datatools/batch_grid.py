@@ -1,4 +1,4 @@
-"""A grid of training samples: as they are stored, and below after the transforms."""
+"""Grid of training samples: as stored, and below after the transforms."""
 
 import numpy as np
 
@@ -17,11 +17,11 @@ _GAP = 4  # pixels between images
 
 
 def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
-    """Draw the first `columns` samples of the first epoch, and below them what each of `rows` epochs makes of them.
+    """Draw the first `columns` samples of the first epoch, and below them their transformed versions in `rows` epochs.
 
     Raises:
         ValueError: fewer than one column or row, a name that is not .png or .jpg, a bad image.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     require_count("--columns", columns)
     require_count("--rows", rows)
@@ -44,7 +44,7 @@ def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
 
 
 def tiled(grid: np.ndarray) -> np.ndarray:
-    """(rows, columns, H, W, 3) images to one picture, white between them, twice as much below the first row."""
+    """Tile images (rows, columns, H, W, 3) with white gaps, twice as wide below the first row."""
     spaced = np.pad(grid, ((0, 0), (0, 0), (_GAP, 0), (_GAP, 0), (0, 0)), constant_values=255)
     rows, columns, height, width, channels = spaced.shape
     picture = spaced.swapaxes(1, 2).reshape(rows * height, columns * width, channels)

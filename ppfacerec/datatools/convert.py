@@ -1,7 +1,7 @@
-"""Training and evaluation data from one form to another; encoded images go over byte for byte.
+"""Conversion of training and evaluation data between formats; encoded images are copied byte for byte.
 
-Only HEIC, which other programs do not read in a .rec, becomes PNG there. (AdaFace's and others' scripts decode a .rec
-and save its images again as JPEG: a second loss, and other bytes.)
+Only HEIC, which other programs do not read in a .rec, becomes PNG there. (Scripts such as AdaFace's decode a .rec and
+save its images again as JPEG, with further loss.)
 """
 
 from collections.abc import Container
@@ -20,15 +20,15 @@ from ppfacerec.datatools.record_writer import write_records
 
 
 def convert(source: str, target: str, image_root: str = "") -> list[Path]:
-    """Convert by what the names say: from a folder, .txt, .rec or .bin to a folder, .txt or .rec; return the files.
+    """Convert a folder, .txt, .rec or .bin to a folder, .txt or .rec, as the names specify; return the files.
 
     Args:
         source: a folder with a folder for each identity; a label file; a .rec file; a .bin file.
         target: ``x.txt`` (from a folder), ``x.rec`` (from a folder or label file), else a folder (from .rec or .bin).
-        image_root: what the paths of a label file are relative to; "" takes the folder that it is in.
+        image_root: folder that the paths of a label file are relative to; "": the file's own folder.
 
     Raises:
-        ValueError: a source that is not there or damaged, or an unsupported pair of forms.
+        ValueError: the source is missing or damaged, or the pair of formats is not supported.
     """
     if not Path(source).exists():
         raise ValueError(f"{source} does not exist.")
@@ -50,10 +50,7 @@ def convert(source: str, target: str, image_root: str = "") -> list[Path]:
 
 
 def record_to_folder(source: str, target: str) -> list[Path]:
-    """Write every image of a .rec to ``images/<label>/<number>.jpg``, and label.txt when all are there.
-
-    Existing images are not written again: run it again after an interruption.
-    """
+    """Write each image of a .rec to ``images/<label>/<number>.jpg``, unless it is there already, then label.txt."""
     dataset = RecordIODataset(str(Path(source).parent), Path(source).stem)
     folder, label_file = Path(target), Path(target) / "label.txt"
     lines = []
@@ -68,7 +65,7 @@ def record_to_folder(source: str, target: str) -> list[Path]:
 
 
 def bin_to_folder(source: str, target: str) -> list[Path]:
-    """Write the distinct images of a .bin to ``images/``, and pairs.txt, lines of ``left right 0|1``."""
+    """Write the distinct images of a .bin to ``images/``, and pairs.txt with lines ``left right 0|1``."""
     pairs = read_bin(source)
     folder = Path(target)
     names = [f"images/{i:06d}{_suffix(image, pairs.where(i))}" for i, image in enumerate(pairs.images)]
@@ -82,7 +79,7 @@ def bin_to_folder(source: str, target: str) -> list[Path]:
 
 
 def folder_to_label_file(source: str, target: str) -> list[Path]:
-    """List a folder of identities in a label file, and the identities beside it, ``class<TAB>folder`` a line."""
+    """Write a label file for a folder of identities, and beside it their names in lines ``class<TAB>folder``."""
     dataset = open_folder(source)
     names_file = Path(target).with_name(f"{Path(target).stem}_identities.txt")
     for index in range(len(dataset)):
@@ -98,7 +95,7 @@ def folder_to_label_file(source: str, target: str) -> list[Path]:
 
 
 def dataset_to_record(dataset: TrainDataset, target: str) -> list[Path]:
-    """Write a training set as .rec, .idx and property, its images by label, those of a label in their order."""
+    """Write a training set as .rec, .idx and property, with the images sorted by label."""
     path = Path(target)
     order = np.argsort(dataset.labels, kind="stable").tolist()
     indices = progress_bar(order, len(order), "Images", "image")
@@ -114,13 +111,13 @@ def _suffix(image: bytes, where: str) -> str:
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    """Write a file unless it is there with these bytes, from a conversion that was interrupted."""
+    """Write a file unless an interrupted conversion has written it with these bytes."""
     if not path.is_file() or read_regular(path) != content:
         write_one_of_many(path, content)
 
 
 def _check_target_folder(folder: Path, names: Container[str]) -> None:
-    """Refuse a folder with images that the conversion does not write: they would be taken for its own."""
+    """Reject a folder with images of another conversion, which would be mistaken for this one's."""
     there = walk_images(folder / "images").images if (folder / "images").is_dir() else []
     strangers = [name for name in there if f"images/{name}" not in names]
     if strangers:

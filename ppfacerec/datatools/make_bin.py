@@ -1,4 +1,4 @@
-"""Custom verification sets: a .bin from a list of pairs, or from balanced pairs drawn from a folder."""
+"""Custom verification sets: a .bin from a pair list, or from balanced pairs drawn from a folder."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
@@ -12,14 +12,14 @@ from ppfacerec.data.pairs.pair_bin import write_bin
 from ppfacerec.data.pairs.pair_list import is_lfw_list, read_lfw_pairs, read_pair_list
 from ppfacerec.data.transforms.images import decode_rgb, portable, resize_short_side
 
-_MOST_IMAGES, _MOST_PAIRS = 200, 1000  # of one person, drawn from in a fold
+_MOST_IMAGES, _MOST_PAIRS = 200, 1000  # of one person in a fold
 
 
 def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -> int:
-    """Write the pairs of LFW's pairs.txt, or of lines ``left right 0|1``, to a .bin; return how many.
+    """Write the pairs of LFW's pairs.txt, or of lines ``left right 0|1``, to a .bin; return their number.
 
     Raises:
-        ValueError: a line of another form, an image that is not there or does not decode; with file and line.
+        ValueError: a malformed line, an image that is missing or does not decode; with file and line.
     """
     is_lfw = is_lfw_list(pairs_path)
     pairs = read_lfw_pairs(pairs_path, root, suffix) if is_lfw else read_pair_list(pairs_path, root)
@@ -29,14 +29,14 @@ def bin_from_pairs(pairs_path: str, root: str, out: str, suffix: str = ".jpg") -
 
 
 def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int = 10, seed: int = 0) -> int:
-    """Draw as many pairs of one person as of two, from a folder for each identity, and write a .bin.
+    """Draw as many same pairs as different pairs from a folder for each identity, and write a .bin.
 
-    No person is in two folds, so that a fold's threshold never comes from people it is tested on. Folds are contiguous,
-    and the two kinds of pairs take turns, so that every other cut into contiguous folds is balanced too. Every person
-    with two images has about as many pairs as the next.
+    No person is in two folds, so that a fold's threshold never depends on people it is tested on. Folds are contiguous
+    and the two kinds of pairs alternate, so that any other split into contiguous folds is balanced too. People with two
+    or more images have about equally many same pairs.
 
     Raises:
-        ValueError: numbers that do not divide, or too few people or images for them, with the numbers that work.
+        ValueError: numbers that do not divide, or too few people or images for them, with numbers that work.
     """
     if num_folds < 1 or num_pairs < 2 * num_folds or num_pairs % (2 * num_folds):
         raise ValueError(f"--num-pairs: expected a multiple of 2 x {num_folds} folds, found {num_pairs}.")
@@ -60,7 +60,7 @@ def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int =
 
 
 def _most_each(sizes: np.ndarray, num_folds: int) -> int:
-    """Return how many distinct pairs of each kind every fold can have; `sizes`: images of each person, in order."""
+    """Return the number of distinct pairs of each kind that every fold can have; `sizes`: images of each person."""
     few = np.minimum(sizes, _MOST_IMAGES)
     same = np.minimum(few * (few - 1) // 2, _MOST_PAIRS)
     folds = [slice(fold, None, num_folds) for fold in range(num_folds)]
@@ -68,7 +68,7 @@ def _most_each(sizes: np.ndarray, num_folds: int) -> int:
 
 
 def _too_few(sizes: np.ndarray, num_pairs: int, num_folds: int) -> str:
-    """Say which numbers these people allow: the most folds, and the most folds with that many pairs."""
+    """Return a message with the numbers that work: the most folds, and the most folds with `num_pairs`."""
     most = {folds: 2 * folds * _most_each(sizes, folds) for folds in range(num_folds, 0, -1)}
     text = f"its {len(sizes)} people ({(sizes > 1).sum()} with two images) do not make {num_pairs} pairs in {num_folds}"
     most_folds = next((folds for folds, pairs in most.items() if pairs), None)
@@ -80,13 +80,13 @@ def _too_few(sizes: np.ndarray, num_pairs: int, num_folds: int) -> str:
 
 
 def _same_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Distinct pairs of one person, a pair of each person in turn."""
+    """Draw distinct pairs of one person, one pair of each person in turn."""
     rounds = zip_longest(*(_pairs_of(images, rng) for images in people if len(images) > 1))
     return list(islice((pair for each in rounds for pair in each if pair), count))
 
 
 def _pairs_of(images: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """The pairs of some images in random order, at most _MOST_PAIRS."""
+    """Yield the pairs of some images in random order, at most _MOST_PAIRS."""
     first, second = np.triu_indices(min(len(images), _MOST_IMAGES), 1)
     chosen = rng.permutation(images)
     for k in rng.permutation(len(first))[:_MOST_PAIRS]:
@@ -94,7 +94,7 @@ def _pairs_of(images: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[in
 
 
 def _different_pairs(people: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Distinct pairs of two persons, each person as likely as another while there are enough."""
+    """Draw distinct pairs of two persons, all equally likely while there are enough."""
     pairs: dict[tuple[int, int], None] = {}
     for _ in range(20 * count):
         left, right = rng.choice(len(people), 2, replace=False)
@@ -113,7 +113,7 @@ def _checked(images: Images, number: int) -> bytes:
     pixels = decode_rgb(image, where)
     height, width = pixels.shape[:2]
     if pixels.shape != IMAGE_SHAPE:
-        resize_short_side(pixels, where)  # what evaluation would refuse is refused here
+        resize_short_side(pixels, where)  # raises for an image that evaluation would reject
         logger.warning("%s: %d x %d; evaluation resizes what is not 112 x 112. Align first (`ppfacerec align`)?",
                        where, width, height)  # fmt: skip
     return image

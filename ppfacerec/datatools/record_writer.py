@@ -9,16 +9,15 @@ from ppfacerec.data.datasets.record_io import EXACT_NUMBERS, frame, pack
 
 
 def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
-    """Write `path` (x.rec), x.idx and property, which insightface's own reader takes too; whole or not at all.
+    """Write `path` (x.rec), x.idx and property, which insightface reads too, completely or not at all.
 
-    Record 0 announces the number of images and identities, records 1, 2, ... are the images, and after them comes a
-    record for each identity with the first and last of its images.
+    Record 0 has the end keys of images and identities; then come the images, and each identity's range of images.
 
     Args:
         samples: label and encoded image of each sample, by ascending label.
 
     Raises:
-        ValueError: a label below the one before it, no image, or more of them than the header can count.
+        ValueError: labels are not ascending, there is no image, or there are more than the header can count.
     """
     firsts: list[int] = []  # first image of each identity
     num_records = 0
@@ -30,13 +29,13 @@ def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
             file.write(frame(pack(labels, image, num_records)))
             num_records += 1
 
-        append((0.0, 0.0))  # the announcement; its numbers are put in at the end
+        append((0.0, 0.0))  # placeholder of the header record, which is written at the end
         for label, image in samples:
             if label < max(len(firsts) - 1, 0):
                 raise ValueError(
                     f"A record file needs its images by ascending label, got {label} after {len(firsts) - 1}."
                 )
-            firsts += [num_records] * (label + 1 - len(firsts))  # also of identities without images
+            firsts += [num_records] * (label + 1 - len(firsts))  # also for identities without images
             append((float(label),), image)
         images_end, num_identities = num_records, len(firsts)
         if images_end == 1:

@@ -1,1 +1,1 @@
-"""The drawn faces of the quick start."""
+"""Synthetic faces for the quick start."""

@@ -1,6 +1,6 @@
-"""The demo data: an MS1M_v3-like folder of synthetic faces, so that training can be tried without a download.
+"""Demo data: an MS1M_v3-like folder of synthetic faces, to try training without a download.
 
-The faces are drawings (`face_renderer`), not people. The five `.bin` files bear the names of LFW, CFP-FP, AgeDB-30,
+The faces are drawings (`face_renderer`), not people. The five `.bin` files have the names of LFW, CFP-FP, AgeDB-30,
 CALFW and CPLFW because each imitates that set's difficulty; a score on them says nothing about the real set.
 """
 
@@ -17,9 +17,9 @@ from ppfacerec.data.loading.parallel import in_processes, usable_cores
 from ppfacerec.data.pairs.pair_bin import PathLike, write_bin
 from ppfacerec.demo.face_renderer import Conditions, Face, Identity
 
-VERSION = 2  # of the drawings; raise it when the same seed gives other faces
+VERSION = 2  # of the drawings; increase it when a seed gives other faces
 NUM_FOLDS = 10
-SMALL = 200  # fewer images are not worth starting processes
+SMALL = 200  # fewer images are drawn in one process
 
 README = """\
 Synthetic faces made by ppfacerec: computer drawings, not photographs. No person is shown or was used to make them.
@@ -33,7 +33,7 @@ is imitated: easy pairs, frontal against profile, a large age gap (twice), a lar
 shows that training works; it cannot be compared with an accuracy on the real sets.
 """
 
-# Under which conditions images are drawn: ranges of yaw and age, difficulty (`Conditions`)
+# Conditions of the images: ranges of yaw and age, difficulty (`Conditions`)
 TRAIN_VIEW = (0, 60), (0, 1), 1.0
 PAIR_VIEWS = {  # of the first and the second image of every pair
     "lfw": (((0, 20), (0.1, 0.4), 0.7), ((0, 20), (0.1, 0.4), 0.7)),
@@ -56,15 +56,15 @@ def make_demo_data(
 ) -> Path:
     """Make the demo data in `root`, unless it exists already.
 
-    The folder is written aside and renamed, so it is complete or it does not exist. The same arguments give the same
-    bytes (with the same OpenCV). A folder made with other arguments is never overwritten.
+    The folder is made under another name and renamed, so that it is complete or does not exist. The same arguments give
+    the same bytes (with the same OpenCV). A folder made with other arguments is never overwritten.
 
     Args:
-        num_identities, images_per_identity: of the training set.
+        num_identities, images_per_identity: size of the training set.
         num_pairs: pairs of each `.bin` file, half of them of the same identity; every image is in two pairs.
 
     Raises:
-        ValueError: an argument out of range, or `root` holds something else.
+        ValueError: an argument is out of range, or `root` contains something else.
     """
     made = {
         "version": VERSION,
@@ -90,7 +90,7 @@ def make_demo_data(
         (aside / "demo.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
         aside.chmod(0o755)  # temporary folders are private
         try:
-            aside.rename(root)  # which is not there, or empty
+            aside.rename(root)  # works only if `root` is missing or empty
         except OSError:
             if not _is_there(root, made):  # another process may have been faster
                 raise
@@ -98,10 +98,10 @@ def make_demo_data(
 
 
 def pair_order(num_pairs: int) -> tuple[list[int], list[bool]]:
-    """Which images make the pairs, when images 2i and 2i + 1 are the two of identity i.
+    """Return two image numbers per pair, and the labels; images 2i and 2i + 1 are of identity i.
 
-    In each fold of k identities come k pairs of the same one, then k of neighbours in a ring: every image is in one of
-    each, so `num_pairs` distinct images make `num_pairs` pairs. Returns two image numbers a pair, and a label.
+    Each fold of k identities has k pairs of one identity, then k of neighbours in a ring: every image is in one of
+    each, so `num_pairs` distinct images make `num_pairs` pairs.
     """
     k = num_pairs // (2 * NUM_FOLDS)
     folds = range(0, NUM_FOLDS * k, k)
@@ -119,7 +119,7 @@ def draw_jpeg(shot: Shot) -> bytes:
 
 
 def list_shots(num_identities: int, images_per_identity: int, num_pairs: int, seed: int) -> list[Shot]:
-    """All images of a demo folder: the training set by identity, then the sets of pairs."""
+    """List all images of a demo folder: the training set by identity, then the pair sets."""
     groups = [(num_identities, images_per_identity), *[(num_pairs // 2, 2)] * len(PAIR_VIEWS)]
     return [(seed, k, i, j) for k, (people, images) in enumerate(groups) for i in range(people) for j in range(images)]
 
@@ -139,11 +139,11 @@ def _write(folder: Path, num_identities: int, images_per_identity: int, num_pair
     for name in PAIR_VIEWS:
         images = [next(drawn) for _ in range(num_pairs)]
         write_bin(folder / f"{name}.bin", [images[i] for i in order], is_same)
-    next(drawn, None)  # closes the bar
+    next(drawn, None)  # closes the progress bar
 
 
 def _is_there(root: Path, made: dict[str, int]) -> bool:
-    """Whether `root` is the complete demo data with these arguments; False if there is nothing."""
+    """Return whether `root` is the complete demo data with these arguments; a ValueError if it is anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:

@@ -1,11 +1,11 @@
-"""Drawings of faces that do not exist: polygons on a turned head, painted from back to front (NumPy and OpenCV)."""
+"""Renderer of synthetic faces: polygons on a rotated head, painted from back to front (NumPy and OpenCV)."""
 
 import numpy as np
 
 from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.opencv import import_cv2
 
-SIZE, ZOOM = IMAGE_SIZE, 2  # pixels of a side; drawn larger, then shrunk
+SIZE, ZOOM = IMAGE_SIZE, 2  # side in pixels; factor of supersampling
 TEMPLATE = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])  # ArcFace's landmarks
 # Half width and depth of an average head at heights from the crown to the chin
 HEIGHTS = np.array([-68, -64, -52, -34, -14, 4, 24, 42, 54, 61, 65], np.float64)
@@ -24,7 +24,7 @@ SHAPES = (
 
 
 class Identity:
-    """A person who does not exist: shapes in -1 .. 1, colours RGB in 0 .. 255."""
+    """A synthetic person: shapes in -1 .. 1, colours RGB in 0 .. 255."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.shape = {name: rng.uniform(-1, 1) for name in SHAPES}
@@ -36,11 +36,11 @@ class Identity:
 
 
 class Conditions:
-    """How a picture was taken, which must not change who is in it.
+    """Conditions of an image, which must not change the identity.
 
     Args:
-        yaw, age: ranges of the head's turn in degrees (the side is drawn too), and of the age, within 0 .. 1.
-        d: difficulty, the factor of all else, 0 .. 1.
+        yaw, age: ranges of the head's rotation in degrees (the side is drawn too), and of the age, within 0 .. 1.
+        d: difficulty, the factor of everything else, 0 .. 1.
     """
 
     def __init__(self, rng: np.random.Generator, yaw: tuple[float, float], age: tuple[float, float], d: float) -> None:
@@ -49,10 +49,10 @@ class Conditions:
         self.smile, self.mouth_open = rng.uniform(-0.6, 1) * d, max(0.0, rng.normal(-0.2, 0.5)) * d
         self.eye_open = 1 - max(0.0, rng.normal(0, 0.3)) * d
         self.light = np.array([rng.normal(0, 1.1 * d), rng.normal(-0.35, 0.5 * d), 1])
-        self.ambient = rng.uniform(0.75 - 0.5 * d, 0.8)  # share of the light without direction
+        self.ambient = rng.uniform(0.75 - 0.5 * d, 0.8)  # share of ambient light
         self.tint = np.exp(rng.normal(0, 0.11 * d, 3) + rng.uniform(-0.55, 0.4) * d)
         self.contrast, self.grey = np.exp(rng.normal(0, 0.18 * d)), rng.random() < 0.08 * d
-        self.colours = rng.uniform(0, 255, (8, 3))  # of what is not the person
+        self.colours = rng.uniform(0, 255, (8, 3))  # of background, spots and occlusion
         self.spots = rng.integers(0, SIZE * ZOOM, (rng.integers(0, 5), 2))
         self.occlusion = rng.choice(["cap", "scarf"]) if rng.random() < 0.15 * d else ""
         self.blur, self.noise = rng.uniform(0, 1.3 * d), rng.uniform(0, 10 * d)  # sigmas: pixels, grey levels
@@ -62,11 +62,11 @@ class Conditions:
 
 
 class Face:
-    """Where the parts of a face are, in space and in the picture, and how they look.
+    """Geometry and appearance of a face.
 
     The origin is between the eyes, x goes to the viewer's right, y down, z towards the viewer; the unit is a pixel of a
-    frontal crop. Points are turned, seen in weak perspective and fitted to ArcFace's five landmarks by a similarity, so
-    a profile comes out stretched, as in real crops.
+    frontal crop. Points are rotated, projected in weak perspective and fitted to ArcFace's five landmarks by a
+    similarity transform, so that a profile is stretched, as in real crops.
     """
 
     def __init__(self, who: Identity, now: Conditions) -> None:
@@ -91,18 +91,18 @@ class Face:
         self.shift = target.mean() - self.spin * source.mean()
 
     def surface(self, xy: object, out: float = 0.0) -> np.ndarray:
-        """Points (N, 2) of the front lifted onto the face, `out` units above it: (N, 3)."""
+        """Lift frontal points (N, 2) onto the face, `out` units above it: (N, 3)."""
         x, y = np.asarray(xy, np.float64).T
         width, depth = (np.interp(y, self.heights, values) for values in (self.widths, DEPTHS))
         return np.column_stack([x, y, depth * np.sqrt(np.maximum(0.02, 1 - (x / width) ** 2)) + out])
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, 3) of the head to pixels (N, 2) of the crop."""
+        """Project points (N, 3) of the head to pixels (N, 2) of the crop."""
         x, y, z = self.rotation @ points.T
         return (self.spin * (x + 1j * y) * (420 / (420 - z)) + self.shift).view(np.float64).reshape(-1, 2)
 
     def cloud(self, grow: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, 3) all over the head, `grow` units outside it, and their angle from the front (N,)."""
+        """Return points (N, 3) all over the head, `grow` units outside it, and their angle from the front (N,)."""
         angle, y = np.meshgrid(np.linspace(-np.pi, np.pi, 32), np.linspace(self.heights[0], self.heights[-1], 28))
         width, depth = (np.interp(y, self.heights, values) + grow for values in (self.widths, DEPTHS))
         depth *= np.where(np.abs(angle) > np.pi / 2, 1.5 - 0.6 * (y > 30), 1)
@@ -110,7 +110,7 @@ class Face:
         return np.stack([width * np.sin(angle), y, depth * np.cos(angle)], -1).reshape(-1, 3), np.abs(angle.ravel())
 
     def render(self) -> np.ndarray:
-        """The picture: uint8 (112, 112, 3), RGB."""
+        """Draw the image: uint8 (112, 112, 3), RGB."""
         cv2, now = import_cv2(), self.now
         ramp = np.linspace(0, 1, SIZE * ZOOM)[:, None, None] * (now.colours[1] - now.colours[0]) + now.colours[0]
         self.image = np.repeat(ramp, SIZE * ZOOM, axis=1).astype(np.uint8)
@@ -123,7 +123,7 @@ class Face:
         for side in (-1, 1):
             self._eye(side)
         self._mouth()
-        cv2.copyTo(behind, 1 - inside, self.image)  # no part of a face hangs in the air
+        cv2.copyTo(behind, 1 - inside, self.image)  # clip the face to the head
         self._nose()
         self._worn()
         image = cv2.resize(self.image, (SIZE, SIZE), interpolation=cv2.INTER_AREA) * self._shade(outline)
@@ -149,7 +149,7 @@ class Face:
         return seen
 
     def _shade(self, outline: np.ndarray) -> np.ndarray:
-        """Lambert's law on an ellipsoid where the head is: factors (SIZE, SIZE, 1)."""
+        """Return Lambertian shading of an ellipsoid at the head: factors (SIZE, SIZE, 1)."""
         middle, radius = (outline.max(0) + outline.min(0)) / 2, np.ptp(outline, axis=0) * 0.56
         x, y = np.meshgrid(*((np.arange(SIZE) - m) / r for m, r in zip(middle, radius)))
         normal = np.stack([x, y, np.sqrt(np.maximum(0.04, 1 - x**2 - y**2))], -1)
@@ -157,7 +157,7 @@ class Face:
         return (self.now.ambient + (1.12 - self.now.ambient) * np.maximum(0, cosine))[..., None].astype(np.float32)
 
     def _head(self) -> np.ndarray:
-        """Neck, head and hair; returns the head's outline in pixels (N, 2)."""
+        """Paint neck, head and hair; return the head's outline in pixels (N, 2)."""
         s, skin, (cloud, angle) = self.who.shape, self.who.skin, self.cloud()
         jaw = 0.7 * np.interp(30, self.heights, self.widths)
         self._paint([[-jaw, 30, 5], [jaw, 30, 5], [jaw, 120, -5], [-jaw, 120, -5]], skin * 0.82)
@@ -174,7 +174,7 @@ class Face:
         return outline
 
     def _skin(self) -> None:
-        """Moles, the lines of age, a beard."""
+        """Paint moles, wrinkles, a beard."""
         t, wrinkled = np.linspace(-1, 1, 15), 1 - 0.7 * max(0.0, self.now.age - 0.45)
         for x, y, radius in self.who.moles:
             self._paint(_ellipse(x, y, radius, radius), self.who.skin * 0.5)
@@ -225,7 +225,7 @@ class Face:
             self._paint(_ellipse(side * 0.45 * width, y + 3.2, 0.22 * width, 1.2), skin * 0.35, out=6)
 
     def _worn(self) -> None:
-        """Glasses, and what hides a part of the face."""
+        """Paint glasses and occlusions."""
         for side in (-1, 1) if self.who.glasses else ():
             rim = _ellipse(side * self.eye_x, 1, 13, 10, self.who.glasses)
             bars = [[0, -2], [side * (self.eye_x - 13), 0]], [[side * (self.eye_x + 13), 0], [side * 42, 0]]
@@ -240,12 +240,12 @@ class Face:
 
 
 def _ellipse(x: float, y: float, a: float, b: float, corners: int = 20) -> np.ndarray:
-    """Polygon (corners, 2) with half axes a and b; of 4 corners, a rectangle."""
+    """Return a polygon (corners, 2) with half axes a and b; with 4 corners, a rectangle."""
     t = np.linspace(0, 2 * np.pi, corners, endpoint=False) + np.pi / corners
     return np.column_stack([x + a * np.cos(t), y + b * np.sin(t)])
 
 
 def _band(x: np.ndarray, upper: np.ndarray | float, lower: np.ndarray | float) -> np.ndarray:
-    """Polygon between two curves over the same x."""
+    """Return the polygon between two curves over the same x."""
     edges = [np.column_stack([x, np.broadcast_to(y, x.shape)]) for y in (upper, lower)]
     return np.concatenate([edges[0], edges[1][::-1]])

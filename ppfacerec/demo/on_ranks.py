@@ -1,4 +1,4 @@
-"""The demo data of a config, where several processes need it."""
+"""Demo data of a config on several processes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from ppfacerec.demo.demo_faces import make_demo_data
 
 
 def make_demo_data_on_each_disk(settings: Optional[Mapping[str, Any]]) -> None:
-    """Make the data of ``Global.demo_data``, if there is one, once on every disk. All ranks call it."""
+    """Make the data of ``Global.demo_data``, if set, once on every disk. All ranks call it."""
     if not settings:
         return
     disks = distributed.find_disks(Path(settings["root"]).parent)

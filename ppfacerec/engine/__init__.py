@@ -1,4 +1,4 @@
-"""The engine: config to parts to run."""
+"""The engine builds the components of a config and runs them."""
 
 from ppfacerec.engine.agreement import find_config_beside
 from ppfacerec.engine.engine import Engine

@@ -1,4 +1,4 @@
-"""What the ranks must agree on before the first step: program, config, data."""
+"""Checks before the first step that all ranks have the same program, config and data."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.data.datasets.class_identity import ClassIdentity
 from ppfacerec.training.checkpoints.run_facts import flat
 
-# Each machine has its own paths, and as many workers as it has cores.
+# Paths and numbers of workers may differ between machines.
 _PATHS = (
     "output_dir", "checkpoints", "pretrained_model", "image_root", "root", "cls_label_path", "val_data_path",
     "dataset_root", "pair_label_path", "pairs_path", "save_inference_dir",
@@ -25,9 +25,9 @@ _ABSENT = "not set"
 
 
 def find_config_beside(overrides: Sequence[str]) -> Path | Mapping[str, Any]:
-    """The config beside the weights of ``Global.pretrained_model``; where this rank has none, the first one's that has.
+    """Return the config beside the weights of ``Global.pretrained_model``, if necessary that of another rank.
 
-    All ranks call it, also before the process group is there.
+    All ranks call it; it needs no process group.
 
     Raises:
         ConfigError: no rank has one.
@@ -45,7 +45,7 @@ def find_config_beside(overrides: Sequence[str]) -> Path | Mapping[str, Any]:
 
 
 def check_same_config(config: Config) -> None:
-    """``check_same`` of program, Paddle and resolved config. All ranks call it."""
+    """Check that program, Paddle and resolved config agree. All ranks call it."""
     facts = {"ppfacerec": __version__, "Paddle": paddle.__version__, **dict(_shared(config.to_tree()))}
     check_same(facts, "The processes were started with different configs or programs")
 
@@ -60,7 +60,7 @@ def _shared(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def check_same_data(config: Config, dataset: TrainDataset, people: ClassIdentity) -> None:
-    """``check_same`` of the training data. All ranks call it."""
+    """Check that the training data agree. All ranks call it."""
     facts = {
         "the number of images": len(dataset), "the number of classes": dataset.num_classes,
         "who the classes are (digest)": people.digest[:12], "the samples in their order (digest)": people.samples[:12],
@@ -75,7 +75,7 @@ def check_same(facts: Mapping[str, Any], what: str) -> None:
     """Compare values by name over the ranks.
 
     Raises:
-        ValueError: on every rank: `what`, the names that differ, the values and whose they are.
+        ValueError: on every rank, with `what` and, for each name that differs, the value of every rank.
     """
     if distributed.world_size() == 1:
         return

@@ -1,4 +1,4 @@
-"""From sections of a config to the parts of a training that need more than a constructor's call."""
+"""Builders of the training components that need more than a constructor's call."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -20,11 +20,11 @@ from ppfacerec.optim import OPTIMIZERS, SCHEDULES, parameter_groups
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.checkpoints.saver import SavePlan
 
-_MOST_CLASSES_AN_IMAGE = 100  # beyond a thousand
+_MOST_CLASSES_AN_IMAGE = 100  # for classes beyond 1000
 
 
 def _check_classes(num_classes: int, num_images: int) -> None:
-    """Refuse to make a head for labels that one wrong line has put out of all proportion."""
+    """Reject a head whose size results from a wrong label."""
     if num_classes > 1000 + _MOST_CLASSES_AN_IMAGE * num_images:
         raise ValueError(
             f"The labels go up to {num_classes - 1}, but there are only {num_images} images: a head for so many "
@@ -34,13 +34,13 @@ def _check_classes(num_classes: int, num_images: int) -> None:
 
 
 def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
-    """The training set, read and checked, with its sampler and transforms."""
+    """Read and check the training set; return its loader."""
     section = config.DataLoader.Train
     assert section is not None, "checked by load_config"
     class_num = config.Arch.Head.kwargs.get("class_num")
     dataset = TRAIN_DATASETS.build(section.dataset, class_num=class_num)
     bad_images = BadImages(section.loader.on_bad_image, section.loader.max_bad_images, output_dir / "bad_images.txt")
-    check_readable(dataset, bad_images.skip)  # a wrong image_root shows now, not after an evaluation
+    check_readable(dataset, bad_images.skip)  # detects a wrong image_root now, not after an evaluation
     sampler = SAMPLERS.build(
         section.sampler, num_samples=len(dataset), seed=config.Global.seed,
         rank=distributed.rank(), world_size=distributed.world_size(),
@@ -67,7 +67,7 @@ def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
 
 
 def _write_label_map(dataset: TrainDataset, output_dir: Path) -> None:
-    """Where `relabel` numbered the classes anew: which label of the file each class of the head is."""
+    """Write the original label of each class if `relabel` renumbered them."""
     original = getattr(dataset, "original_labels", None)
     if original is None or distributed.rank() != 0:
         return
@@ -77,7 +77,7 @@ def _write_label_map(dataset: TrainDataset, output_dir: Path) -> None:
 
 
 def build_losses(config: Config) -> WeightedSum:
-    """The sum of `Loss.Train`."""
+    """Build the weighted sum of `Loss.Train`."""
     assert config.Loss is not None, "checked by load_config"
     losses = {}
     for spec in config.Loss.Train:
@@ -87,7 +87,7 @@ def build_losses(config: Config) -> WeightedSum:
 
 
 def build_optimizer(config: Config, recognizer: FaceRecognizer) -> paddle.optimizer.Optimizer:
-    """The optimizer over the trained parameters, in groups with and without weight decay."""
+    """Build the optimizer of the trained parameters, in groups with and without weight decay."""
     section = config.Optimizer
     assert section is not None, "checked by load_config"
     default = OPTIMIZERS.signature(section.spec.name).parameters["weight_decay"].default
@@ -97,7 +97,7 @@ def build_optimizer(config: Config, recognizer: FaceRecognizer) -> paddle.optimi
 
 
 def build_schedule(config: Config, loader: TrainLoader) -> Callable[[int], float]:
-    """The schedule by optimizer step, scaled to the total batch where ``base_batch_size`` is given."""
+    """Build the learning-rate schedule by optimizer step, scaled to the total batch with ``base_batch_size``."""
     section, glob = config.Optimizer, config.Global
     assert section is not None, "checked by load_config"
     kwargs = {k: v for k, v in section.lr.kwargs.items() if k != "base_batch_size"}
@@ -120,6 +120,6 @@ def build_schedule(config: Config, loader: TrainLoader) -> Callable[[int], float
 
 
 def save_plan(section: GlobalSection) -> SavePlan:
-    """The plan of a config."""
+    """Return the config's plan for saving checkpoints."""
     given = {field.name: getattr(section, field.name) for field in fields(SavePlan)}
     return SavePlan(**{**given, "output_dir": Path(section.output_dir)})

@@ -1,4 +1,4 @@
-"""From a config to its parts, and from the parts to a run."""
+"""Training and evaluation from a config."""
 
 import dataclasses
 import platform
@@ -50,14 +50,14 @@ from ppfacerec.training.trainer import Trainer, TrainingPlan
 
 
 class Engine:
-    """Builds what a checked config names, and trains or evaluates.
+    """Builds the components of a checked config, and trains or evaluates.
 
     Args:
         config: from ``load_config``.
-        notes: what ``load_config`` said about keys without effect, for the log.
+        notes: notes of ``load_config`` about keys without effect, for the log.
 
     Raises:
-        ValueError: the device is not there.
+        ValueError: the device is not available.
     """
 
     def __init__(self, config: Config, notes: Sequence[str] = ()) -> None:
@@ -74,10 +74,10 @@ class Engine:
         """Train from scratch, from pretrained weights or from a checkpoint; return the evaluations by epoch.
 
         Args:
-            callbacks: that hear of the training, besides those of the config.
+            callbacks: in addition to those of the config.
 
         Raises:
-            ConfigError: the config was checked for evaluation only, and cannot be trained with.
+            ConfigError: the config was only checked for evaluation, and is not complete for training.
         """
         self._check("train")
         refuse_onednn_training()
@@ -120,7 +120,7 @@ class Engine:
         return evaluations
 
     def _state(self, loader: TrainLoader, people: ClassIdentity) -> TrainState:
-        """Network, optimizer, precision and average at the start of a training."""
+        """Build network, optimizer, precision and EMA for the start of a training."""
         config = self.config
         recognizer = self._recognizer(loader.dataset, people)
         amp = config.AMP if self._device == "gpu" else None
@@ -136,7 +136,7 @@ class Engine:
     def _callbacks(
         self, state: TrainState, loader: TrainLoader, evaluator: Evaluator | None, checkpoint: Path | None
     ) -> list[Callback]:
-        """What listens to every training, in the order in which it is told."""
+        """Return the callbacks of a training in the order in which they receive events."""
         glob = self.config.Global
         num_batches, num_steps = glob.epochs * len(loader), glob.epochs * -(-len(loader) // glob.update_freq)
         health = Health(state, num_batches, num_steps, loader.dataset.where, self.output_dir, glob.max_bad_steps)
@@ -153,7 +153,7 @@ class Engine:
         ]
 
     def evaluate(self) -> Evaluation:
-        """Evaluate the weights of ``Global.pretrained_model``; eval.json goes to output_dir."""
+        """Evaluate the weights of ``Global.pretrained_model`` and write eval.json to output_dir."""
         self._check("eval")
         self._begin("eval")
         make_demo_data_on_each_disk(self.config.Global.demo_data)
@@ -174,7 +174,7 @@ class Engine:
         return evaluation
 
     def _check(self, mode: Mode) -> None:
-        """Whoever loaded the config may have had it checked for something else."""
+        """Check the config for this mode: it may have been loaded for another one."""
         problems = check_config(self.config, mode)
         if problems:
             raise ConfigError(problems, f"the config, which was not loaded to {mode}")
@@ -197,7 +197,7 @@ class Engine:
             logger.info("Without effect here: %s.", ", ".join(self._notes))
 
     def _recognizer(self, dataset: TrainDataset | None = None, people: ClassIdentity | None = None) -> FaceRecognizer:
-        """Backbone and, where there is a data set, a head for its classes."""
+        """Build the backbone and, if there is a data set, a head for its classes."""
         arch = self.config.Arch
         head = HEADS.build(arch.Head, class_num=dataset.num_classes) if dataset is not None else None
         recognizer = FaceRecognizer(BACKBONES.build(arch.Backbone), head)
@@ -209,18 +209,18 @@ class Engine:
             info = info_of_config(self.config, recognizer.backbone.embedding_size)
             load_pretrained(recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, info, people,
                             dataset)  # fmt: skip
-        is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this process's classes
+        is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this rank's shard of the classes
         distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer
 
     def _with_sync_bn(self, backbone: nn.Layer) -> nn.Layer:
         if self._device == "gpu" and distributed.world_size() > 1:
-            return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # the keys of the state dict stay
+            return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # keeps the keys of the state dict
         logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no such layer for CPUs).")
         return backbone
 
     def _check_memory(self, recognizer: FaceRecognizer, loader: TrainLoader) -> None:
-        """Warn before the start where `ppfacerec plan` would say that it does not fit."""
+        """Warn before the start if `ppfacerec plan` estimates that the run does not fit."""
         config, backbone, head = self.config, recognizer.backbone, recognizer.traits
         assert config.Optimizer is not None, "checked by load_config"
         size = TrainingSize(

@@ -1,7 +1,7 @@
-"""What a training run takes: memory of each GPU by part, and bytes sent a step; estimated before anything is started.
+"""Estimate of a training run before it starts: memory of each GPU by part, and bytes sent in a step.
 
-The parts are counted from the shapes; what cannot be counted (CUDA's context, cuDNN's workspace, holes in the
-allocator) is `OVERHEAD`, an assumption. All sizes are bytes.
+The parts are computed from the shapes, except `OVERHEAD`, an assumption for what cannot be computed (CUDA context,
+cuDNN workspace, fragmentation of the allocator). All sizes are bytes.
 """
 
 import math
@@ -16,7 +16,7 @@ from ppfacerec.core.log import table
 from ppfacerec.heads.margin_head import GPU_CHUNK
 
 GIB = 1 << 30
-OVERHEAD = int(1.5 * GIB)  # CUDA context, cuDNN workspace, fragmentation: assumed
+OVERHEAD = int(1.5 * GIB)
 OPTIMIZER_SLOTS = {"SGD": 0, "Momentum": 1, "Adam": 2, "AdamW": 2}
 _FLOAT32 = 4
 
@@ -27,13 +27,13 @@ class BackboneSize:
 
     name: str
     num_parameters: int  # trained ones
-    activations: int  # elements that one image's forward leaves for the backward
+    activations: int  # elements that one image's forward pass keeps for the backward pass
     recomputed_activations: int  # the same with gradient checkpointing: the blocks' inputs and the largest block
     largest: int  # elements of the largest activation of one image
 
 
 def measure_backbone(backbone: nn.Layer, name: str) -> BackboneSize:
-    """Run one image through a backbone (in eval mode, so that nothing of it changes) and count its layers' outputs."""
+    """Run one image through a backbone, in eval mode so that no state changes, and count its layers' outputs."""
     outputs: dict[str, int] = {}  # of the leaf layers, in the order of the forward
 
     def record(name: str, layer: nn.Layer, inputs: Any, output: paddle.Tensor) -> None:
@@ -51,7 +51,7 @@ def measure_backbone(backbone: nn.Layer, name: str) -> BackboneSize:
             hook.remove()
         if was_training:
             backbone.train()
-    blocks: dict[str, int] = {}  # a block is what holds leaf layers: layer1.0, or the backbone itself
+    blocks: dict[str, int] = {}  # a block is the parent of leaf layers: layer1.0, or the backbone itself
     for layer, size in outputs.items():
         block = layer.rpartition(".")[0]
         blocks[block] = blocks.get(block, 0) + size
@@ -68,12 +68,12 @@ def measure_backbone(backbone: nn.Layer, name: str) -> BackboneSize:
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """The numbers that a run's memory depends on."""
+    """Numbers that determine a run's memory."""
 
     backbone: BackboneSize
     class_num: int
     embedding_size: int
-    batch_size: int  # images a GPU and step
+    batch_size: int  # images per GPU and step
     num_gpus: int = 1
     class_parallel: bool = True  # the classes are sharded over the GPUs; False replicates the head on each
     sample_rate: float = 1.0  # share of the class centres that a step computes
@@ -89,13 +89,13 @@ class TrainingSize:
         return math.ceil(centers / self.num_gpus) if self.class_parallel else centers
 
     def memory(self) -> dict[str, int]:
-        """Bytes of one GPU by part."""
+        """Return the bytes of one GPU by part."""
         slots = OPTIMIZER_SLOTS[self.optimizer]
         half = 2 if self.amp else _FLOAT32  # bytes of an activation
         row = self.embedding_size * _FLOAT32
-        together = self.batch_size * (self.num_gpus if self.class_parallel else 1)  # embeddings that the head sees
+        together = self.batch_size * (self.num_gpus if self.class_parallel else 1)  # embeddings that the head receives
         sampled = math.ceil(self.head_rows * self.sample_rate)
-        # Sampled rows are lent to the optimizer as a parameter of their own, with its state.
+        # Sampled rows are a parameter of their own for the optimizer, with its state.
         copies = 1 if self.sample_rate == 1 else 2 + slots
         activations = self.backbone.recomputed_activations if self.recompute else self.backbone.activations
         parameters = self.backbone.num_parameters
@@ -115,7 +115,7 @@ class TrainingSize:
         return sum(self.memory().values())
 
     def sent(self) -> dict[str, int]:
-        """Bytes that one GPU sends a step by purpose; a ring all-reduce of n bytes sends 2 (G - 1) / G n."""
+        """Return the bytes that a GPU sends in a step; a ring all-reduce of n bytes sends 2 (G - 1) / G n."""
         gpus = self.num_gpus
         reduce = 2 * (gpus - 1) / gpus
         messages = {"backbone gradient, all-reduce": reduce * self.backbone.num_parameters * _FLOAT32}
@@ -131,13 +131,13 @@ class TrainingSize:
         return {name: round(size) for name, size in messages.items()}
 
     def fitting_sample_rate(self, memory: int) -> float | None:
-        """The largest of 1.0, 0.9, ... 0.1, 0.05, 0.02, 0.01 with which a GPU of `memory` bytes is enough, or None."""
+        """Return the largest of 1.0, 0.9, ... 0.1, 0.05, 0.02, 0.01 that fits a GPU of `memory` bytes, or None."""
         rates = [r / 10 for r in range(10, 0, -1)] + [0.05, 0.02, 0.01]
         return next((rate for rate in rates if replace(self, sample_rate=rate).total() <= memory), None)
 
 
 def report(size: TrainingSize, memory: int | None) -> str:
-    """Tables of the memory by part and of the bytes sent, and whether it fits into a GPU of `memory` bytes."""
+    """Return tables of the memory by part and of the bytes sent, and whether a GPU of `memory` bytes suffices."""
     gpus = f"{size.num_gpus} GPU{'s' if size.num_gpus > 1 else ''}"
     how = "sharded" if size.class_parallel else "replicated"
     parts = sorted(((n, b) for n, b in size.memory().items() if b), key=lambda part: -part[1])
@@ -155,7 +155,7 @@ def report(size: TrainingSize, memory: int | None) -> str:
 
 
 def fit(size: TrainingSize, memory: int) -> str:
-    """One sentence: whether a GPU of `memory` bytes is enough, and what would help if it is not."""
+    """Return a sentence on whether a GPU of `memory` bytes suffices, and what would help if it does not."""
     needed = f"about {size.total() / GIB:.1f} GiB of {memory / GIB:.1f} GiB"
     if size.total() <= memory:
         return f"It fits: {needed}."

@@ -1,4 +1,4 @@
-"""What a training or an evaluation leaves for its reader: tables in the log, the report page, the thresholds."""
+"""Output of a training or an evaluation: tables in the log, the report page, the thresholds."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from ppfacerec.weights.zoo import ZOO
 
 
 def log_results(output_dir: Path, evaluations: Mapping[int, Evaluation], progress: Progress) -> None:
-    """The end of a training log: accuracy by epoch, the last evaluation, and what was written."""
+    """Log accuracy by epoch, the last evaluation, and which files were written."""
     if evaluations:
         last = evaluations[max(evaluations)]
         rows = [
@@ -35,15 +35,11 @@ def log_results(output_dir: Path, evaluations: Mapping[int, Evaluation], progres
 def write_report_page(
     config: Config, evaluation: Evaluation, evaluator: Evaluator, weights: str, info: ModelInfo | None
 ) -> None:
-    """The report of `weights` (words for the reader), where the config asks for one; rank 0 writes it.
-
-    Args:
-        info: what is known of the weights' origin.
-    """
+    """Write the report of `weights` (a description; `info` has the origin) on rank 0, if ``Global.report``."""
     glob = config.Global
     if not glob.report or distributed.rank() != 0:
         return
-    from ppfacerec.evaluation.report import write_report  # has matplotlib, an extra
+    from ppfacerec.evaluation.report import write_report  # imports matplotlib, an extra
 
     facts = {
         "weights": weights,
@@ -59,7 +55,7 @@ def write_report_page(
 
 
 def info_of_evaluated(name: str | None) -> ModelInfo | None:
-    """What a file beside the weights, or the zoo, says of them."""
+    """Return the info of weights from the zoo or from the file beside them."""
     zoo = ZOO.get(name or "")
     if zoo:
         who = zoo.publisher
@@ -68,7 +64,7 @@ def info_of_evaluated(name: str | None) -> ModelInfo | None:
 
 
 def save_thresholds(config: Config, embedding_size: int, evaluation: Evaluation) -> None:
-    """Put what was measured into the info beside the evaluated weights; the thresholds of other sets stay."""
+    """Save measured thresholds in the info file beside the weights; those of other sets are kept."""
     weights = Path(weights_file(config.Global.pretrained_model or ""))
     if distributed.rank() != 0 or not weights.is_file() or not config.Global.save_thresholds:
         return  # a model of the zoo has no folder of its own

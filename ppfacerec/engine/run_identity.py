@@ -1,4 +1,4 @@
-"""What must stay the same in a training that goes on, as its config, network and data say."""
+"""Facts that must not change when a training is resumed: from config, network and data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ppfacerec.data.loading.loader import TrainLoader
 from ppfacerec.recognizer import FaceRecognizer
 from ppfacerec.training.checkpoints.run_facts import Pace, RunFacts
 
-# Arguments of a backbone that change how it is trained, not what it is.
+# Arguments of a backbone that change its training, not the network.
 _MAY_CHANGE = ("dropout", "recompute")
 
 
 def facts_of_run(config: Config, recognizer: FaceRecognizer, loader: TrainLoader, people: ClassIdentity) -> RunFacts:
-    """The facts of a training that is about to start."""
+    """Return the facts of a training that is about to start."""
     pace = Pace(loader.sampler.global_batch_size, config.Global.update_freq, len(loader))
     return RunFacts(config.to_tree(), dict(_identity(config, recognizer, loader)), pace, people)
 

@@ -1,7 +1,6 @@
-"""Does this machine compute what ours did: one training step, in each precision, and a head spread over two ranks?
+"""Comparison of this machine with stored numbers: a training step in each precision, and a head on two ranks.
 
-Weights and inputs are sines of squares, so that no generator's stream is part of the comparison. The stored numbers
-are of Paddle 3.3.1 on a CPU.
+Weights and inputs are sines of squares, not random numbers. The stored numbers are from Paddle 3.3.1 on a CPU.
 """
 
 import platform
@@ -24,17 +23,17 @@ from ppfacerec.training.state import TrainState
 CLASSES, SAMPLES = 10, 8
 STEP = {"loss": 39.08325, "gradient norm": 253.7701, "loss after the step": 29.9025}
 HEAD = {"loss": 40.26219, "gradient norm": 5.048757}
-# Of the stored number. Rounding every convolution to TF32, float16 or bfloat16 moved them by 1e-3, 1e-3 and 5e-3.
+# Relative tolerances. TF32, float16 or bfloat16 in every convolution moved them by 1e-3, 1e-3 and 5e-3.
 FLOAT32, HALF = 4e-3, 2e-2
 
 
 class Check(NamedTuple):
-    """One number beside its stored one."""
+    """A number and its stored value."""
 
     name: str
     expected: float
     found: float
-    tolerance: float  # of `expected`
+    tolerance: float  # relative to `expected`
 
     @property
     def passes(self) -> bool:
@@ -42,18 +41,18 @@ class Check(NamedTuple):
 
 
 def wave(shape: Iterable[int], first: int) -> np.ndarray:
-    """Sines of the squares from `first` on: numbers without a pattern, which every machine makes alike."""
+    """Return sines of the squares from `first` on: numbers without a pattern that are equal on every machine."""
     shape = tuple(shape)
     squares = np.arange(first, first + int(np.prod(shape)), dtype=np.float64) ** 2
     return np.sin(squares).reshape(shape).astype(np.float32)
 
 
 def step_numbers(precision: MixedPrecision) -> dict[str, float]:
-    """One step of MobileFaceNet with ArcMargin and Momentum on eight images."""
+    """Run one step of MobileFaceNet with ArcMargin and Momentum on eight images."""
     backbone = BACKBONES.build(Spec("MobileFaceNet"))
     recognizer = FaceRecognizer(backbone, _head(backbone.embedding_size, class_parallel=False))
     for number, (_, parameter) in enumerate(recognizer.named_parameters()):
-        if parameter.ndim > 1:  # norms and PReLUs begin with constants
+        if parameter.ndim > 1:  # norms and PReLUs are initialised with constants
             fan_in = np.prod(parameter.shape[1:])
             parameter.set_value(wave(parameter.shape, 1000 * number) * np.float32(2 / np.sqrt(fan_in)))
     optimizer = paddle.optimizer.Momentum(2e-4, parameters=recognizer.parameters())
@@ -76,7 +75,7 @@ def step_numbers(precision: MixedPrecision) -> dict[str, float]:
 
 
 def head_numbers() -> dict[str, float]:
-    """Loss and gradient of ArcMargin, its classes spread over the ranks that are there; the same for any number."""
+    """Return loss and gradient of ArcMargin with classes sharded over the ranks; equal for any world size."""
     rank, ranks = distributed.rank(), distributed.world_size()
     head = _head(64, class_parallel=True)
     first, last = head.class_rows.range
@@ -102,7 +101,7 @@ def _norm(gradients: Iterable[paddle.Tensor]) -> float:
 
 
 def checks(device: str) -> Iterator[Check]:
-    """All checks of this process; under a launcher only the head's, spread over its ranks."""
+    """Yield all checks of this process; on several ranks only those of the sharded head."""
     ranks = distributed.world_size()
     found = head_numbers()
     yield from (Check(f"head, {ranks} rank{'s' * (ranks > 1)}: {k}", v, found[k], FLOAT32) for k, v in HEAD.items())
@@ -117,7 +116,7 @@ def checks(device: str) -> Iterator[Check]:
 
 
 def machine(device: str) -> str:
-    """What someone who reads the result must know of the machine."""
+    """Describe the machine for readers of the result."""
     words = [f"ppfacerec {__version__}", f"Paddle {paddle.__version__}", f"Python {platform.python_version()}"]
     if device == "gpu":
         gpu = paddle.device.cuda.get_device_properties()

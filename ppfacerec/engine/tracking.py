@@ -1,4 +1,4 @@
-"""What VisualDL is told of a run when it starts."""
+"""Start of a run's log in VisualDL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from ppfacerec.training.state import TrainState
 
 
 def build_visuals(config: Config, state: TrainState, loader: TrainLoader, sets: Sequence[str]) -> Visuals:
-    """The visuals of a training, which say at once with what hyper-parameters it runs.
-
-    Args:
-        sets: names of what it is evaluated on.
-    """
+    """Build the visuals of a training that is evaluated on `sets`, and log its hyper-parameters."""
     glob = config.Global
     is_on = glob.use_visualdl and distributed.rank() == 0
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_step_{state.progress.global_step}"  # sorted by time
@@ -33,7 +29,7 @@ def build_visuals(config: Config, state: TrainState, loader: TrainLoader, sets: 
 
 
 def hyper_parameters(config: Config, loader: TrainLoader) -> dict[str, Any]:
-    """What runs are told apart by: names and plain arguments of the components, and sizes."""
+    """Return what distinguishes runs: names and plain arguments of the components, and sizes."""
     assert config.Optimizer is not None, "checked by load_config"
     batch_size = loader.sampler.global_batch_size * config.Global.update_freq
     sizes = {"total_batch": batch_size, "epochs": config.Global.epochs, "seed": config.Global.seed,
@@ -50,6 +46,6 @@ def hyper_parameters(config: Config, loader: TrainLoader) -> dict[str, Any]:
 
 
 def _of_component(name: str, spec: Spec) -> Mapping[str, Any]:
-    """The page takes a dot in a name for its own path: the column would be empty."""
+    """Name arguments without a dot: VisualDL's page takes it for a path and leaves the column empty."""
     values = {key: str(v) if isinstance(v, bool) else v for key, v in spec.kwargs.items()}
     return {name: spec.name, **{f"{name}_{k}": v for k, v in values.items() if isinstance(v, (int, float, str))}}

@@ -1,1 +1,1 @@
-"""Verification of networks and of embeddings made elsewhere."""
+"""Verification of networks and of other programs' embeddings."""

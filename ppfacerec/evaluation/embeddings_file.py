@@ -1,4 +1,4 @@
-"""Embeddings of other programs, in an .npz file, scored by the same rules. Needs neither Paddle nor a config."""
+"""Evaluation of other programs' embeddings from an .npz file; needs neither Paddle nor a config."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ EXPECTED = (
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingsFile:
-    """The content of such a file: embeddings (2N, D), is_same (N,), and who is on each image (2N,) where it says so."""
+    """Content of an embeddings file: embeddings (2N, D), is_same (N,) and, optionally, identities (2N,)."""
 
     path: str
     embeddings: np.ndarray
@@ -31,7 +31,7 @@ class EmbeddingsFile:
         """Normalise every row, as is done after the flip sum, and score the pairs.
 
         Raises:
-            ValueError: those of ``metrics.evaluate``, with the file's name.
+            ValueError: as ``metrics.evaluate``, with the file's name.
         """
         lengths = row_lengths(self.embeddings)
         if len(lengths) and not np.allclose(lengths, 1, atol=1e-3):
@@ -49,10 +49,10 @@ class EmbeddingsFile:
 
 
 def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Evaluation:
-    """Score each file as a set of its file's name; write eval.json and, if asked, the report.
+    """Score each file as a set named after it; write eval.json and, if `report`, the report.
 
     Raises:
-        ValueError: a file is not as expected, or two have the same name.
+        ValueError: a file is malformed, or two have the same name.
     """
     results: dict[str, VerificationResult] = {}
     identities: dict[str, Sequence[str]] = {}
@@ -64,7 +64,7 @@ def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Eval
         if file.identities is not None:
             identities[name] = file.identities
     pairs = [result.is_same.tobytes() for result in results.values()]
-    evaluation = Evaluation(results, is_one_model=len(set(pairs)) == len(pairs))  # the same pairs: several models
+    evaluation = Evaluation(results, is_one_model=len(set(pairs)) == len(pairs))  # equal pairs: several models
     output_dir.mkdir(parents=True, exist_ok=True)
     evaluation.save(output_dir / "eval.json")
     logger.info("Evaluation\n%s", evaluation.table())
@@ -79,10 +79,10 @@ def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Eval
 
 
 def read_embeddings(path: str) -> EmbeddingsFile:
-    """Read an untrusted .npz of embeddings: no pickle in it is run.
+    """Read an untrusted .npz of embeddings; pickles in it are not executed.
 
     Raises:
-        ValueError: no such file, no .npz, a missing key, object arrays, wrong shapes or types.
+        ValueError: the file is missing or not an .npz, a key is missing, object arrays, wrong shapes or types.
     """
     try:
         arrays, there = read_npz(path, ("embeddings", "is_same", "identities"))

@@ -30,10 +30,10 @@ Watch = Callable[[str, PairSet, np.ndarray, VerificationResult], None]
 
 
 class Evaluator:
-    """Evaluates a backbone on verification sets, one open at a time, by insightface's protocol.
+    """Evaluates a backbone on verification sets, one at a time, by insightface's protocol.
 
     Args:
-        batch_size: images a batch and rank; each is run with its mirror image.
+        batch_size: images per batch and rank; each is run with its mirror image.
         flip_test: add the embedding of the mirrored image.
         feature_normalize: normalise both embeddings before they are added (PaddleClas's option).
         backend: how the backbone is run, see ``InferenceRunner``.
@@ -55,7 +55,7 @@ class Evaluator:
         self._flip_test, self._feature_normalize, self._backend = flip_test, feature_normalize, backend
 
     def check(self) -> None:
-        """Read every set before a training that would end at its first evaluation otherwise; images stay undecoded.
+        """Read every set, without decoding images, so that a bad one does not end a training at its first evaluation.
 
         Raises:
             ValueError: a set cannot be read, or has too few pairs for the metric.
@@ -68,15 +68,14 @@ class Evaluator:
     def evaluate(
         self, backbone: nn.Layer, on_batch: Callable[[], None] = lambda: None, watch: Watch | None = None
     ) -> Evaluation:
-        """Evaluate on every set; all ranks work and all get the same result.
+        """Evaluate on every set; all ranks share the work and return the same result.
 
         Args:
             on_batch: called after each batch.
-            watch: shown each set while it is open, with the embeddings (M, D) of its distinct images.
+            watch: called with each set while it is open, and the embeddings (M, D) of its distinct images.
 
         Raises:
-            ValueError: a set cannot be read, an image does not decode, or an embedding is not finite; on every rank
-                where it happens on one.
+            ValueError: a set cannot be read, an image does not decode, or an embedding is not finite; on all ranks.
         """
         was_training = backbone.training
         backbone.eval()
@@ -118,7 +117,7 @@ class Evaluator:
     def _embed(
         self, runner: InferenceRunner, pairs: PairSet, share: list[range], name: str, on_batch: Callable[[], None]
     ) -> np.ndarray:
-        """Normalised embeddings and lengths of this rank's images; only two batches of pixels exist at any time."""
+        """Return normalised embeddings and lengths of this rank's images; only two batches of pixels are in memory."""
         sizes: Counter[tuple[int, int]] = Counter()
         rows = [np.zeros((0, runner.embedding_size + 1))]  # a rank may have no batch
 

@@ -1,4 +1,4 @@
-"""Export of a trained backbone to Paddle Inference and ONNX, compared with eager before it is written."""
+"""Export of a trained backbone to Paddle Inference and ONNX, compared with eager mode before it is written."""
 
 from ppfacerec.export.exporter import export_model
 

@@ -1,4 +1,4 @@
-"""Weights of another project to a file of ours, with a report and, optionally, a parity check."""
+"""Conversion of other projects' weights, with a report and an optional parity check."""
 
 import pickle
 from collections.abc import Mapping
@@ -29,18 +29,18 @@ def convert_weights(
     reference: str | None = None,
     allow_mismatch: bool = False,
 ) -> ModelInfo:
-    """Convert a file, a model of the zoo or a URL to .pdparams or .safetensors; its info goes beside it.
+    """Convert a file, a model of the zoo or a URL to .pdparams or .safetensors, with an info file beside it.
 
     Args:
         source: what ``Global.pretrained_model`` takes.
         target: the file to write; its suffix chooses the format.
         source_name: the project that the weights must be from; "auto" detects it.
-        reference: an ONNX file or a folder with Paddle's inference model of the same network; one batch goes through
-            both, and a difference above 1e-4 is refused.
+        reference: an ONNX file or a folder with Paddle's inference model of the same network; both run one
+            batch, and a difference above 1e-4 is an error.
         allow_mismatch: write what matched, and initial values for the rest.
 
     Raises:
-        ValueError: the weights are of no known network, of another project than said, do not fit, or differ.
+        ValueError: the network is unknown, the weights are of another project, do not fit, or fail the parity check.
     """
     target = Path(target)
     if target.suffix not in _WRITERS:
@@ -87,7 +87,7 @@ def _checked_arch(weights: Weights, source_name: SourceName) -> Spec:
 
 
 def write_pdparams(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write what ``paddle.load`` and PaddleClas read; the file appears whole or not at all."""
+    """Write a file that ``paddle.load`` and PaddleClas read, completely or not at all."""
     with written_whole(path) as file:
         pickle.dump(dict(arrays), file, protocol=4)
 

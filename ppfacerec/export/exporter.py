@@ -1,4 +1,4 @@
-"""Export with a parity check: a model that differs from eager is not written."""
+"""Export with a parity check: a model that differs from eager mode is not written."""
 
 import tempfile
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from ppfacerec.inference.runners import STEM, run_onnx
 from ppfacerec.weights.info import ModelInfo
 
 ONNX_FILE = "inference.onnx"
-_BATCHES = (1, 3, 8)  # numbers of images at which the gate compares
+_BATCHES = (1, 3, 8)  # batch sizes of the parity check
 
 
 def export_model(
@@ -39,22 +39,21 @@ def export_model(
 ) -> list[Path]:
     """Write an inference model and its description, a file for each format; return the files.
 
-    What is exported takes RGB, also from a network that was trained on BGR: programs such as insightface's give RGB
-    without asking.
+    The exported model takes RGB even if the network was trained on BGR: programs such as insightface's pass RGB.
 
     Args:
-        folder: ``Global.save_inference_dir``; made where it is missing, and only filled by an export that passes.
+        folder: ``Global.save_inference_dir``; created if missing, and written only by an export that passes the check.
         export_format: Paddle's inference model, ONNX, or both.
-        uint8_input: the graph takes (N, 112, 112, 3) uint8 RGB pixels and prepares them itself.
-        onnx_for_cpu: the ONNX file is for onnxruntime on a CPU: PReLU written as convolutions, twice as fast there.
+        uint8_input: the graph takes (N, 112, 112, 3) uint8 RGB pixels and normalises them itself.
+        onnx_for_cpu: write PReLU as convolutions in the ONNX file, which is twice as fast in onnxruntime on a CPU.
 
     Raises:
-        ValueError: the exported model differs from eager by more than 1e-4 of the largest number.
+        ValueError: the exported model differs from eager mode by more than 1e-4 of the largest number.
         ImportError: a package for ONNX is missing.
     """
     backbone.eval()
     count = max(_BATCHES)
-    inputs = spread_pixels(count) if uint8_input else spread_images(count)  # as the graph takes them
+    inputs = spread_pixels(count) if uint8_input else spread_images(count)  # in the graph's input format
     backbone, info = rgb_network(backbone, info)
     network = ExportedNetwork(backbone, info, uint8_input)
     with paddle.no_grad():
@@ -80,14 +79,13 @@ def export_model(
 
 
 def save_paddle(network: ExportedNetwork, folder: Path) -> list[str]:
-    """Write Paddle's inference model: the program (inference.json, on Paddle 2.6 inference.pdmodel) and its parameters;
-    return the files' names."""
+    """Write the program (inference.json, on Paddle 2.6 inference.pdmodel) and its parameters; return the names."""
     in_turn(lambda: save_program(network, network.input_spec(), folder / STEM))
     return [program_file(folder / STEM).name, f"{STEM}.pdiparams"]
 
 
 def _check_spread(embeddings: np.ndarray) -> None:
-    """A network that gives the same for every picture would pass any comparison."""
+    """Reject a network that gives the same embedding for every image: it would pass any comparison."""
     if not np.isfinite(embeddings).all():
         raise ValueError("The network's embeddings are not finite numbers; nothing is exported. Check the weights.")
     spread = np.abs(embeddings - embeddings[:1]).max() / max(np.abs(embeddings).max(), 1e-30)
@@ -125,7 +123,7 @@ def _description(info: ModelInfo, folder: Path, kind: str, names: list[str], uin
 
 
 def _moved_together(work: Path, folder: Path, names: list[str]) -> list[Path]:
-    """All files, or on a full disk none."""
+    """Move all files, or none if the disk is full."""
     with ExitStack() as stack:
         for name in names:
             file = stack.enter_context(written_whole(folder / name))

@@ -1,4 +1,4 @@
-"""The exported network: the backbone, optionally with the preprocessing inside the graph."""
+"""The exported network: a backbone, optionally with preprocessing inside the graph."""
 
 import copy
 from dataclasses import replace
@@ -16,10 +16,10 @@ INPUT, OUTPUT = "images", "embedding"
 
 
 def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInfo]:
-    """Return a network that takes RGB and its info, without this machine's paths; of one for BGR, a changed copy.
+    """Return a network for RGB and its info without local paths; a network for BGR is copied and converted.
 
     Raises:
-        ValueError: a network for BGR that has not exactly one convolution over three channels, or reads them otherwise.
+        ValueError: a network for BGR has not exactly one three-channel convolution, or uses the channels elsewhere too.
     """
     data = info.training_data and "/".join(Path(info.training_data).parts[-2:])
     info = replace(info, config=None, training_data=data)
@@ -41,10 +41,7 @@ def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInf
 
 
 class ExportedNetwork(TracedBackbone):
-    """RGB images (see `rgb_network`) to embeddings, not normalised, as a static graph has it.
-
-    With `uint8_input` it takes pixels (N, 112, 112, 3), else the backbone's (N, 3, 112, 112) float32.
-    """
+    """A static graph's network: RGB pixels (N, 112, 112, 3) or normalised (N, 3, 112, 112) to raw embeddings."""
 
     def __init__(self, backbone: nn.Layer, info: ModelInfo, uint8_input: bool) -> None:
         super().__init__(backbone)
@@ -60,7 +57,7 @@ class ExportedNetwork(TracedBackbone):
         return self.call(self.backbone, images)
 
     def input_spec(self) -> paddle.static.InputSpec:
-        """Shape and dtype of the input; any number of images."""
+        """Return shape and dtype of the input, for any batch size."""
         if self.uint8_input:
             return paddle.static.InputSpec([None, *IMAGE_SHAPE], "uint8", INPUT)
         return paddle.static.InputSpec([None, 3, IMAGE_SIZE, IMAGE_SIZE], "float32", INPUT)

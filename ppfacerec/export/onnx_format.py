@@ -1,4 +1,4 @@
-"""ONNX: paddle2onnx translates the program, onnxruntime folds constants and batch norms, any batch size stays.
+"""ONNX export: paddle2onnx translates the program, onnxruntime folds constants and batch norms.
 
 A batch norm in front of a padded convolution (IResNet, IR) cannot be folded: the padding is not normalised.
 """
@@ -28,7 +28,7 @@ def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False
 
     Args:
         prefix: Paddle's inference model, without suffix.
-        info: goes into the file's metadata, as JSON under "ppfacerec".
+        info: stored in the file's metadata, as JSON under "ppfacerec".
         for_cpu: write PReLU as convolutions, see `_prelu_as_convolutions`.
 
     Raises:
@@ -59,7 +59,7 @@ def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False
 
 
 def _fold(onnxruntime: ModuleType, source: Path, target: Path) -> None:
-    """onnxruntime's basic optimisations keep to standard operators: constants, identities, convolution + batch norm."""
+    """Fold constants, identities and batch norms with onnxruntime's basic level, which keeps to standard operators."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath, options.log_severity_level = str(target), 3
@@ -94,10 +94,10 @@ def _finish(onnx: ModuleType, path: Path, info: ModelInfo, for_cpu: bool) -> Non
 
 
 def _prelu_as_convolutions(onnx: ModuleType, graph: Any) -> None:
-    """PReLU(x) = relu(x) - a * relu(-x), both factors as 1x1 depthwise convolutions: the same numbers, bit for bit.
+    """Write PReLU(x) = relu(x) - a * relu(-x) with 1x1 depthwise convolutions; the results are equal bit for bit.
 
     onnxruntime's CPU kernel for PRelu takes half of MobileFaceNet's time and leaves the blocked layout of its
-    convolutions (78 -> 184 images a second). A GPU has one kernel for PRelu and four for this.
+    convolutions (78 -> 184 images a second). A GPU needs one kernel for PRelu and four for this.
     """
     slopes = {tensor.name: onnx.numpy_helper.to_array(tensor).reshape(-1) for tensor in graph.initializer}
     nodes = []

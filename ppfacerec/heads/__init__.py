@@ -1,4 +1,4 @@
-"""Heads by the name that the YAML gives them."""
+"""Registry of heads, by their names in the config."""
 
 from ppfacerec.core.registry import Registry
 from ppfacerec.heads.adaptive_margins import AdaMargin, CurricularMargin, MagMargin

@@ -1,4 +1,4 @@
-"""Heads whose margin or negatives depend on the sample, or on what training has seen so far."""
+"""Heads whose margin or negatives depend on the sample or on running statistics."""
 
 import math
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions, with_head_opti
 
 @with_head_options
 class AdaMargin(MarginHead):
-    """AdaFace head: a margin by image quality, for which the embedding's norm stands (arXiv:2204.00964, eq. 8).
+    """AdaFace head: a margin by image quality, estimated from the embedding norm (arXiv:2204.00964, eq. 8).
 
     Args:
         margin: m.
         scale: s.
-        h: norms are measured in units of deviation / h, and cut off at 1.
-        t_alpha: weight of a batch in the running mean and deviation of the norms (all processes' samples).
+        h: factor on the norm's z-score, which is then clipped to [-1, 1].
+        t_alpha: weight of a batch (of all processes) in the running mean and standard deviation of the norms.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class AdaMargin(MarginHead):
             )
         super().__init__(embedding_size, class_num, scale, options)
         self._margin, self._h, self._t_alpha = margin, h, t_alpha
-        self.register_buffer("batch_mean", paddle.full([1], 20.0))  # the paper's start
+        self.register_buffer("batch_mean", paddle.full([1], 20.0))  # the paper's initial values
         self.register_buffer("batch_std", paddle.full([1], 100.0))
 
     def observe(self, norm: paddle.Tensor, target: Callable[[], paddle.Tensor]) -> None:
@@ -59,13 +59,13 @@ def _safe(norm: paddle.Tensor) -> paddle.Tensor:
 
 @with_head_options
 class MagMargin(MarginHead):
-    """MagFace head: an angular margin that grows with the norm, which a regularizer enlarges (arXiv:2103.06627).
+    """MagFace head: an angular margin that grows with the norm, and a regularizer of the norm (arXiv:2103.06627).
 
     Args:
-        norms: (l_a, u_a), bounds of the norm.
+        norms: (l_a, u_a), range to which the norm is clipped.
         margins: (l_m, u_m), margins in radians at those norms.
         scale: s.
-        lambda_g: weight of the regularizer; the log shows their product as MagFace.
+        lambda_g: weight of the regularizer; the weighted term is logged as MagFace.
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class MagMargin(MarginHead):
 
 @with_head_options
 class CurricularMargin(MarginHead):
-    """CurricularFace head: ArcFace, and hard negatives weigh more the further training is (arXiv:2004.00288, eq. 5).
+    """CurricularFace head: ArcFace whose hard negatives gain weight during training (arXiv:2004.00288, eq. 5).
 
     Args:
         margin: m, additive angular margin in radians.
         scale: s.
-        t_alpha: weight of a batch's mean target cosine (all processes' samples) in the running t.
+        t_alpha: weight of a batch's mean target cosine (over all processes) in the running average t.
     """
 
     largest_cosine = 2.0  # cos (t + cos) with t <= 1

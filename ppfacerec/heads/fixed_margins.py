@@ -17,7 +17,7 @@ class ArcMargin(MarginHead):
         margin: m, additive angular margin in radians.
         scale: s, factor on all cosines.
         easy_margin: apply the margin only where the target cosine is positive.
-        straight_through: insightface's derivative of the margin (1) instead of the true one.
+        straight_through: use 1 as the margin's derivative instead of the true one, as insightface does.
 
     Raises:
         ValueError: a size below 1, or a margin or scale out of range.
@@ -75,7 +75,7 @@ class CombinedMargin(MarginHead):
         m1: factor on the angle, at least 1.
         m2: added to the angle, in radians.
         m3: subtracted from the cosine.
-        straight_through: 1 as the margin's derivative instead of the true one.
+        straight_through: use 1 as the margin's derivative instead of the true one.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SphereMargin(MarginHead):
     """SphereFace head: (-1)^k cos(m theta) - 2k for the target (arXiv:1704.08063, eq. 7), with normalised embeddings.
 
     Args:
-        margin: m, factor on the angle; the paper's 4 is for embeddings that are not normalised.
+        margin: m, factor on the angle; the paper's value of 4 is for unnormalised embeddings.
     """
 
     def __init__(

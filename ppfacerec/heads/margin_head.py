@@ -1,4 +1,4 @@
-"""The classifier over identities: cosines to the class centres, with a margin on the target's."""
+"""Base classifier over identities: cosines to the class centres, with a margin on the target cosine."""
 
 import math
 from collections.abc import Callable
@@ -17,23 +17,23 @@ from ppfacerec.heads.scores import MarginScores
 from ppfacerec.heads.sharding import ClassShard
 from ppfacerec.heads.traits import ClassRows, HeadTraits
 
-# Below, one all-reduce of the whole weight's gradient is cheap, and every process having all classes is simpler.
+# Below this, all-reducing the gradient of the whole weight is cheap, and keeping all classes everywhere is simpler.
 PARALLEL_FROM = 10_000
-# Cosines of one chunk: 1 MiB, which fits a core's cache, or enough to keep a GPU busy.
+# Cosines per chunk: 1 MiB, which fits a core's cache, or enough to keep a GPU busy.
 CPU_CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
-_INITIAL_BLOCK = 1024  # classes whose first weights come from one generator
+_INITIAL_BLOCK = 1024  # classes initialised from one random generator
 
 
 class MarginHead(HeadTraits, nn.Layer):
-    """Base of the heads: holds the class centres and knows which of them a step needs. A margin overrides `margin`.
+    """Base class of the heads: holds the class centres and selects those that a step needs; override `margin`.
 
-    The centres are rows (classes x sub-centres, D) in `weight`; ``ClassRows`` says how files hold them.
+    The centres are the rows of `weight` (classes x sub-centres, D); ``ClassRows`` describes their layout in files.
 
     Args:
         embedding_size: D, length of an embedding.
         class_num: C, number of identities.
         scale: s, factor on all cosines.
-        options: see ``HeadOptions``; subclasses decorated with ``with_head_options`` take its fields.
+        options: see ``HeadOptions``; subclasses decorated with ``with_head_options`` accept its fields instead.
 
     Raises:
         ValueError: a size below 1, a scale that is not positive, or an option out of range.
@@ -41,7 +41,7 @@ class MarginHead(HeadTraits, nn.Layer):
 
     class_num: int
     class_rows: ClassRows
-    largest_cosine = 1.0  # that `negatives` may return
+    largest_cosine = 1.0  # upper bound of what `negatives` returns
 
     def __init__(
         self, embedding_size: int, class_num: int, scale: float = 64.0, options: HeadOptions = DEFAULT_OPTIONS
@@ -65,7 +65,7 @@ class MarginHead(HeadTraits, nn.Layer):
         self.class_rows = ClassRows(self.shard, self.num_sub_centers, embedding_size)
         zeros = nn.initializer.Constant(0.0)
         self.weight = self.create_parameter(list(self.class_rows.shape), default_initializer=zeros)
-        self.weight.is_distributed = self.shard.world_size > 1  # Paddle's word for: do not average the gradients
+        self.weight.is_distributed = self.shard.world_size > 1  # Paddle's flag: do not average the gradients
         self._fill(int(paddle.randint(0, 2**31 - 1, [1]).item()))
         self.active: ActiveRows | None = None
         if self.sample_rate < 1 and options.sparse_update is not False:
@@ -89,7 +89,7 @@ class MarginHead(HeadTraits, nn.Layer):
 
     @paddle.no_grad()
     def _fill(self, seed: int) -> None:
-        """First weights, normal as PaddleClas's XavierNormal; the same in any number of processes."""
+        """Initialise the weight like PaddleClas's XavierNormal, identically for any number of processes."""
         deviation = math.sqrt(2.0 / (self.embedding_size + self.class_num * self.num_sub_centers))
         first, last, K = self.shard.start, self.shard.start + self.shard.size, self.num_sub_centers
         for block in range(first // _INITIAL_BLOCK, -(-last // _INITIAL_BLOCK)):
@@ -108,20 +108,20 @@ class MarginHead(HeadTraits, nn.Layer):
             self.active_rows.is_distributed = self.weight.is_distributed
 
     def begin_step(self, seed: int, step: int) -> None:
-        """Say which optimizer step follows: the sampled classes depend on (seed, step, part of the classes)."""
+        """Set the next optimizer step; the sampled classes depend on (seed, step, shard)."""
         self._seed, self._step = seed, step
 
     def guessing_loss(self) -> float:
         return math.log(max(1.0, self.class_num * self.sample_rate))
 
     def forward(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> MarginScores:
-        """Return the scores of embeddings (B, D), of any length, whose classes are labels (B,), int64.
+        """Return the scores of embeddings (B, D), of any norm, for the labels (B,), int64.
 
-        In training this is the one step that changes the head's state: it draws the classes of a sampling head, and
-        takes the batch into the margin's running statistics. Reading the scores changes nothing.
+        In training only this call changes the head's state: it samples the classes (sample_rate < 1) and updates the
+        margin's running statistics. Reading the scores has no side effects.
 
         Raises:
-            ValueError: a label is not one of the classes.
+            ValueError: a label outside 0 ... class_num - 1.
         """
         with paddle.amp.auto_cast(enable=False):  # cosines times 64 need float32
             embedding = embedding.astype("float32")
@@ -134,35 +134,35 @@ class MarginHead(HeadTraits, nn.Layer):
                 unit, labels, weight, classes, lambda cosine: self.margin(cosine, norm), self.penalties(norm)
             )
 
-    # What a margin may override.
+    # Methods that a margin may override.
 
     def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
-        """The target cosines (B,) with the margin; `norm` are the embeddings' lengths (B,)."""
+        """Apply the margin to the target cosines (B,); `norm` holds the embedding norms (B,)."""
         raise NotImplementedError
 
     def negatives(self, target: paddle.Tensor) -> Transform | None:
-        """What reweights the negatives of samples with these target cosines (N,), or None; changes nothing."""
+        """Return the transform of the negatives for target cosines (N,), or None; must have no side effects."""
         if self._threshold is None:
             return None
         threshold = self._threshold
         return lambda cosine: filtered_negatives(cosine, threshold)
 
     def observe(self, norm: paddle.Tensor, target: Callable[[], paddle.Tensor]) -> None:
-        """Take a batch of training into running statistics, once.
+        """Update running statistics; called once per training batch.
 
         Args:
-            norm: (B,) lengths of this process's embeddings.
-            target: computes the cosines (N,) to the own class, of the samples of all processes that share the classes.
+            norm: (B,) norms of this process's embeddings.
+            target: computes the target cosines (N,) of the samples of all processes that share the classes.
         """
 
     def penalties(self, norm: paddle.Tensor) -> dict[str, paddle.Tensor]:
-        """Terms to add to the loss."""
+        """Return additional loss terms by name."""
         return {}
 
-    # Which classes a step needs.
+    # Selection of the classes that a step needs.
 
     def classes(self, labels: paddle.Tensor) -> tuple[paddle.Tensor, Classes]:
-        """The rows that this step computes, and where the samples' classes stand in them."""
+        """Return the rows that this step computes, and the positions of the samples' classes among them."""
         group = self.shard.batch(labels.shape[0])
         everyone = group.gather(labels)
         classes = everyone.numpy()
@@ -187,17 +187,17 @@ class MarginHead(HeadTraits, nn.Layer):
         return max(256, cosines // num_samples) // self.num_sub_centers or 1
 
     def _sampled(self, labels: paddle.Tensor, positions: np.ndarray) -> tuple[paddle.Tensor, int, np.ndarray]:
-        """Rows of the sampled classes, how many, and where the samples' classes stand in them."""
+        """Return the rows of the sampled classes, the number of classes, and each sample's class among them."""
         present = positions[positions >= 0]
         if self.shard.world_size == 1 and distributed.world_size() > 1:  # all processes must draw the same
             present = distributed.gather_tensors(labels, distributed.gather_integer(labels.shape[0])).numpy()
         positives = np.unique(present)
-        if self.active is not None and len(self.active.classes):  # a further batch of the same step
+        if self.active is not None and len(self.active.classes):  # a later batch of the same step
             chosen = positives
         else:
             key = (self._seed, self._step, self.shard.rank)
             chosen = sample_classes(self.shard.size, self.sample_rate, positives, key)
-        self._step += 1  # where begin_step is not called
+        self._step += 1  # for callers without begin_step
         if self.active is not None:
             self.active.load(chosen)
             return self.active.parameter, len(self.active.classes), self.active.positions(positions)

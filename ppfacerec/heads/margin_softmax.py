@@ -1,13 +1,12 @@
 """The sum over classes of a margin softmax, forward and backward, in chunks of classes.
 
-With z_ij = s cos_ij for the negatives j != y_i, the loss of sample i needs two numbers of the classes: the target's
-cosine and L_i = log sum_{j != y_i} exp(z_ij). Here both are computed, and differentiated, without a matrix of all
-classes: a chunk of class centres is normalised, multiplied, summed and forgotten; the backward computes it again,
-unless all chunks together are small.
-Memory is O(batch x chunk) at any number of classes, and a chunk that fits the processor's cache is faster too.
+With z_ij = s cos_ij for the negatives j != y_i, the loss of sample i depends on two numbers: the target cosine and
+L_i = log sum_{j != y_i} exp(z_ij). Both are computed and differentiated without the full logit matrix: each chunk of
+class centres is normalised, multiplied, summed and discarded; the backward pass recomputes it, unless all chunks
+together are small. Memory is O(batch x chunk) for any number of classes, and a chunk that fits the cache is faster.
 
-Shapes in comments: N samples of all processes that share the classes, n classes of a chunk, K sub-centres a class,
-D numbers of an embedding, M samples whose class is in this process.
+Shapes in comments: N samples of all processes that share the classes, n classes per chunk, K sub-centres per class,
+D embedding size, M samples whose class is in this process.
 """
 
 import math
@@ -21,15 +20,15 @@ from paddle.autograd import PyLayer
 
 from ppfacerec.heads.sharding import BatchGroup
 
-_TINY_SQUARE = 1e-24  # norm below 1e-12: dividing by it would only blow up rounding errors
-_EXCLUDED = -1e30  # takes a target out of the negatives' sum; finite, because 0 * infinity is NaN
+_TINY_SQUARE = 1e-24  # norm below 1e-12: dividing by it would only amplify rounding errors
+_EXCLUDED = -1e30  # removes a target from the sum over negatives; finite, because 0 * infinity is NaN
 # exp() of |z| up to 80 is a normal float32, and so is a sum below exp(85).
 _LARGEST_EXPONENT, _LARGEST_SUM = 80.0, 85.0
 
-# Logits that the backward finds ready, where there are no more (8 MiB): few classes, or few sampled ones.
+# Up to this many logits (8 MiB) are kept for the backward pass: few classes, or few sampled ones.
 _MOST_KEPT = 1 << 21
 
-# Cosines (N, n) -> their replacement in the sum, and its derivative (None: 1).
+# Cosines (n, N) -> their replacement in the sum, and its derivative (None: 1).
 Transform = Callable[[paddle.Tensor], tuple[paddle.Tensor, paddle.Tensor | None]]
 
 
@@ -39,34 +38,34 @@ def normalize(x: paddle.Tensor) -> paddle.Tensor:
 
 
 def inverse_norms(rows: paddle.Tensor) -> paddle.Tensor:
-    """1 / L2 norm of each row (n, 1); 1 for a zero row."""
-    # A product with ones: ten times as fast as Paddle's sum on the CPU.
+    """Return 1 / L2 norm of each row (n, 1); 1 for a zero row."""
+    # A product with ones is ten times as fast as Paddle's sum on the CPU.
     square_sum = paddle.matmul(rows * rows, paddle.ones([rows.shape[1], 1], rows.dtype))
-    # Not rsqrt: Paddle's is an approximation on the CPU, 5e-6 off.
+    # Not rsqrt: on the CPU Paddle's is an approximation, off by 5e-6.
     return 1.0 / paddle.sqrt(paddle.where(square_sum < _TINY_SQUARE, paddle.ones_like(square_sum), square_sum))
 
 
 @dataclass
 class Classes:
-    """What one batch's sum over the classes of this process depends on, beside embeddings and weight."""
+    """Inputs of one batch's sum over the classes of this process, besides embeddings and weight."""
 
-    positions: np.ndarray  # (N,) where each sample's class stands among the weight's rows, in classes; -1: not here
-    num_classes: int  # in the rows; what follows them is padding
+    positions: np.ndarray  # (N,) index of each sample's class among the weight's classes; -1: not in this process
+    num_classes: int  # in the weight; any rows after them are padding
     class_num: int  # classes of all processes
     scale: float
-    chunk_size: int  # classes a chunk
+    chunk_size: int  # classes per chunk
     group: BatchGroup
-    num_sub_centers: int = 1  # K, rows a class; the largest of their cosines counts
-    # Target cosines (N,) -> what reweights the negatives, or None.
+    num_sub_centers: int = 1  # K, rows per class; the largest of their cosines counts
+    # Target cosines (N,) -> transform of the negatives, or None.
     transform: Callable[[paddle.Tensor], Transform | None] = lambda target: None
-    largest_cosine: float = 1.0  # that a transformed cosine can be
-    # Of the product that gives the cosines, such as "bfloat16"; all else is float32. Probabilities of a million classes
-    # are near 1e-6, which float16 has no digits for, so the gradients' products are not in it.
+    largest_cosine: float = 1.0  # upper bound of a transformed cosine
+    # Dtype of the product that gives the cosines, such as "bfloat16"; all else is float32. Probabilities over a million
+    # classes are near 1e-6, too small for float16's precision, so the gradients' products do not use it.
     matmul_dtype: str | None = None
 
     @property
     def needs_no_maximum(self) -> bool:
-        """|cos| <= 1 bounds z: with s = 64 exp(z) is a normal number as it stands, and so is any sum of them."""
+        """Whether z is bounded (|cos| <= 1) so that exp(z) and its sums are normal numbers, as with s = 64."""
         largest = self.scale * self.largest_cosine + math.log(self.class_num)
         return self.scale <= _LARGEST_EXPONENT and largest <= _LARGEST_SUM
 
@@ -78,7 +77,7 @@ class MarginSoftmax(PyLayer):
     def forward(
         ctx: Any, unit: paddle.Tensor, weight: paddle.Tensor, classes: Classes
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """L (B,) and target cosines (B,) of unit embeddings (B, D) and class centres (rows, D) of any length."""
+        """Return L (B,) and target cosines (B,) of unit embeddings (B, D) and class centres (rows, D) of any norm."""
         step = _Pass(classes, classes.group.gather(unit), weight)
         target = step.target_cosines()
         log_sum = step.log_sum(target)
@@ -95,7 +94,7 @@ class MarginSoftmax(PyLayer):
 
 @paddle.no_grad()
 def target_cosines(unit: paddle.Tensor, weight: paddle.Tensor, classes: Classes) -> paddle.Tensor:
-    """Cosines (N,) of all samples of the group to their own classes, without the sum over the others."""
+    """Return the cosines (N,) of all samples of the group to their own classes, without the sum over the others."""
     return _Pass(classes, classes.group.gather(unit), weight).target_cosines()
 
 
@@ -103,7 +102,7 @@ class _Chunk(NamedTuple):
     number: int
     rows: slice  # of the weight
     samples: paddle.Tensor  # whose target is in the chunk
-    places: paddle.Tensor  # and which class of the chunk it is
+    places: paddle.Tensor  # index of that target in the chunk
 
 
 class _Pass:
@@ -112,7 +111,7 @@ class _Pass:
     def __init__(self, classes: Classes, unit: paddle.Tensor, weight: paddle.Tensor) -> None:
         self.classes, self.unit, self.weight = classes, unit, weight
         here = np.flatnonzero(classes.positions >= 0)
-        here = here[np.argsort(classes.positions[here], kind="stable")]  # targets in the order of the chunks
+        here = here[np.argsort(classes.positions[here], kind="stable")]  # targets ordered by chunk
         positions = classes.positions[here]
         self._samples, self._positions = paddle.to_tensor(here), paddle.to_tensor(positions)
         self._places = paddle.to_tensor(positions % classes.chunk_size)
@@ -121,8 +120,8 @@ class _Pass:
         self._scaled = (unit * classes.scale).t()  # (D, N)
         num_logits = classes.num_classes * classes.num_sub_centers * len(classes.positions)
         self._keeps_logits = num_logits <= _MOST_KEPT
-        self._kept: list[paddle.Tensor] = []  # (n K, N) a chunk
-        self._inverse_norms: list[paddle.Tensor] = []  # (n K, 1) a chunk
+        self._kept: list[paddle.Tensor] = []  # (n K, N) per chunk
+        self._inverse_norms: list[paddle.Tensor] = []  # (n K, 1) per chunk
         self._ones = paddle.ones([1, classes.chunk_size])
         self._log_sum = paddle.zeros([])  # (1, N)
         self._transform: Transform | None = None
@@ -136,11 +135,11 @@ class _Pass:
             yield _Chunk(number, rows, self._samples[first:last], self._places[first:last])
 
     def _repeat(self, row: paddle.Tensor, like: paddle.Tensor) -> paddle.Tensor:
-        """(1, N) -> (n, N). Products with ones repeat and sum: Paddle's own are ten times as slow on the CPU."""
+        """(1, N) -> (n, N) by a product with ones: on the CPU Paddle's own repeat and sum are ten times as slow."""
         return paddle.matmul(self._ones[:, : like.shape[0]], row, transpose_x=True)
 
     def _centre_logits(self, chunk: _Chunk) -> paddle.Tensor:
-        """s cos of every centre of the chunk (n K, N); the centres are not normalised, their products are."""
+        """s cos of every centre of the chunk (n K, N); the products are normalised instead of the centres."""
         rows, scaled, dtype = self.weight[chunk.rows], self._scaled, self.classes.matmul_dtype
         if dtype is None:
             z = paddle.matmul(rows, scaled)
@@ -149,7 +148,7 @@ class _Pass:
         return z.multiply_(self._inverse_norms[chunk.number])
 
     def _negatives(self, chunk: _Chunk, z: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor | None]:
-        """From s cos of the classes (n, N) to the terms of the sum, without the targets; and the derivative."""
+        """Return the terms of the sum for s cos of the classes (n, N), targets excluded, and the derivative."""
         slope = None
         if self._transform is not None:
             cosine, slope = self._transform(z / self.classes.scale)
@@ -193,7 +192,7 @@ class _Pass:
         return self.classes.group.sum(target)
 
     def _own_centres(self) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-        """Of the M samples whose class is here: unit embeddings (M, D), cosines (M, 1), rows of the weight (M,)."""
+        """Unit embeddings (M, D), cosines (M, 1) and weight rows (M,) of the samples whose class is in this process."""
         K, own = self.classes.num_sub_centers, paddle.gather(self.unit, self._samples)
         rows = (self._positions * K).unsqueeze(1) + paddle.arange(K, dtype="int64")  # (M, K)
         centres = normalize(paddle.gather(self.weight, rows.flatten())).reshape([-1, K, own.shape[1]])
@@ -203,7 +202,7 @@ class _Pass:
         return own, best, paddle.take_along_axis(rows, winner, axis=1).flatten()
 
     def backward(self, grad_log_sum: paddle.Tensor, grad_target: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Gradients of the unit embeddings (N, D), this process's part of the sum, and of the weight."""
+        """Return the gradients of the unit embeddings (N, D), this process's summand only, and of the weight."""
         K = self.classes.num_sub_centers
         column = grad_log_sum.unsqueeze(1)  # (N, 1)
         weight_column = column * self.classes.group.weight_share
@@ -239,7 +238,7 @@ class _Pass:
 
 
 def _largest(z: paddle.Tensor, num_sub_centers: int) -> paddle.Tensor:
-    """(n K, N) -> (n, N): a class's cosine is its best centre's."""
+    """(n K, N) -> (n, N): the cosine of a class is that of its nearest centre."""
     if num_sub_centers == 1:
         return z
     parts = z.reshape([-1, num_sub_centers, z.shape[1]]).unbind(axis=1)
@@ -250,11 +249,11 @@ def _largest(z: paddle.Tensor, num_sub_centers: int) -> paddle.Tensor:
 
 
 def _to_winners(gradient: paddle.Tensor, z: paddle.Tensor, num_sub_centers: int) -> paddle.Tensor:
-    """Give the gradient (n, N) to the centres that won (n K, N); of equal ones to the first."""
+    """Route the gradient (n, N) to the winning centres (n K, N); ties go to the first."""
     if num_sub_centers == 1:
         return gradient
     parts = z.reshape([-1, num_sub_centers, z.shape[1]]).unbind(axis=1)
-    best = [parts[0]]  # up to each centre
+    best = [parts[0]]  # running maximum
     for part in parts[1:-1]:
         best.append(paddle.maximum(best[-1], part))
     shares = []

@@ -1,7 +1,7 @@
 """Margins: functions of the target cosine, the only logit that a margin softmax changes.
 
-For a sample of class y, margin softmax replaces cos(theta_y) by margin(cos(theta_y)) and leaves all other cosines
-alone, so a margin is a differentiable function of a vector of N cosines, whatever the number of classes.
+For a sample of class y, margin softmax replaces cos(theta_y) by margin(cos(theta_y)) and keeps all other cosines, so
+a margin is a differentiable function of a vector of N cosines, independent of the number of classes.
 """
 
 import math
@@ -15,12 +15,12 @@ _SINE_FLOOR = 1e-6
 
 
 def sine(cosine: paddle.Tensor) -> paddle.Tensor:
-    """sin(theta) >= 0 of cos(theta), never quite 0: its derivative stays finite."""
+    """Return sin(theta) given cos(theta); always above 0, so that its derivative stays finite."""
     return paddle.sqrt(paddle.clip(1.0 - cosine * cosine, min=0.0) + _SINE_FLOOR)
 
 
 def angle(cosine: paddle.Tensor) -> paddle.Tensor:
-    """theta in radians of cos(theta), with a finite derivative at +-1, where acos has none."""
+    """Return theta in radians given cos(theta); unlike acos with a finite derivative at +-1."""
     return paddle.atan2(sine(cosine), cosine)
 
 
@@ -32,14 +32,14 @@ def arcface(
 ) -> paddle.Tensor:
     """Additive angular margin, cos(theta + m); Deng et al., "ArcFace" (arXiv:1801.07698), eq. 3.
 
-    cos(theta + m) falls only up to theta = pi - m. Beyond that point the function goes on as cos(theta) - m sin(m),
-    which is monotonic too (PaddleClas's rule); with `easy_margin` the margin is applied only where cos(theta) > 0.
+    cos(theta + m) decreases only up to theta = pi - m. Beyond it the function continues as cos(theta) - m sin(m),
+    which also decreases (PaddleClas's rule); with `easy_margin` the margin is applied only where cos(theta) > 0.
 
     Args:
         cosine: target cosines (N,), float32.
-        margin: m in radians, one for all or one a sample (N,).
-        easy_margin: leave cosines <= 0 as they are.
-        straight_through: take 1 as the derivative d margin(cos) / d cos, as insightface's arcface_torch does.
+        margin: m in radians, a scalar or one per sample (N,).
+        easy_margin: leave cosines <= 0 unchanged.
+        straight_through: use 1 as the derivative d margin(cos) / d cos, as insightface's arcface_torch does.
 
     Returns:
         (N,) cosines with the margin.
@@ -55,7 +55,7 @@ def arcface(
 
 
 def with_unit_derivative(function: Callable[[paddle.Tensor], paddle.Tensor], cosine: paddle.Tensor) -> paddle.Tensor:
-    """The function's values with derivative 1."""
+    """Apply the function with a derivative of 1."""
     with paddle.no_grad():
         shift = function(cosine) - cosine
     return cosine + shift
@@ -69,8 +69,8 @@ def cosface(cosine: paddle.Tensor, margin: float = 0.35) -> paddle.Tensor:
 def combined(cosine: paddle.Tensor, m1: float = 1.0, m2: float = 0.0, m3: float = 0.0) -> paddle.Tensor:
     """cos(m1 theta + m2) - m3; "ArcFace" (arXiv:1801.07698), eq. 4.
 
-    Where phi = m1 theta + m2 passes pi, cos(phi) would rise again; it goes on as (-1)^k cos(phi) - 2k with
-    k = floor(phi / pi), the continuous, falling extension of "SphereFace" (arXiv:1704.08063), eq. 7.
+    Where phi = m1 theta + m2 exceeds pi, cos(phi) would rise again; it continues as (-1)^k cos(phi) - 2k with
+    k = floor(phi / pi), the continuous, decreasing extension of "SphereFace" (arXiv:1704.08063), eq. 7.
 
     Args:
         cosine: target cosines (N,).
@@ -78,7 +78,7 @@ def combined(cosine: paddle.Tensor, m1: float = 1.0, m2: float = 0.0, m3: float 
         m2: added to the angle, in radians (ArcFace).
         m3: subtracted from the cosine (CosFace).
     """
-    if m1 == 1 and m2 == 0:  # no way through the angle, which is rounded
+    if m1 == 1 and m2 == 0:  # without the angle, which is rounded
         return cosine - m3
     phi = m1 * angle(cosine) + m2
     k = paddle.floor(phi.detach() / math.pi)
@@ -92,11 +92,11 @@ def sphereface(cosine: paddle.Tensor, margin: float = 4.0) -> paddle.Tensor:
 
 
 def adaface(cosine: paddle.Tensor, quality: paddle.Tensor, margin: float = 0.4) -> paddle.Tensor:
-    """cos(theta - m q) - (m + m q), q the image's quality; Kim et al., "AdaFace" (arXiv:2204.00964), eq. 8.
+    """cos(theta - m q) - (m + m q), with image quality q; Kim et al., "AdaFace" (arXiv:2204.00964), eq. 8.
 
     Args:
         cosine: target cosines (N,).
-        quality: q in [-1, 1], the embedding's norm in standard deviations from the mean, times h (N,), a constant.
+        quality: q (N,) in [-1, 1], h times the z-score of the embedding norm, without gradient.
         margin: m.
     """
     edge = 1e-3  # the paper's code keeps the angle this far inside [0, pi]
@@ -109,15 +109,15 @@ def magface_margin(norm: paddle.Tensor, norms: tuple[float, float], margins: tup
 
     Args:
         norm: a (N,), within `norms`.
-        norms: (l_a, u_a), the norms between which the margin grows.
-        margins: (l_m, u_m), the margins in radians at those norms.
+        norms: (l_a, u_a), norms between which the margin grows.
+        margins: (l_m, u_m), margins in radians at those norms.
     """
     slope = (margins[1] - margins[0]) / (norms[1] - norms[0])
     return margins[0] + slope * (norm - norms[0])
 
 
 def magface_regularizer(norm: paddle.Tensor, largest_norm: float) -> paddle.Tensor:
-    """g(a) = 1/a + a / u_a^2, least at a = u_a; "MagFace" (arXiv:2103.06627), eq. 3 and appendix."""
+    """g(a) = 1/a + a / u_a^2, minimal at a = u_a; "MagFace" (arXiv:2103.06627), eq. 3 and appendix."""
     return 1.0 / norm + norm / largest_norm**2
 
 
@@ -127,12 +127,12 @@ def curricular_negatives(
     """cos (t + cos) for hard negatives, those above cos(theta_y + m); "CurricularFace" (arXiv:2004.00288), eq. 5.
 
     Args:
-        cosine: negatives (n, N), a column a sample.
-        hardest: cos(theta_y + m), as `cosine` (n, N).
+        cosine: negatives (n, N), one column per sample.
+        hardest: cos(theta_y + m) (n, N), the same in every row.
         t: the curriculum's parameter, a scalar.
 
     Returns:
-        The reweighted cosines (n, N), and their derivative (n, N).
+        The reweighted cosines and their derivative, both (n, N).
     """
     hard = (cosine > hardest).astype(cosine.dtype)
     easy = 1.0 - hard
@@ -140,12 +140,12 @@ def curricular_negatives(
 
 
 def filtered_negatives(cosine: paddle.Tensor, threshold: float) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """Cosine 0 for negatives above a threshold, which may be the same person; insightface's inter-class filtering.
+    """Set negatives above a threshold, which may be the same person, to 0; insightface's inter-class filtering.
 
     An, Deng et al., "Killing Two Birds with One Stone" (arXiv:2203.15565), section 3.4.
 
     Returns:
-        The cosines (n, N), and their derivative, 0 or 1 (n, N).
+        The cosines and their derivative (0 or 1), both (n, N).
     """
     kept = (cosine <= threshold).astype(cosine.dtype)
     return cosine * kept, kept

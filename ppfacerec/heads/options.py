@@ -1,4 +1,4 @@
-"""Options that every margin head has, written once."""
+"""Options shared by all margin heads."""
 
 import dataclasses
 import functools
@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """How a head holds its classes, whatever its margin.
+    """How a head stores and computes its classes, independent of its margin.
 
     Args:
-        class_parallel: spread the classes over the processes; None: when there are several and 10,000 classes or more.
-        sample_rate: part of the classes that a step computes; positives are always among them.
-        sparse_update: the optimizer moves the sampled classes only; None: with sampling.
-        chunk_size: classes computed at a time; None: as many as suit the device.
-        num_sub_centers: K centres a class, of which the nearest counts; Deng et al., "Sub-center ArcFace" (ECCV 2020).
-        interclass_filtering_threshold: negatives with a larger cosine are left out, as they may be the same person.
+        class_parallel: shard the classes over the processes; None: if there are several, from 10,000 classes on.
+        sample_rate: fraction of the classes computed per step; positives are always included.
+        sparse_update: the optimizer updates only the sampled classes; None: if sample_rate is below 1.
+        chunk_size: classes computed at a time; None: chosen for the device.
+        num_sub_centers: K centres per class, the nearest counts; Deng et al., "Sub-center ArcFace" (ECCV 2020).
+        interclass_filtering_threshold: larger cosines of negatives are set to 0, as they may be the same person.
 
     Raises:
         ValueError: a value out of range.
@@ -51,10 +51,9 @@ Head = TypeVar("Head", bound=type)
 
 
 def with_head_options(head: Head) -> Head:
-    """Let a head's constructor take the fields of ``HeadOptions`` for its parameter `options`.
+    """Let a head's constructor accept the fields of ``HeadOptions`` in place of its parameter `options`.
 
-    The YAML's keys are checked against the constructor's signature; this writes the fields into it, so that seven heads
-    need not repeat them.
+    Config keys are checked against the signature; adding the fields here saves seven heads from repeating them.
     """
     original = head.__init__  # type: ignore[misc]
     fields = {field.name: field.default for field in dataclasses.fields(HeadOptions)}

@@ -1,4 +1,4 @@
-"""What a head gives a loss: the scores of a batch, not yet computed."""
+"""Lazily computed scores of a batch, which a head passes to a loss."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from ppfacerec.heads.margin_softmax import Classes, MarginSoftmax, normalize
 
 
 def softplus(x: paddle.Tensor) -> paddle.Tensor:
-    """log(1 + exp(x)), which is the loss for x = L - z_y. Value and derivative keep their digits where they are tiny.
+    """log(1 + exp(x)), the loss for x = L - z_y, with value and derivative accurate where they are tiny.
 
-    Paddle's own softplus and log_sigmoid round 1 + exp(x) first: a target's probability above 1 - 1e-7 counts as 1.
+    Paddle's own softplus and log_sigmoid round 1 + exp(x) first: a target's probability above 1 - 1e-7 becomes 1.
     """
     is_positive = (x > 0).astype(x.dtype)
     return is_positive * x + paddle.log1p(paddle.exp(x * (1.0 - 2.0 * is_positive)))
@@ -19,25 +19,25 @@ def softplus(x: paddle.Tensor) -> paddle.Tensor:
 
 @dataclass(frozen=True)
 class MarginScores:
-    """The scaled cosines of B embeddings to all classes, with the margin on the targets'.
+    """Scaled cosines of B embeddings to all classes, with the margin on the target cosines.
 
-    ``cross_entropy`` never makes the (B, C) matrix of them; ``dense`` does, for other losses and for tests. Reading
-    either, once or twice, changes nothing: what a batch draws or averages, the head's forward has done.
+    ``cross_entropy`` never builds the (B, C) logits; ``dense`` does, for other losses and for tests. Neither has side
+    effects: the head's forward has already sampled the classes and updated the running statistics.
     """
 
     unit: paddle.Tensor  # (B, D) normalised embeddings
     labels: paddle.Tensor  # (B,) class indices, int64
     weight: paddle.Tensor  # (rows, D) class centres that this batch is compared with
-    classes: Classes  # which classes those are, and the rest of what the sum over them needs
+    classes: Classes  # which classes those are, and the other inputs of the sum over them
     margin: Callable[[paddle.Tensor], paddle.Tensor]  # target cosines (B,) -> the same with the margin
-    # Terms that the margin adds to the loss, by the names that the log shows.
+    # Terms that the margin adds to the loss, by their names in the log.
     penalties: Mapping[str, paddle.Tensor] = field(default_factory=dict)
 
     def cross_entropy(self, epsilon: float = 0.0) -> paddle.Tensor:
-        """-log softmax of the target (B,), float32; with label smoothing, + epsilon (z_y - mean of all z).
+        """Return -log softmax of the target (B,), float32; with label smoothing, + epsilon (z_y - mean of all z).
 
         Raises:
-            ValueError: smoothing where not all classes are here, or the negatives' logits are not the cosines.
+            ValueError: smoothing with only part of the classes, with sub-centres, or with transformed negatives.
         """
         with paddle.amp.auto_cast(enable=False):
             log_sum, cosine = MarginSoftmax.apply(self.unit, self.weight, self.classes)
@@ -62,10 +62,10 @@ class MarginScores:
         return self.classes.scale * self.margin(paddle.clip(cosine, -1.0, 1.0))
 
     def dense(self) -> paddle.Tensor:
-        """All logits (B, C), float32: s cos(theta_j), and s margin(cos(theta_y)) in the target's column.
+        """Return all logits (B, C), float32: s cos(theta_j), and s margin(cos(theta_y)) in the target's column.
 
         Raises:
-            ValueError: this process, or this step, has a part of the classes only.
+            ValueError: this process or this step has only part of the classes.
         """
         classes = self.classes
         if classes.num_classes != classes.class_num:

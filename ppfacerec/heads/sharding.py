@@ -1,4 +1,4 @@
-"""Classes over processes: who has which, and the messages that make one sum of the parts."""
+"""Sharding of the classes over processes, and the collectives that combine the shards' partial sums."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ppfacerec.core import distributed
 
 @dataclass(frozen=True)
 class ClassShard:
-    """The classes of one process, a contiguous part; the first ranks have one more where it does not divide."""
+    """The contiguous classes of one process; the first ranks have one more if they do not divide evenly."""
 
-    class_num: int  # classes in all
-    rank: int = 0  # the part; 0 of 1 where every process has all classes
+    class_num: int  # over all processes
+    rank: int = 0  # 0 with world_size 1 if every process has all classes
     world_size: int = 1
 
     @property
     def counts(self) -> list[int]:
-        """Classes of each part."""
+        """Number of classes in each shard."""
         each, rest = divmod(self.class_num, self.world_size)
         return [each + (rank < rest) for rank in range(self.world_size)]
 
@@ -34,28 +34,28 @@ class ClassShard:
         return self.counts[self.rank]
 
     def positions(self, labels: np.ndarray) -> np.ndarray:
-        """Where the classes stand in this part; -1: elsewhere."""
+        """Index of each class in this shard; -1: in another one."""
         here = labels - self.start
         return np.where((here >= 0) & (here < self.size), here, -1)
 
     def batch(self, num_samples: int) -> BatchGroup:
-        """The messages of one batch, of which this process has `num_samples`."""
+        """Return the collectives of one batch, of which this process has `num_samples`."""
         if self.world_size == 1:
             return BatchGroup()
         return ShardedBatch(distributed.gather_integer(num_samples), self.rank)
 
 
 class BatchGroup:
-    """The processes that share the classes, for one batch. Here it is one: all classes, all its samples."""
+    """The processes that share the classes, for one batch; this base class is for a single process."""
 
     weight_share = 1.0
 
     def gather(self, rows: paddle.Tensor) -> paddle.Tensor:
-        """Rows of all processes in the order of ranks (N, ...)."""
+        """Return the rows of all processes in rank order (N, ...)."""
         return rows
 
     def own(self, rows: paddle.Tensor) -> paddle.Tensor:
-        """This process's part of what ``gather`` returns."""
+        """Return this process's part of what ``gather`` returns."""
         return rows
 
     def sum(self, values: paddle.Tensor) -> paddle.Tensor:
@@ -66,13 +66,13 @@ class BatchGroup:
 
 
 class ShardedBatch(BatchGroup):
-    """The samples of all ranks meet the classes of each; `counts` are the samples of each rank, which may differ."""
+    """Each rank compares the samples of all ranks with its classes; `counts`, samples per rank, may differ."""
 
     def __init__(self, counts: Sequence[int], rank: int) -> None:
         self._counts, self._first = counts, sum(counts[:rank])
         self._last = self._first + counts[rank]
-        # The backbone's gradients are averaged over the ranks after the backward. A shard's are not, although every
-        # rank's loss is in them; so they are divided here.
+        # The backbone's gradients are averaged over the ranks after the backward pass. A shard's are not, although
+        # they sum every rank's loss, so they are divided here.
         self.weight_share = 1.0 / len(counts)
 
     def gather(self, rows: paddle.Tensor) -> paddle.Tensor:

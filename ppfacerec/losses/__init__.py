@@ -1,4 +1,4 @@
-"""Losses by the name that the YAML gives them."""
+"""Registry of losses, by their names in the config."""
 
 from ppfacerec.core.registry import Registry
 from ppfacerec.losses.cross_entropy import CELoss, WeightedSum

@@ -1,4 +1,4 @@
-"""Losses of the logits, and their weighted sum."""
+"""Cross-entropy, and the weighted sum of losses."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -14,15 +14,15 @@ class CELoss(nn.Layer):
     """Cross-entropy logsumexp(z) - z_y in float32, averaged over the batch.
 
     Not Paddle's cross_entropy: its CPU kernel clips logits at 64 below the row's maximum, which with scale 64 gives a
-    wrong loss (53.08 for 53.41).
+    wrong loss (53.08 instead of 53.41).
 
     Args:
-        epsilon: label smoothing (arXiv:1512.00567, section 7): every class has the probability epsilon / C, the target
-            1 - epsilon more. None or 0: none.
-        reduction: PaddleClas's key; the mean over the batch.
+        epsilon: label smoothing (arXiv:1512.00567, section 7): every class has probability epsilon / C, the target
+            1 - epsilon in addition. None or 0: no smoothing.
+        reduction: PaddleClas's key; always the mean over the batch.
     """
 
-    takes_scores = True  # a margin head's scores as they are, without making the (N, C) logits
+    takes_scores = True  # accepts a margin head's scores, without building the (N, C) logits
 
     def __init__(self, epsilon: float | None = None, reduction: Literal["mean"] = "mean") -> None:
         super().__init__()
@@ -50,9 +50,9 @@ class CELoss(nn.Layer):
 
 
 class WeightedSum(nn.Layer):
-    """Sum of named losses, each times its weight, and of what the head adds (MagFace's regularizer).
+    """Weighted sum of named losses, plus the head's own terms (MagFace's regularizer).
 
-    A loss with the attribute ``takes_scores`` gets a margin head's scores, any other one the logits (N, C).
+    A loss with the attribute ``takes_scores`` receives a margin head's scores, any other one the logits (N, C).
 
     Args:
         losses: name in the log -> (loss, weight).
@@ -65,7 +65,7 @@ class WeightedSum(nn.Layer):
         self.weights = [weight for _, weight in losses.values()]
 
     def forward(self, scores: MarginScores | paddle.Tensor, labels: paddle.Tensor) -> dict[str, paddle.Tensor]:
-        """Return every loss by its name, unweighted, the head's own terms, and the weighted sum as ``"loss"``."""
+        """Return the unweighted losses and the head's own terms by name, and the weighted sum as ``"loss"``."""
         is_lazy = isinstance(scores, MarginScores)
         values = {}
         for name, part in zip(self.names, self.parts):

@@ -1,7 +1,7 @@
-"""Confidence of true accept rates: bootstrap intervals of TAR at fixed FAR, over identities or over pairs.
+"""Bootstrap confidence intervals of TAR at fixed FAR, over identities or over pairs.
 
-Pairs of the same person are not independent: a hard face fails in all of its pairs. Where identities are known they are
-drawn, not the pairs (the vertex bootstrap: Snijders and Borgatti 1999, "Non-parametric standard errors and tests for
+Pairs of the same person are not independent: a hard face fails in all of its pairs. If identities are known, they are
+drawn instead of pairs (the vertex bootstrap: Snijders and Borgatti 1999, "Non-parametric standard errors and tests for
 network statistics"; Fogliato, Patil and Perona 2024, "Confidence intervals for error rates in 1:1 matching tasks").
 """
 
@@ -13,8 +13,8 @@ from ppfacerec.metrics.roc import allowed_false_accepts
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
-# A percentile interval needs this many false accepts: with fewer, the threshold rests on a few pairs, and the
-# "95 %" cover 63 to 85 % with one and 85 to 90 % with three; from ten on 92 to 97 % (benchmarks/coverage.py).
+# A percentile interval needs this many false accepts: with fewer, the threshold depends on a few pairs, and a nominal
+# 95 % covers 63 to 85 % with one and 85 to 90 % with three; from ten on 92 to 97 % (benchmarks/coverage.py).
 MIN_FALSE_ACCEPTS = 10
 _CHUNK = 50  # resamples at a time: 50 x 6,000 pairs of float64 are 2.4 MB
 Interval = tuple[float, float]
@@ -31,21 +31,21 @@ def tar_intervals(
     num_resamples: int = NUM_RESAMPLES,
     least_false_accepts: int = MIN_FALSE_ACCEPTS,
 ) -> list[Interval | None]:
-    """Return the percentile interval of TAR at each FAR; the threshold is chosen again in every resample.
+    """Return the percentile interval of TAR at each FAR; every resample chooses its own threshold.
 
-    A resample draws as many identities (or pairs of each kind) as there are, with replacement. An identity drawn w
-    times gives its same pairs the weight w; a pair of two identities weighs w_a * w_b.
+    A resample draws as many identities (or pairs of each kind) as there are, with replacement. For an identity drawn w
+    times, its same pairs have weight w; a pair of two identities has weight w_a * w_b.
 
     Args:
         distances: [N] squared L2.
-        is_same: [N] bool, with both kinds in it.
-        fars: targets, such as 1e-3.
-        identities: [N, 2] numbers of the identities in each pair; None draws pairs.
-        seed: of the draws.
+        is_same: [N] bool, with both kinds of pairs.
+        fars: target FARs, such as 1e-3.
+        identities: [N, 2] integer identities of each pair; None draws pairs.
+        seed: seed of the resampling.
 
     Returns:
-        (low, high) for each of `fars`: the 2.5th and 97.5th percentile over the resamples; None where the FAR allows
-        fewer than MIN_FALSE_ACCEPTS, or fewer than half of the resamples had pairs of both kinds.
+        (low, high) for each of `fars`: the 2.5th and 97.5th percentile over the resamples; None if the FAR allows
+        fewer than `least_false_accepts`, or fewer than half of the resamples have pairs of both kinds.
     """
     order = np.argsort(distances, kind="stable")
     distances, is_same = distances[order], is_same[order]

@@ -1,4 +1,4 @@
-"""The results of one evaluation over several sets: table and eval.json. Its schema is in docs/evaluation.md."""
+"""Results of one evaluation over several sets: table and eval.json, with its schema in docs/evaluation.md."""
 
 import json
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ AVERAGE = "average_accuracy"  # its key in eval.json
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found: a result for each set, in the order of the config.
+    """Results of one evaluation, one per set, in the order of the config.
 
     Attributes:
-        is_one_model: the sets differ, so that their average is meaningful.
+        is_one_model: one model on different sets, so that their average is meaningful.
     """
 
     results: Mapping[str, VerificationResult]
@@ -32,7 +32,7 @@ class Evaluation:
         return float(np.mean([r.accuracy_mean for r in self.results.values()]))
 
     def to_json(self) -> dict[str, Any]:
-        """The content of eval.json; None where a set has too few pairs ("n/a")."""
+        """Return the content of eval.json; None where a set has too few pairs ("n/a")."""
         sets = {json_key(name): set_to_json(result) for name, result in self.results.items()}
         return {**sets, AVERAGE: self.average_accuracy if self.is_one_model else None}
 
@@ -54,17 +54,17 @@ class Evaluation:
 
 
 def json_key(name: str) -> str:
-    """A set's key in eval.json: its name, unless that is the key of the average."""
+    """Return a set's key in eval.json: its name, unless that is the key of the average."""
     return f"{name}_set" if name == AVERAGE else name
 
 
 def or_na(value: float | None, digits: int = 5) -> str:
-    """A number for display, "n/a" for None."""
+    """Format a number for display, "n/a" for None."""
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
 def set_to_json(result: VerificationResult) -> dict[str, Any]:
-    """One set's part of eval.json."""
+    """Return one set's entry in eval.json."""
     num_same = int(result.is_same.sum())
     return {
         "accuracy": result.accuracy_mean,

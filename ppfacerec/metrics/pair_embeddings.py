@@ -1,4 +1,4 @@
-"""Embeddings of pairs: rows 2i and 2i + 1 are pair i. Normalised, added to their mirror images, compared."""
+"""Embeddings of pairs (rows 2i and 2i + 1 are pair i): checks, normalisation, flip sum, distances."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ import numpy as np
 
 
 def pair_distances(embeddings: np.ndarray) -> np.ndarray:
-    """Return the squared L2 distance of rows 2i and 2i + 1: [2N, D] -> [N]."""
+    """Return the squared L2 distances between rows 2i and 2i + 1: [2N, D] -> [N]."""
     return np.sum(np.square(embeddings[0::2] - embeddings[1::2]), axis=1)
 
 
 def normalize(embeddings: np.ndarray) -> np.ndarray:
-    """Return rows of length 1 in float64, as insightface does with scikit-learn; a zero row stays zero.
+    """Return rows of norm 1 in float64, as insightface does with scikit-learn; a zero row stays zero.
 
     Raises:
-        ValueError: finite numbers whose squares are not, above 1e154: such a row would become zero.
+        ValueError: finite numbers whose squares overflow, above 1e154: such a row would become zero.
     """
     embeddings = np.asarray(embeddings, dtype=np.float64)
     norms = row_lengths(embeddings)
@@ -40,7 +40,7 @@ def sum_flip(embeddings: np.ndarray, flipped: np.ndarray, feature_normalize: boo
 
     Args:
         embeddings: [N, D], of the images.
-        flipped: [N, D], of the images flipped left to right.
+        flipped: [N, D], of the horizontally flipped images.
         feature_normalize: normalise both before the sum (PaddleClas's option; insightface does not).
     """
     if feature_normalize:
@@ -49,7 +49,7 @@ def sum_flip(embeddings: np.ndarray, flipped: np.ndarray, feature_normalize: boo
 
 
 def check_unit_rows(name: str, embeddings: np.ndarray) -> np.ndarray:
-    """Return embeddings (D,) or (N, D) as float32, or raise a ValueError where they are not of length 1."""
+    """Return embeddings (D,) or (N, D) as float32, or raise a ValueError if their norms are not 1."""
     array = np.asarray(embeddings)
     if array.dtype.kind != "f" or array.ndim not in (1, 2):
         raise ValueError(
@@ -58,7 +58,7 @@ def check_unit_rows(name: str, embeddings: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         rows = array.astype(np.float32)
         lengths = np.linalg.norm(rows, axis=-1)
-    if not (np.abs(lengths - 1) < 1e-3).all():  # NaN and what overflows are not
+    if not (np.abs(lengths - 1) < 1e-3).all():  # false for NaN and overflow
         raise ValueError(
             f"{name}: expected finite embeddings of length 1, found lengths from {np.min(lengths):.4g} to "
             f"{np.max(lengths):.4g}. `FaceModel.embed` gives such; divide others by their lengths."

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-COLLAPSED = 0.01  # squared L2: the smallest threshold that the accuracy tries
+COLLAPSED = 0.01  # squared L2: the smallest positive threshold tried for the accuracy
 
 
 def doubts(embeddings: np.ndarray, distances: np.ndarray, is_same: np.ndarray, num_folds: int) -> tuple[str, ...]:
-    """Return a sentence for each reason to doubt the results on these pairs.
+    """Return one sentence for each reason to doubt the results on these pairs.
 
     `embeddings` are (2N, D), `distances` (N,) squared L2, `is_same` (N,) bool.
     """

@@ -1,4 +1,4 @@
-"""The exact ROC curve of face pairs: every distinct distance is a threshold, no grid."""
+"""The exact ROC curve of face pairs: every distinct distance is a threshold, without a grid."""
 
 from dataclasses import dataclass
 
@@ -31,9 +31,9 @@ class Roc:
     num_different: int
 
     def at_far(self, target: float) -> OperatingPoint | None:
-        """Return the most permissive threshold whose false accept rate is at most `target`.
+        """Return the most permissive threshold with a false accept rate of at most `target`.
 
-        None with too few pairs: fewer than 1 / target of different people.
+        None with fewer than 1 / target pairs of different people.
         """
         allowed = allowed_false_accepts(target, self.num_different)
         if allowed < 1:
@@ -43,11 +43,11 @@ class Roc:
         return OperatingPoint(float(self.thresholds[k]), float(self.tpr[k]), float(self.fpr[k]))
 
     def auc(self) -> float:
-        """Area under the curve: the chance that a same pair is nearer than a different one, ties counted half."""
+        """Area under the curve: the probability that a same pair is nearer than a different one, ties counted half."""
         return float(np.sum(np.diff(self.fpr) * (self.tpr[1:] + self.tpr[:-1])) / 2)
 
     def eer(self) -> float:
-        """Equal error rate: where FAR = 1 - TAR, on the straight line between the two neighbouring points."""
+        """Equal error rate, where FAR = 1 - TAR, interpolated linearly between the two neighbouring points."""
         gap = self.fpr - (1 - self.tpr)  # rises from -1 to 1
         k = int(np.argmax(gap >= 0))
         share = -gap[k - 1] / (gap[k] - gap[k - 1])
@@ -66,12 +66,12 @@ def one_in(rate: float) -> str:
 
 
 def allowed_false_accepts(far: float, num_different: int) -> int:
-    """Return the number of false accepts that a rate allows among `num_different` pairs of different people."""
+    """Return the number of false accepts that `far` allows among `num_different` pairs of different people."""
     return int(np.floor(far * num_different + 1e-9))  # 0.29 * 100 is 28.999999999999996
 
 
 def exact_roc(distances: np.ndarray, is_same: np.ndarray) -> Roc:
-    """Return the ROC of `distances` [N] with labels `is_same` [N]; both kinds of pairs must be there."""
+    """Return the ROC of `distances` [N] with labels `is_same` [N]; both kinds of pairs must be present."""
     thresholds, place = np.unique(distances.astype(np.float64), return_inverse=True)
     same_below, different_below = (
         np.r_[0, np.cumsum(np.bincount(place[kind], minlength=len(thresholds)))] for kind in (is_same, ~is_same)

@@ -1,4 +1,4 @@
-"""The threshold card: for each false accept rate its threshold, the TAR there, and its confidence interval."""
+"""The threshold card: the threshold for each false accept rate, the TAR there, and its confidence interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class CardRow:
 
 @dataclass(frozen=True)
 class ThresholdCard:
-    """Operating points of one set, and what the bootstrap drew: identities where they are known, else pairs."""
+    """Operating points of one set; `drawn` is the bootstrap's unit, identities if they are known, else pairs."""
 
     rows: tuple[CardRow, ...]
     drawn: Literal["identities", "pairs"]
@@ -51,7 +51,7 @@ class ThresholdCard:
 
 
 def threshold_card(result: VerificationResult, identities: Sequence[str] | None = None, seed: int = 0) -> ThresholdCard:
-    """Return the card of a set; `identities` (2N,) are who is on image 2i and 2i + 1 of pair i."""
+    """Return the card of a set; `identities` (2N,) are the identities of images 2i and 2i + 1 of pair i."""
     points = {far: result.points[far] for far in CARD_FARS}
     known = [far for far, point in points.items() if point]
     numbers = None

@@ -1,7 +1,7 @@
-"""Face verification by insightface's protocol (``eval/verification.py``), from sorting and counting alone.
+"""Face verification by insightface's protocol (``eval/verification.py``), using only sorting and counting.
 
-A pair is called the same when the squared L2 distance of its embeddings is below a threshold. The threshold is chosen
-on nine of ten contiguous folds and judged on the tenth. NumPy only.
+A pair is accepted as the same person if the squared L2 distance of its embeddings is below a threshold, which is chosen
+on nine of ten contiguous folds and evaluated on the tenth. NumPy only.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from ppfacerec.metrics.pair_embeddings import check_pairs, pair_distances
 from ppfacerec.metrics.plausibility import doubts
 from ppfacerec.metrics.roc import FARS, OperatingPoint, Roc, exact_roc
 
-FAR_TARGET = 1e-3  # of `val`
-_FAR_FACTOR = 10  # a measured FAR of this many times the target is another operating point
+FAR_TARGET = 1e-3  # for `val`
+_FAR_FACTOR = 10  # a measured FAR above this many times the target is a different operating point
 ACCURACY_THRESHOLDS = np.arange(0, 4, 0.01)
 VAL_THRESHOLDS = np.arange(0, 4, 0.001)
 
 
 @dataclass(frozen=True, eq=False)
 class VerificationResult:
-    """What `evaluate` found. None means "n/a": too few pairs."""
+    """Result of `evaluate`. None means "n/a": too few pairs."""
 
     num_pairs: int
     distances: np.ndarray  # (N,) squared L2 of each pair
@@ -32,14 +32,14 @@ class VerificationResult:
     accuracy_mean: float
     accuracy_std: float  # of the population (divided by num_folds)
     best_thresholds: np.ndarray  # (num_folds,) squared L2
-    val: float | None  # TAR at FAR 1e-3 by insightface's interpolation; None where a fold lacks a kind of pair
+    val: float | None  # TAR at FAR 1e-3 by insightface's interpolation; None if a fold lacks a kind of pair
     val_std: float | None
-    far: float | None  # what the thresholds of `val` give on the folds left out
-    roc: Roc | None  # exact, over all pairs; None where all pairs are of one kind
+    far: float | None  # FAR of the thresholds of `val` on the held-out folds
+    roc: Roc | None  # exact, over all pairs; None if all pairs are of one kind
     auc: float | None
     eer: float | None
-    doubts: tuple[str, ...] = ()  # reasons to doubt these numbers, a sentence each
-    xnorm: float | None = None  # mean length of the embeddings before they were normalised, where known
+    doubts: tuple[str, ...] = ()  # reasons to doubt these numbers, one sentence each
+    xnorm: float | None = None  # mean norm of the embeddings before normalisation, if known
 
     @property
     def threshold(self) -> float:
@@ -53,29 +53,29 @@ class VerificationResult:
 
     @property
     def tar_at_far(self) -> dict[float, float | None]:
-        """The true accept rate at each of them."""
+        """The true accept rate at each of `points`."""
         return {far: point.tar if point else None for far, point in self.points.items()}
 
     @property
     def tar_at_target(self) -> float | None:
-        """`val`, or None where the pairs are too few for a FAR of 1e-3, or the measured FAR is far from it (a collapsed
-        network has a `val` of 1 at a FAR of 1)."""
+        """`val`, or None with too few pairs for a FAR of 1e-3 or a measured FAR far from it (a collapsed network has a
+        `val` of 1 at a FAR of 1)."""
         if self.tar_at_far[FAR_TARGET] is None or self.far is None or self.far > _FAR_FACTOR * FAR_TARGET:
             return None
         return self.val
 
     @property
     def cosine_threshold(self) -> float:
-        """The same threshold as a cosine: for unit vectors ``|a - b|^2 = 2 - 2 cos(a, b)``."""
+        """`threshold` as a cosine: for unit vectors ``|a - b|^2 = 2 - 2 cos(a, b)``."""
         return 1 - self.threshold / 2
 
 
 def evaluate(embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_folds: int = 10) -> VerificationResult:
     """Score pairs of embeddings.
 
-    The embeddings are taken as given: normalise them first (`sum_flip`). Distances are computed in their own dtype,
-    float32 or float64, and compared with the float64 thresholds without rounding these, as insightface's code does
-    under NumPy 2 (NumPy 1 rounded the thresholds to float32). insightface itself hands float64 over, as `sum_flip`.
+    The embeddings are not normalised here; do that first (`sum_flip`). Distances are computed in their own dtype,
+    float32 or float64, and compared with unrounded float64 thresholds, as in insightface's code under NumPy 2 (NumPy 1
+    rounded the thresholds to float32). insightface itself passes float64, as `sum_flip` returns.
 
     Args:
         embeddings: [2N, D], finite; rows 2i and 2i + 1 are pair i.
@@ -83,7 +83,7 @@ def evaluate(embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_f
         num_folds: contiguous folds; the first N % num_folds have one pair more (scikit-learn's KFold, not shuffled).
 
     Raises:
-        ValueError: odd number of rows, labels of another number, NaN, fewer pairs than folds.
+        ValueError: odd number of rows, wrong number of labels, NaN, fewer pairs than folds.
     """
     embeddings, labels = check_pairs(embeddings, is_same, num_folds)
     distances = pair_distances(embeddings)
@@ -113,17 +113,17 @@ def evaluate(embeddings: np.ndarray, is_same: Sequence[bool] | np.ndarray, num_f
 
 
 class FaceAccOnFiveDatasets:
-    """Verification accuracy by insightface's protocol, on however many sets there are (PaddleClas's name).
+    """Verification accuracy by insightface's protocol, on any number of sets (the name is PaddleClas's).
 
     Args:
-        num_folds: contiguous folds of the cross-validation, for sets that do not prescribe them.
+        num_folds: number of contiguous cross-validation folds, for sets that do not prescribe it.
     """
 
     def __init__(self, num_folds: int = 10) -> None:
         self.num_folds = num_folds
 
     def __call__(self, embeddings: np.ndarray, is_same: np.ndarray, num_folds: int | None = None) -> VerificationResult:
-        """Score one set; see ``evaluate``. `num_folds` is the set's own, such as pairs.txt has in its first line."""
+        """Score one set; see ``evaluate``. `num_folds` is the set's own, as in the first line of pairs.txt."""
         return evaluate(embeddings, is_same, num_folds or self.num_folds)
 
 
@@ -135,7 +135,7 @@ def _accuracy(
     accepted = _count_below(distances, labels, fold_of, ACCURACY_THRESHOLDS)  # (num_folds, 400)
     false_accepted = _count_below(distances, ~labels, fold_of, ACCURACY_THRESHOLDS)
     correct = accepted + num_different - false_accepted
-    best = np.argmax(correct.sum(axis=0) - correct, axis=1)  # the first best on the other folds
+    best = np.argmax(correct.sum(axis=0) - correct, axis=1)  # the first maximum on the other folds
     fold_sizes = (num_same + num_different)[:, 0]
     return (
         np.mean(accepted / np.maximum(num_same, 1), axis=0),
@@ -164,8 +164,8 @@ def _tar_at_interpolated_far(
 def _interpolate_threshold(far: np.ndarray, thresholds: np.ndarray, target: float) -> float:
     """Return the threshold where `far` reaches `target`, as SciPy 1.8's ``interp1d(far, thresholds, kind="slinear")``.
 
-    FAR is a staircase with many equal values, which later SciPy refuses. SciPy 1.8 made a B-spline of them: the line
-    from the last point at or below the target to the first point above it; 0 where the top step is flat at the target.
+    FAR is a step function with many equal values, which later SciPy rejects. SciPy 1.8 fits a B-spline: the line
+    from the last point at or below the target to the first point above it; 0 if the top step is flat at the target.
     """
     if far[-1] < target:
         return 0.0
@@ -179,7 +179,7 @@ def _interpolate_threshold(far: np.ndarray, thresholds: np.ndarray, target: floa
 
 
 def _count_below(distances: np.ndarray, chosen: np.ndarray, fold_of: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Return how many chosen pairs of each fold have a distance below each threshold, [num_folds, T]."""
+    """Count the chosen pairs of each fold with a distance below each threshold, [num_folds, T]."""
     num_folds, num_bins = int(fold_of[-1]) + 1, len(thresholds) + 1
     bins = np.searchsorted(thresholds, distances[chosen], side="right")  # below thresholds[k] exactly where k >= bin
     table = np.bincount(fold_of[chosen] * num_bins + bins, minlength=num_folds * num_bins)
@@ -187,5 +187,5 @@ def _count_below(distances: np.ndarray, chosen: np.ndarray, fold_of: np.ndarray,
 
 
 def _count_folds(chosen: np.ndarray, fold_of: np.ndarray) -> np.ndarray:
-    """Return how many pairs of each fold are chosen, [num_folds]."""
+    """Count the chosen pairs of each fold, [num_folds]."""
     return np.bincount(fold_of[chosen], minlength=int(fold_of[-1]) + 1)

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by the names that the YAML gives them."""
+"""Registries of optimizers and learning-rate schedules, by their names in the config."""
 
 from ppfacerec.core.registry import Registry
 from ppfacerec.optim.optimizers import SGD, Adam, AdamW, Momentum, parameter_groups

@@ -1,4 +1,4 @@
-"""Clipping by the norm of all gradients, also where a process has only its own classes'."""
+"""Gradient clipping by the global norm, also with classes sharded over processes."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ ParamsGrads = Sequence[tuple[paddle.Tensor, paddle.Tensor]]
 
 
 class ClipByGlobalNorm(ClipGradBase):
-    """Scale all gradients by clip_norm / max(norm, clip_norm), norm being that of all of them together.
+    """Scale all gradients by clip_norm / max(norm, clip_norm), where norm is that of all gradients together.
 
-    Paddle's ClipGradByGlobalNorm sees this process's gradients only; where the classes are spread over the processes,
-    each would scale the backbone's by another number.
+    Paddle's ClipGradByGlobalNorm sees only this process's gradients; with sharded classes each process would scale the
+    backbone's gradients by a different factor.
     """
 
     def __init__(self, clip_norm: float) -> None:

@@ -1,4 +1,4 @@
-"""Paddle's optimizers over groups of parameters: those that decay and those that do not."""
+"""Paddle's optimizers over parameter groups with and without weight decay."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,16 +20,16 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split the trainable parameters into one group with weight decay and one without.
 
-    Batch-norm statistics are in Paddle's ``parameters()``; what is not trained is left out.
+    Paddle's ``parameters()`` includes batch-norm statistics; tensors that are not trained are left out.
 
     Args:
-        layers: whose parameters to train.
-        weight_decay: of the decaying group.
-        one_dim_param_no_weight_decay: biases, batch-norm weights and PReLU slopes (all 1-D) do not decay.
-        no_weight_decay_name: nor what has one of these words, with spaces between, in its name (``backbone.conv1``).
+        layers: layers to train.
+        weight_decay: weight decay of the first group.
+        one_dim_param_no_weight_decay: 1-D parameters (biases, batch-norm weights, PReLU slopes) do not decay.
+        no_weight_decay_name: space-separated words; nor do parameters with one in their name (``backbone.conv1``).
 
     Raises:
-        ValueError: a word that is in no parameter's name.
+        ValueError: a word that occurs in no parameter name.
     """
     decaying: list[paddle.Tensor] = []
     others: list[paddle.Tensor] = []
@@ -45,7 +45,7 @@ def parameter_groups(
     return [group for group in groups if group["params"]]
 
 
-# A learning rate of 0 until the trainer sets the schedule's: a step without one must not train in silence.
+# The learning rate until the trainer sets the schedule's: 0, so that no step trains silently at a wrong rate.
 _UNSET = 0.0
 
 
@@ -63,10 +63,10 @@ def AdamW(
     Args:
         groups: from ``parameter_groups``; they carry the weight decay.
         clip_norm: global norm to which the gradients are clipped, or None (PaddleClas clips each tensor separately).
-        weight_decay: read by the engine into the groups.
+        weight_decay: decay coefficient, which the engine passes to ``parameter_groups``.
     """
     require_ranges(clip_norm=clip_norm, beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=weight_decay)
-    # Paddle's AdamW takes the decay of a group only through apply_decay_param_fun or `parameters` dicts, which differ
+    # Paddle's AdamW accepts weight decay per group only by apply_decay_param_fun or `parameters` dicts, which differ
     # between 2.6 and 3.x; a set of names works in both.
     decaying = {p.name for group in groups if group["weight_decay"] for p in group["params"]}
     return paddle.optimizer.AdamW(
@@ -102,7 +102,7 @@ def Momentum(
     weight_decay: float = 0.0,
     use_nesterov: bool = False,
 ) -> paddle.optimizer.Optimizer:
-    """SGD with momentum, v = mu v + g, and L2 weight decay added to the gradient; insightface's choice."""
+    """SGD with momentum, v = mu v + g, and L2 weight decay added to the gradient; used by insightface."""
     arguments = {"momentum": momentum, "use_nesterov": use_nesterov}
     return _with_l2(paddle.optimizer.Momentum, groups, clip_norm, weight_decay, **arguments)
 
@@ -116,7 +116,7 @@ def _with_l2(
     build: Callable[..., paddle.optimizer.Optimizer], groups: Groups, clip_norm: float | None, weight_decay: float,
     **arguments: Any,
 ) -> paddle.optimizer.Optimizer:  # fmt: skip
-    """Build an optimizer; each parameter has an L2 regularizer, which Paddle adds to the gradient after clipping."""
+    """Build an optimizer with an L2 regularizer per parameter, which Paddle adds to the gradient after clipping."""
     require_ranges(clip_norm=clip_norm, weight_decay=weight_decay, **arguments)
     for group in groups:
         for parameter in group["params"]:

@@ -1,7 +1,7 @@
 """Learning-rate schedules: functions of the number of finished optimizer steps, so there is no state to save.
 
-A schedule is a linear warm-up, which all of them share, and a curve behind it, which is all that a class here adds.
-The curve starts at its own step 0 when the warm-up is over, as PaddleClas's do (`LinearWarmup` over the decay).
+All schedules share a linear warm-up; each class defines only the curve after it. The curve starts at its own step 0
+when the warm-up ends, as in PaddleClas (`LinearWarmup` over the decay).
 """
 
 import math
@@ -17,13 +17,13 @@ from ppfacerec.core.ranges import require_ranges
 
 @dataclass(kw_only=True)
 class Schedule(ABC):
-    """Linear warm-up, and `after_warmup`, the curve that a subclass is.
+    """Linear warm-up, then `after_warmup`, the curve that a subclass defines.
 
     Args:
         learning_rate: the rate at the end of the warm-up.
-        epochs: length of the training in epochs, warm-up included.
-        steps_per_epoch: optimizer steps in an epoch.
-        warmup_epoch: length of the warm-up in epochs, may be a fraction; at most the training's length.
+        epochs: length of the training in epochs, including warm-up.
+        steps_per_epoch: optimizer steps per epoch.
+        warmup_epoch: length of the warm-up in epochs, possibly fractional; at most the length of the training.
         warmup_start_lr: rate at step 0 of the warm-up.
     """
 
@@ -45,17 +45,17 @@ class Schedule(ABC):
         self.decay_steps = max(1, round((self.epochs - warmup) * self.steps_per_epoch))
 
     def __call__(self, step: int) -> float:
-        """Learning rate of the step after `step` finished ones."""
+        """Return the learning rate of the step after `step` finished ones."""
         if step < self.warmup_steps:
             return self.warmup_start_lr + (self.learning_rate - self.warmup_start_lr) * step / self.warmup_steps
         return self.after_warmup(step - self.warmup_steps)
 
     @abstractmethod
     def after_warmup(self, step: int) -> float:
-        """Learning rate at the schedule's own step."""
+        """Return the learning rate `step` steps after the end of the warm-up."""
 
     def remarks(self) -> list[str]:
-        """Warnings about settings that are allowed but probably unintended."""
+        """Return warnings about settings that are allowed but probably unintended."""
         if self.warmup_epoch < self.epochs:
             return []
         return [f"warmup_epoch {self.warmup_epoch:g}: all {self.epochs} epochs are warm-up, nothing follows it"]
@@ -95,14 +95,14 @@ class Polynomial(Schedule):
 
 @dataclass(kw_only=True)
 class Linear(Polynomial):
-    """A straight line from lr to end_lr: Polynomial with power 1."""
+    """Linear decay from lr to end_lr: Polynomial with power 1."""
 
     power: float = field(default=1.0, init=False)
 
 
 @dataclass(kw_only=True)
 class Constant(Schedule):
-    """The same rate all the time, after the warm-up."""
+    """Constant learning rate after the warm-up."""
 
     def after_warmup(self, step: int) -> float:
         return self.learning_rate
@@ -113,7 +113,7 @@ class Step(Schedule):
     """lr * gamma^(number of whole `step_size` epochs since the warm-up).
 
     Args:
-        step_size: epochs between two drops.
+        step_size: epochs between drops.
         gamma: factor at each drop.
     """
 
@@ -126,9 +126,9 @@ class Step(Schedule):
 
 @dataclass(kw_only=True)
 class _AtEpochs(Schedule):
-    """A schedule with changes at given epochs, counted from the end of the warm-up."""
+    """Base class of schedules that change at given epochs, counted from the end of the warm-up."""
 
-    changes_at: ClassVar[str]  # the argument that has the epochs
+    changes_at: ClassVar[str]  # name of the argument with the epochs
 
     def __post_init__(self) -> None:
         super().__post_init__()

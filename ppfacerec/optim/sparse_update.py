@@ -1,4 +1,4 @@
-"""Optimizer steps that move only the rows of a weight that were sampled."""
+"""Optimizer steps that update only the sampled rows of a weight."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,20 +10,20 @@ from ppfacerec.optim.state import state_of
 
 
 class SparseUpdate:
-    """Lends the optimizer the sampled rows of its own state for each step.
+    """Exchange of the optimizer state of the sampled rows, before and after each step.
 
-    The optimizer trains ``active.parameter``, in whose rows other classes stand at every step. What it keeps a number
-    of (momentum, second moment) is kept here for all rows of the weight, and exchanged with the rows of the step.
-    Works with any optimizer whose state has the parameter's shape; scalars such as Adam's powers of beta stay in it.
+    The optimizer trains ``active.parameter``, whose rows hold different classes at every step. Its state per element
+    (momentum, second moment) is stored here for all rows of the weight and exchanged with the rows of the step. Works
+    with any optimizer whose state has the parameter's shape; scalars such as Adam's powers of beta stay in it.
     """
 
     def __init__(self, active: ActiveRows, optimizer: paddle.optimizer.Optimizer) -> None:
         self.active, self._optimizer = active, optimizer
-        self.slots: dict[str, paddle.Tensor] = {}  # "velocity_0" -> as the weight
+        self.slots: dict[str, paddle.Tensor] = {}  # "velocity_0" -> tensor of the weight's shape
 
     @contextmanager
     def rows_of_step(self) -> Iterator[None]:
-        """Inside, the optimizer has the state of the active rows; afterwards weight and state have the new rows."""
+        """Give the optimizer the state of the active rows; on exit, write its state and the weight's rows back."""
         rows = self.active.rows
         count = rows.shape[0]
         with paddle.no_grad():
@@ -33,14 +33,14 @@ class SparseUpdate:
         yield
         with paddle.no_grad():
             for name, tensor in self._of_optimizer().items():
-                if name not in self.slots:  # the first step makes them
+                if name not in self.slots:  # created in the first step
                     self.slots[name] = paddle.zeros(self.active.weight.shape, tensor.dtype)
                 if count:
                     paddle.scatter_(self.slots[name], rows, tensor[:count])
         self.active.store()
 
     def _of_optimizer(self) -> dict[str, paddle.Tensor]:
-        """The optimizer's own tensors that have a number for each of the parameter's; names without the parameter's."""
+        """Return the optimizer's tensors of the parameter's shape, by their names without the parameter's."""
         parameter = self.active.parameter
         start = f"{parameter.name}_"
         return {

@@ -1,4 +1,4 @@
-"""An optimizer's state as it is, also between loading and the first step."""
+"""Complete state of an optimizer, also between loading and the first step."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import paddle
 
 
 def state_of(optimizer: paddle.optimizer.Optimizer) -> dict[str, Any]:
-    """``optimizer.state_dict()`` with what was loaded and no step has used yet.
+    """Return ``optimizer.state_dict()`` including loaded state that no step has used yet.
 
-    Paddle 2.6 leaves that out until the first step: a run saved before it would lose the state.
+    Paddle 2.6 omits that until the first step: a run saved before it would lose the state.
     """
     return {**getattr(optimizer, "_accumulators_holder", {}), **optimizer.state_dict()}

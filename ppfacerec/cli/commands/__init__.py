@@ -1,1 +1,1 @@
-"""What each command does; imported on use, since most need Paddle."""
+"""Implementations of the commands; imported on use, since most need Paddle."""

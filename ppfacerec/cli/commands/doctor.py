@@ -1,4 +1,4 @@
-"""``ppfacerec doctor`` and ``show-batch``: what a training would get."""
+"""``ppfacerec doctor`` and ``show-batch``: inspect the data of a training."""
 
 import argparse
 

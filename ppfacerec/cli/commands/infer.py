@@ -70,7 +70,7 @@ def enroll(arguments: argparse.Namespace) -> int:
 
 
 def _warn_of_people(folder: Path, given: list[Path], names: list[str]) -> None:
-    """Warn of people who lose all their images, and of names that come from files without a folder."""
+    """Warn about people without a usable image, and about names taken from files outside of a person's folder."""
     lost = sorted({person_of(file, folder) for file in given} - set(names))
     if lost:
         logger.warning("People without a usable image: %s.", printed_names(lost))
@@ -109,7 +109,7 @@ def search(arguments: argparse.Namespace) -> int:
 
 
 def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: PeopleIndex) -> tuple[float, str]:
-    """The cosine below which a face is unknown, and what it means."""
+    """Return the cosine below which a face is unknown, and its explanation."""
     if arguments.threshold is not None:
         chosen = model.threshold(cosine=arguments.threshold)
         return chosen.cosine, f"T{str(chosen)[1:]}."
@@ -144,7 +144,7 @@ def cluster(arguments: argparse.Namespace) -> int:
         listed = [(_no_formula(str(name)), label) for name, label in zip(files, labels.tolist())]
         csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *listed])
         with written_whole(arguments.out) as file:
-            file.write(text.getvalue().encode(errors="surrogateescape"))  # names as the file system has them
+            file.write(text.getvalue().encode(errors="surrogateescape"))  # file names may not be valid UTF-8
         logger.info("Written: %s", arguments.out)
     sizes = np.bincount(labels)
     rows = [[str(k), str(size), str(files[int(np.argmax(labels == k))])] for k, size in enumerate(sizes)]
@@ -154,7 +154,7 @@ def cluster(arguments: argparse.Namespace) -> int:
 
 
 def _no_formula(name: str) -> str:
-    """A path that spreadsheets do not run: ``./=1+1.jpg`` is the same file as ``=1+1.jpg``."""
+    """Keep spreadsheets from evaluating a path as a formula: ``./=1+1.jpg`` is the file ``=1+1.jpg``."""
     return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 

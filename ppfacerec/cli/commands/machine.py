@@ -1,4 +1,4 @@
-"""``ppfacerec plan`` and ``selftest``: what a machine needs for a run, and whether it computes rightly."""
+"""``ppfacerec plan`` and ``selftest``: memory estimate of a run, numerical check of a machine."""
 
 import argparse
 

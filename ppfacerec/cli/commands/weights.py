@@ -25,7 +25,7 @@ def export(arguments: argparse.Namespace) -> int:
         weights, folder = _without_config(arguments.override)
     if not weights:
         raise ConfigError(["give weights with -o Global.pretrained_model=output/X/best_model."], "the command")
-    choose_device("cpu")  # the parity is measured there
+    choose_device("cpu")  # parity is measured on the CPU
     backbone, info = load_backbone(weights, config)
     files = export_model(
         backbone, info, Path(folder), arguments.format,
@@ -37,7 +37,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def _without_config(overrides: Sequence[str]) -> tuple[str, str]:
-    """The weights and the folder; the network is what the file beside the weights, or their names, say."""
+    """Return weights and output folder; the info file beside the weights, or their names, give the network."""
     values: dict[str, str] = {}
     for override in overrides:
         key, _, text = override.partition("=")

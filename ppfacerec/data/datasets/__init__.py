@@ -1,1 +1,1 @@
-"""Training sets: label files, folders, records, and who their classes are."""
+"""Training sets (label files, folders, records) and the identity of their classes."""

@@ -1,4 +1,4 @@
-"""Where training samples come from: images with classes."""
+"""Training sets of labelled images: interface, label files, folders."""
 
 import os
 from collections.abc import Callable
@@ -22,17 +22,17 @@ from ppfacerec.data.datasets.label_file import LabelFile
 
 
 class Images(Protocol):
-    """Encoded images."""
+    """Interface of a collection of encoded images."""
 
     def read(self, index: int, /) -> bytes:
-        """Return an encoded image; raises ValueError or OSError where it cannot be read."""
+        """Return an encoded image; raises ValueError or OSError if it cannot be read."""
 
     def where(self, index: int, /) -> str:
-        """Return the name of an image in messages."""
+        """Return the name of an image for messages."""
 
 
 class TrainDataset(Images, Protocol):
-    """The interface of a training set for the loader."""
+    """Interface of a training set."""
 
     labels: np.ndarray
     num_classes: int
@@ -41,21 +41,21 @@ class TrainDataset(Images, Protocol):
 
 
 class ImageNetDataset:
-    """Images listed in a label file, `path<TAB>class` a line (PaddleClas's name for MS1MV3's form).
+    """Images listed in a label file with lines `path<TAB>class` (PaddleClas's name for MS1MV3's format).
 
     Args:
         image_root: the folder that the paths are relative to.
         cls_label_path: the label file.
-        delimiter: between path and class; None finds it out from the file.
-        relabel: number the classes of the file 0, 1, 2, ... by their order, for files whose labels have gaps.
-        allow_outside: take paths that lead out of `image_root` (absolute, or with ``..``).
-        class_num: every label must be below it; None takes the file's.
+        delimiter: between path and class; None detects it.
+        relabel: renumber the labels of the file to 0, 1, 2, ... in ascending order, for labels with gaps.
+        allow_outside: accept paths outside of `image_root` (absolute, or with ``..``).
+        class_num: every label must be below it; None: no limit.
 
     Attributes:
-        original_labels: (num_classes,) the file's label of each class where `relabel` numbered them, else None.
+        original_labels: (num_classes,) label in the file of each class if `relabel`, else None.
 
     Raises:
-        ValueError: the label file is not as expected; with file and line.
+        ValueError: the label file is malformed; with file and line.
     """
 
     paths: ClassVar = {"image_root": "folder", "cls_label_path": "file"}
@@ -92,23 +92,23 @@ class ImageNetDataset:
         return self._file.where(index)
 
     def class_identity(self) -> ClassIdentity:
-        """Identity of the classes, by the paths of their images."""
+        """Return the identity of the classes, by the paths of their images."""
         return identity_by_samples(self._file.name_hashes(), self.labels, self.num_classes)
 
 
 class FolderDataset:
-    """A folder for each identity with its images in it; identities and images in the order of their names.
+    """One folder of images per identity; identities and images are sorted by name.
 
     Args:
-        root: the folder of the folders.
-        class_num: there may be no more identities; None takes as many as there are.
+        root: the folder that contains the identities' folders.
+        class_num: upper limit of the number of identities; None: no limit.
 
     Attributes:
-        identities: name of each class's folder.
-        left_out: files that are no images, and folders without one, in words.
+        identities: folder name of each class.
+        left_out: description of skipped files and of folders without an image.
 
     Raises:
-        ValueError: no identity with an image, more of them than `class_num`.
+        ValueError: no identity has an image, or there are more than `class_num`.
     """
 
     paths: ClassVar = {"root": "folder"}
@@ -116,8 +116,8 @@ class FolderDataset:
     def __init__(self, root: str, class_num: Optional[int] = None) -> None:
         self._root = Path(root)
         found = walk_images(root)
-        of_person: dict[str, list[bytes]] = {}  # a name that is there in both of Unicode's spellings is one person
-        elsewhere = []  # images beside the folders or below them
+        of_person: dict[str, list[bytes]] = {}  # names that differ only in Unicode normalisation are one person
+        elsewhere = []  # images that are not directly in an identity's folder
         for name in found.images:
             if len(parts := name.split(os.sep)) == 2:
                 of_person.setdefault(one_spelling(parts[0]), []).append(os.fsencode(name))
@@ -131,7 +131,7 @@ class FolderDataset:
             self.left_out = " and ".join(filter(None, (text, self.left_out)))
         if not names:
             raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
-        # One buffer instead of an object a name, so that forked workers share it and do not copy it.
+        # One buffer instead of an object per name, which forked workers share without copying it.
         self._text, self._ends = b"".join(names), np.cumsum([len(name) for name in names])
         self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         self.num_classes = len(counts)
@@ -141,7 +141,7 @@ class FolderDataset:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """Path of sample `index` below the root."""
+        """Return the path of sample `index` relative to the root."""
         begin = self._ends[index - 1] if index else 0
         return os.fsdecode(self._text[begin : self._ends[index]])
 
@@ -152,14 +152,14 @@ class FolderDataset:
         return printable(f"{self._root}/{self.name(index)}")
 
     def class_identity(self) -> ClassIdentity:
-        """Identity of the classes, by the names of their folders."""
+        """Return the identity of the classes, by the names of their folders."""
         text, starts = np.frombuffer(self._text, np.uint8), np.r_[0, self._ends[:-1]]
         samples = samples_digest(hash_texts(text, starts, self._ends - starts), self.labels)
         return ClassIdentity(hash_strings(self.identities), samples)
 
 
 def read_listed(root: Path, name: str, where: Callable[[int], str], index: int) -> bytes:
-    """Read an image of a folder; a ValueError that begins with ``where(index)`` says why it cannot be read."""
+    """Read an image of a folder, or raise a ValueError that begins with ``where(index)`` and gives the reason."""
     try:
         return read_regular(f"{root}/{name}")
     except OSError as error:
@@ -170,7 +170,7 @@ def read_listed(root: Path, name: str, where: Callable[[int], str], index: int) 
 
 
 def open_folder(root: str) -> FolderDataset:
-    """Open a folder of identities and log what is left out."""
+    """Open a folder of identities and log which files are left out."""
     dataset = FolderDataset(root)
     if dataset.left_out:
         logger.warning("Left out in %s: %s.", root, dataset.left_out)
@@ -178,7 +178,7 @@ def open_folder(root: str) -> FolderDataset:
 
 
 def check_class_num(num_classes: int, class_num: int | None, what: str) -> None:
-    """Raise a ValueError where the data has more classes than the head."""
+    """Raise a ValueError if the data has more classes than the head."""
     if class_num is not None and num_classes > class_num:
         raise ValueError(
             f"{what} has {num_classes} classes, but Arch.Head.class_num is {class_num}; set it to {num_classes}, "
@@ -187,7 +187,7 @@ def check_class_num(num_classes: int, class_num: int | None, what: str) -> None:
 
 
 def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
-    """Identity of the classes of any training set; for one without `class_identity`, from its `where`."""
+    """Return the identity of a training set's classes; without a `class_identity` method, from its `where`."""
     own: Callable[[], ClassIdentity] | None = getattr(dataset, "class_identity", None)
     if own is not None:
         return own()
@@ -196,7 +196,7 @@ def class_identity_of(dataset: TrainDataset) -> ClassIdentity:
 
 
 def class_name(dataset: TrainDataset, label: int) -> str:
-    """The name of a class in messages: by its folder, or by its first image."""
+    """Return the name of a class for messages, with its folder or its first image."""
     names = getattr(dataset, "identities", None)
     if names is not None and names[label]:
         return f"class {label} ({printable(names[label])})"
@@ -205,7 +205,7 @@ def class_name(dataset: TrainDataset, label: int) -> str:
 
 
 def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
-    """Raise the ValueError of the first sample if it cannot be read; with `allow_some`, only if no one of ten can."""
+    """Raise the ValueError of the first sample if it cannot be read; with `allow_some`, only if none of ten can."""
     tried = np.linspace(0, len(dataset) - 1, 10 if allow_some else 1).astype(int).tolist()
     for index in reversed(tried):
         try:
@@ -217,7 +217,7 @@ def check_readable(dataset: TrainDataset, allow_some: bool) -> None:
 
 
 def gap_hint(labels: np.ndarray, num_classes: int) -> str:
-    """A sentence on classes without an image, or nothing: labels that begin at 1, or have gaps."""
+    """Return a sentence about classes without an image (labels that begin at 1 or have gaps), or ""."""
     used = np.unique(labels)
     if len(used) == num_classes:
         return ""

@@ -1,7 +1,7 @@
 """Identity of the classes of a training set, in a form that a checkpoint can store and a later run can compare.
 
-A class is identified by its name where there are names (folders), by the sizes of its records in a .rec file, else by
-the paths of its images in any order. Hashes of 64 bits detect mistakes, not forgeries.
+A class is identified by its name if there are names (folders), by the sizes of its records in a .rec file, else by the
+set of its images' paths. 64-bit hashes detect mistakes, not forgeries.
 """
 
 from __future__ import annotations
@@ -12,20 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CHUNK = 1 << 19  # texts hashed at once: 4 MiB an array
+_CHUNK = 1 << 19  # texts hashed at once: 4 MiB per array
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
 class ClassIdentity:
-    """Attributes:
-    classes: (C,) uint64, a digest of each class, in the order of the labels.
-    samples: SHA-256 of the samples with their labels, in their order, on which the sampler's order rests.
-    """
+    """Digests of the classes and of the samples."""
 
-    classes: np.ndarray
-    samples: str
+    classes: np.ndarray  # (C,) uint64, a digest of each class, in the order of the labels
+    samples: str  # SHA-256 of the samples and their labels in the order of the data set, which the sampler depends on
 
     @property
     def digest(self) -> str:
@@ -33,7 +30,7 @@ class ClassIdentity:
         return hashlib.sha256(self.classes.astype("<u8").tobytes()).hexdigest()
 
     def difference(self, now: ClassIdentity, name: Callable[[int], str] = lambda label: f"class {label}") -> str:
-        """Describe which classes of `now` (by their `name` there) are other people than in this earlier set, or ""."""
+        """Describe which classes of `now`, named by `name`, are other people than in this earlier set; "" if none."""
         lines = []
         if len(now.classes) != len(self.classes):
             lines.append(f"there were {len(self.classes)} classes and are {len(now.classes)}")
@@ -71,17 +68,17 @@ def samples_digest(hashes: np.ndarray, labels: np.ndarray) -> str:
 
 
 def hash_strings(strings: Sequence[str]) -> np.ndarray:
-    """Hash names: (N,) uint64."""
+    """Hash names to (N,) uint64."""
     encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
     lengths = np.array([len(text) for text in encoded])
     return hash_texts(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths) - lengths, lengths)
 
 
 def hash_texts(text: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Hash the pieces of a buffer (B,) uint8 from `starts` (N,) on, eight bytes of all at a time: (N,) uint64."""
+    """Hash slices of a buffer (B,) uint8, eight bytes of all slices at a time: (N,) uint64."""
     hashes = np.empty(len(starts), np.uint64)
     padded = text if len(text) >= 8 else np.concatenate([text, np.zeros(8, np.uint8)])
-    words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))  # the eight bytes from each byte on
+    words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))  # the eight bytes that start at each byte
     for begin in range(0, len(starts), _CHUNK):
         start, length = (array[begin : begin + _CHUNK].astype(np.int64) for array in (starts, lengths))
         found = _mixed(length.astype(np.uint64))
@@ -96,7 +93,7 @@ def hash_texts(text: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.
 
 
 def hash_numbers(*columns: np.ndarray) -> np.ndarray:
-    """Hash rows of whole numbers: columns (N,) to (N,) uint64."""
+    """Hash rows of integers: columns (N,) to (N,) uint64."""
     found = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         found = _mixed(found ^ column.astype(np.uint64))
@@ -104,7 +101,7 @@ def hash_numbers(*columns: np.ndarray) -> np.ndarray:
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """Spread every bit over all others (the finalizer of MurmurHash3), after a step away from 0."""
+    """Mix all bits (the finalizer of MurmurHash3), after an offset away from 0."""
     values = (values + np.uint64(1)) * _PRIME
     values ^= values >> np.uint64(33)
     values *= np.uint64(0xFF51AFD7ED558CCD)

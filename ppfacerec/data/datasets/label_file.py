@@ -1,8 +1,7 @@
-"""label.txt: one `path<TAB>class` a line, read in one pass without a Python object a line.
+"""Label files with lines `path<TAB>class`, parsed in one pass without a Python object per line.
 
-MS1MV3's has 5.18 million lines: the text stays one byte buffer, a sample is an offset, a length and a label. The lines
-are parsed a chunk at a time, each step of it for all lines of the chunk at once, so that the working arrays stay in
-the processor's cache and add nothing to the memory.
+MS1MV3 has 5.18 million lines: the text stays one byte buffer, a sample is an offset, a length and a label. Parsing is
+vectorised over the lines of a chunk, so that the working arrays fit into the CPU cache and do not add to the memory.
 """
 
 from collections.abc import Iterator
@@ -18,14 +17,13 @@ from ppfacerec.data.datasets.class_identity import hash_texts
 _NEWLINE, _SPACE, _HASH, _QUOTE = map(ord, '\n #"')
 _IS_BLANK = np.zeros(256, bool)
 _IS_BLANK[[ord("\r"), ord("\t"), _SPACE]] = True
-_CHUNK = 1 << 20  # bytes of text parsed at once
+_CHUNK = 1 << 20  # bytes of text per chunk
 
 
 class LabelFile:
-    """The samples of a label file, in its order; the arguments are those of ``ImageNetDataset``.
+    """Samples of a label file in file order; for the arguments see ``ImageNetDataset``.
 
-    UTF-8, LF or CRLF, with or without a newline at its end; blank lines are skipped. Without `delimiter`, it is a tab
-    if the first line has one, else spaces.
+    UTF-8, LF or CRLF, final newline optional, blank lines skipped. Default delimiter: a tab if the first line has one.
 
     Attributes:
         labels: (N,) int32.
@@ -33,8 +31,7 @@ class LabelFile:
         num_skipped: lines that name no image (.DS_Store, ...).
 
     Raises:
-        ValueError: no sample, a line without delimiter, a label that is no integer or out of range, a path that leaves
-            the image folder; with file and line.
+        ValueError: no sample, no delimiter, a bad label, a path outside of the image folder; with file and line.
     """
 
     def __init__(
@@ -68,7 +65,7 @@ class LabelFile:
         return len(self.labels)
 
     def name(self, index: int) -> str:
-        """Path of sample `index` as it stands in the file."""
+        """Return the path of sample `index` as written in the file."""
         start = self._starts[index]
         return self._bytes[start : start + self._lengths[index]].decode("utf-8")
 
@@ -86,7 +83,7 @@ class LabelFile:
         return int(self.labels.max()) + 1
 
     def _read(self) -> None:
-        """Parse chunk by chunk into arrays that are made once: a list of parts would need twice the memory."""
+        """Parse chunk by chunk into preallocated arrays: a list of parts would need twice the memory."""
         most = 1 + self._bytes.count(b"\n")
         self._starts, self._lengths = np.empty(most, np.int64), np.empty(most, np.int32)
         self.labels, self.lines = np.empty(most, np.int32), np.empty(most, np.int32)
@@ -114,7 +111,7 @@ class LabelFile:
         self.labels, self.lines = self.labels[:count], self.lines[:count]
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
-        """Begin and end of pieces of the text, of whole lines each."""
+        """Yield begin and end of chunks of whole lines."""
         begin = 0
         while begin < len(self._bytes):
             end = self._bytes.find(b"\n", begin + _CHUNK - 1) + 1 or len(self._bytes)
@@ -122,15 +119,14 @@ class LabelFile:
             begin = end
 
     def _lines(self, begin: int, end: int, passed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Start, end and number of every line that is not skipped, without trailing blanks; and the number of all
-        lines."""
+        """Return starts, ends without trailing blanks and numbers of the kept lines, and the count of all lines."""
         breaks = np.flatnonzero(self._text[begin:end] == _NEWLINE) + begin
         starts = np.concatenate([[begin], breaks + 1])
         ends = np.concatenate([breaks, [end]])
         ends = self._without_blanks(starts, ends, _IS_BLANK)
         full = ends > starts
         first = self._text[np.minimum(starts, len(self._text) - 1)]
-        if (first == _HASH).any():  # "# a comment", "#": as in text_file
+        if (first == _HASH).any():  # comments "# text" and "#", as in text_file
             second = self._text[np.minimum(starts + 1, len(self._text) - 1)]
             full &= (first != _HASH) | ((ends > starts + 1) & ~_IS_BLANK[second])
         for k in np.flatnonzero(full & (first == _QUOTE)):
@@ -138,7 +134,7 @@ class LabelFile:
         return starts[full], ends[full], np.flatnonzero(full) + 1 + passed, len(breaks)
 
     def _without_blanks(self, starts: np.ndarray, ends: np.ndarray, is_blank: np.ndarray) -> np.ndarray:
-        """Move the ends before the blanks there: a few rounds, each over all lines."""
+        """Strip trailing blanks from all lines, one per line and round."""
         while True:
             trailing = (ends > starts) & is_blank[self._text[ends - 1]]
             if not trailing.any():
@@ -148,7 +144,7 @@ class LabelFile:
     def _samples(
         self, begin: int, end: int, starts: np.ndarray, ends: np.ndarray, lines: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Start of the path, label, length of the path and line number of the lines that name images."""
+        """Return path start, label, path length and line number of the lines that name images."""
         if self._separator is None:
             has_tab = (self._text[starts[0] : ends[0]] == ord("\t")).any()
             self._separator = ord("\t") if has_tab else _SPACE
@@ -179,7 +175,7 @@ class LabelFile:
         return cuts
 
     def _integers(self, starts: np.ndarray, ends: np.ndarray, lines: np.ndarray) -> np.ndarray:
-        """Parse the digits from `starts` to `ends` of all lines at once, a column of digits at a time."""
+        """Parse the digits from `starts` to `ends` of all lines at once, one column of digits at a time."""
         while True:  # blanks between the delimiter and the number
             blank = (starts < ends) & _IS_BLANK[self._text[np.minimum(starts, len(self._text) - 1)]]
             if not blank.any():
@@ -215,7 +211,7 @@ class LabelFile:
         return images
 
     def _check_inside(self, begin: int, end: int, starts: np.ndarray, ends: np.ndarray, lines: np.ndarray) -> None:
-        """Refuse ``/etc/x.jpg`` and ``a/../../x.jpg``: a label file from elsewhere must not choose what is read."""
+        """Reject ``/etc/x.jpg`` and ``a/../../x.jpg``: an untrusted label file must not choose what is read."""
         outside = self._text[starts] == ord("/")
         text = self._text[begin:end]
         for at in np.flatnonzero((text[:-1] == ord(".")) & (text[1:] == ord("."))) + begin:

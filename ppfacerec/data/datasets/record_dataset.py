@@ -1,4 +1,4 @@
-"""Training sets in insightface's RecordIO form."""
+"""Training sets in insightface's RecordIO format."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,30 +11,30 @@ from ppfacerec.data.datasets.base import check_class_num
 from ppfacerec.data.datasets.class_identity import ClassIdentity, hash_numbers, identity_by_samples
 from ppfacerec.data.datasets.record_io import EXACT_NUMBERS, Record, RecordFile
 
-_MOST_RECORDS = 1 << 40  # no file has so many; a header may announce infinity
+_MOST_RECORDS = 1 << 40  # sanity limit: a damaged header may contain infinity
 
 
 class RecordIODataset:
-    """The images of insightface's ``train.rec`` (MS1M, Glint360K, CASIA), read as they are, without MXNet.
+    """Images of insightface's ``train.rec`` (MS1M, Glint360K, CASIA), read without MXNet.
 
-    Record 0 announces how many images there are, and the records after the images say which of them belong to each
-    identity, so that the labels are known without reading the images; each image's own label is compared when it is
-    read. A file without that announcement is read through once for its labels.
+    Record 0 contains the number of images, and each record after the images the range of an identity's images, so that
+    the labels are known without reading the images; an image's own label is compared when it is read. A file without
+    this header record is read once completely for its labels.
 
     Args:
         root: the folder with the .rec and .idx files.
-        prefix: of the files' names: "train" for train.rec.
-        class_num: every label must be below it; None takes the file's.
+        prefix: base name of the files: "train" for train.rec.
+        class_num: every label must be below it; None: no limit.
 
     Raises:
-        ValueError: the files are damaged or do not belong together, with the byte; labels that are no class numbers.
+        ValueError: the files are damaged or do not belong together, with the byte; a label is not a class number.
     """
 
     paths: ClassVar = {"root": "folder"}
 
     @staticmethod
     def check(arguments: Mapping[str, Any]) -> Iterator[str]:
-        """Problems of the arguments for the config's check, without reading the records."""
+        """Yield problems of the arguments for the config check, without reading the records."""
         record = Path(arguments["root"]) / f"{arguments['prefix']}.rec"
         if record.parent.is_dir() and not record.is_file():
             yield f"root: the file {record} does not exist (relative paths start at {Path.cwd()})."
@@ -55,10 +55,10 @@ class RecordIODataset:
         return len(self._positions)
 
     def read(self, index: int) -> bytes:
-        """Encoded image of a sample.
+        """Return the encoded image of a sample.
 
         Raises:
-            ValueError: the record is damaged, or its label is another than its identity's.
+            ValueError: the record is damaged, or its label differs from that of its identity record.
         """
         position = int(self._positions[index])
         record = self._file.read(position)
@@ -73,12 +73,12 @@ class RecordIODataset:
         return self._file.where(int(self._positions[index]))
 
     def class_identity(self) -> ClassIdentity:
-        """Identity of the classes, by the sizes of their records: there are no names."""
+        """Return the identity of the classes, by the sizes of their records, as there are no names."""
         hashes = hash_numbers(self._file.sizes[self._positions])
         return identity_by_samples(hashes, self.labels, self.num_classes)
 
     def _announced(self) -> tuple[int, int] | None:
-        """Ends of the keys of images and of identities, where the file's first record says them."""
+        """Return the end keys of images and of identities from the header record, None without one."""
         if self._file.keys[0] != 0:
             return None
         first = self._file.read(0)
@@ -93,7 +93,7 @@ class RecordIODataset:
         return int(ends[0]), int(ends[1])
 
     def _keys_between(self, begin: int, end: int) -> np.ndarray:
-        """Positions of the keys from `begin` to below `end`; some may be missing."""
+        """Return the positions of the keys from `begin` to below `end`; some may be missing."""
         positions = np.arange(*np.searchsorted(self._file.keys, [begin, end]))
         if not len(positions):
             raise ValueError(
@@ -102,7 +102,7 @@ class RecordIODataset:
         return positions
 
     def _labels_by_identity(self, images_end: int, identities_end: int) -> np.ndarray:
-        """Label of each image from the identities' records; an identity's number is its label."""
+        """Return each image's label from the identity records; an identity's number is its label."""
         labels = np.full(len(self._positions), -1, np.int32)
         keys = self._file.keys[self._positions]
         for position in self._keys_between(images_end, identities_end):
@@ -122,7 +122,7 @@ class RecordIODataset:
         return labels if first.labels[0] == labels[0] else self._labels_of_records()
 
     def _correct_rounded(self, labels: np.ndarray, keys: np.ndarray) -> None:
-        """Read the two images at each border that a float32 cannot represent exactly: it may be one off (Glint360K)."""
+        """Read both labels at borders that float32 cannot represent exactly: they may be off by one (Glint360K)."""
         borders = np.flatnonzero(np.diff(labels)) + 1
         for border in borders[keys[borders] >= EXACT_NUMBERS]:
             for k in (border - 1, border):
@@ -130,7 +130,7 @@ class RecordIODataset:
                 labels[k] = self._class(self._file.read(position), position)
 
     def _labels_of_records(self) -> np.ndarray:
-        """Label of each image from its own record: the whole file is read."""
+        """Return each image's label from its own record, reading the whole file."""
         logger.info("%s: reading all %d records for their labels.", self._file.path, len(self._positions))
         labels = np.empty(len(self._positions), np.int32)
         for i, position in enumerate(progress_bar(self._positions, len(labels), "Labels", "record")):

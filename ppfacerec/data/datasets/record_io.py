@@ -1,9 +1,9 @@
-"""RecordIO, the form of MXNet's and insightface's data sets: train.rec has the records, train.idx their places.
+"""RecordIO, the format of MXNet's and insightface's data sets: train.rec has the records, train.idx their offsets.
 
-A record is one part or several; a part is the magic number, a word with its place in the record (3 bits) and its length
-(29 bits), the data, and zeros up to a multiple of four bytes. Data that holds the magic number at such a place is cut
-there, and the number left out: it stands between the parts again when they are joined. The data of an image record is
-the header ``IfQQ`` (number of labels, label, two ids), the labels where there are several, and the encoded image.
+A record has one or more parts; a part is the magic number, a word with its position in the record (3 bits) and its
+length (29 bits), the data, and zero padding to a multiple of four bytes. Data is split at each magic number on a
+multiple of four bytes, which is left out and inserted again when the parts are joined. The data of an image record is
+the header ``IfQQ`` (number of labels, label, two ids), the labels if there are several, and the encoded image.
 """
 
 import os
@@ -18,7 +18,7 @@ import numpy as np
 from ppfacerec.core.io.user_files import open_regular
 
 MAGIC = struct.pack("<I", 0xCED7230A)
-EXACT_NUMBERS = 1 << 24  # those in headers are float32
+EXACT_NUMBERS = 1 << 24  # numbers in headers are float32
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _HEADER = struct.Struct("<IfQQ")
 
@@ -33,14 +33,10 @@ class Record(NamedTuple):
 class RecordFile:
     """Random access to the records of a .rec file.
 
-    Reads with ``pread``: processes that inherit the open file do not disturb each other. The .idx file is expected
-    beside the .rec file.
-
-    Attributes:
-        keys: (M,) int64, ascending, the keys of the .idx file.
+    Reads with ``pread``, so that forked processes can share the open file. The .idx file must be beside the .rec file.
 
     Raises:
-        ValueError: a file is missing or empty, the .idx file is no index, or names places beyond the .rec file's end.
+        ValueError: a file is missing or empty, the .idx file is malformed, or has offsets beyond the .rec file's end.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,7 +46,7 @@ class RecordFile:
         except OSError as error:
             raise ValueError(f"{self.path}: cannot read the record file ({error.strerror}).") from error
         self._size = os.fstat(self._file.fileno()).st_size
-        self.keys, self._offsets = _read_idx(self.idx_path)
+        self.keys, self._offsets = _read_idx(self.idx_path)  # (M,) int64 each; keys ascend
         beyond = np.flatnonzero((self._offsets < 0) | (self._offsets > self._size - 8))
         if len(beyond):
             key, offset = self.keys[beyond[0]], self._offsets[beyond[0]]
@@ -58,7 +54,7 @@ class RecordFile:
                 f"{self.idx_path} says that record {key} starts at byte {offset}, but {self.path} has only "
                 f"{self._size} bytes: it is truncated, or the two are not of the same set. Get both again."
             )
-        # A record ends where the next one in the file starts, so one call reads it without asking for its length first.
+        # A record ends where the next one starts, so one call reads it without reading its length first.
         ascending = np.append(np.sort(self._offsets), self._size)
         self._ends = ascending[np.searchsorted(ascending, self._offsets, "right")]
 
@@ -66,19 +62,19 @@ class RecordFile:
         return len(self.keys)
 
     def where(self, position: int) -> str:
-        """``"train.rec, record 17 (byte 4096)"`` for the record at a position among `keys`."""
+        """``"train.rec, record 17 (byte 4096)"`` for the record at a position in `keys`."""
         return f"{self.path}, record {self.keys[position]} (byte {self._offsets[position]})"
 
     @property
     def sizes(self) -> np.ndarray:
-        """(M,) bytes of each record."""
+        """(M,) size of each record in bytes."""
         return self._ends - self._offsets
 
     def read(self, position: int) -> Record:
-        """Read the record at a position among `keys`.
+        """Read the record at a position in `keys`.
 
         Raises:
-            ValueError: there is no record at that byte, or it is cut off; with the byte.
+            ValueError: there is no record at that byte, or it is truncated; with the byte.
         """
         offset, end = int(self._offsets[position]), int(self._ends[position])
         data = self._join(os.pread(self._file.fileno(), end - offset, offset), position)
@@ -93,7 +89,7 @@ class RecordFile:
         return Record(struct.unpack_from(f"<{num_labels}f", data, _HEADER.size), data[image:])
 
     def _join(self, content: bytes, position: int) -> bytes:
-        """The data of the record that `content` starts with."""
+        """Return the data of the record at the start of `content`."""
         parts: list[bytes] = []
         at = 0
         while True:
@@ -115,13 +111,13 @@ class RecordFile:
             at += 8 + length + -length % 4
 
     def _at_least(self, size: int, content: bytes, position: int) -> bytes:
-        """More of a record than the index says that it has, where the file has it: another line of it is wrong."""
+        """Return at least `size` bytes of a record, if available; a wrong index line can make `content` too short."""
         if size <= len(content):
             return content
         offset = int(self._offsets[position])
         return os.pread(
             self._file.fileno(), min(size, self._size - offset), offset
-        )  # `pread` allocates what is requested
+        )  # `pread` allocates the requested size
 
     def _fail(self, position: int, what: str) -> NoReturn:
         raise ValueError(
@@ -131,14 +127,14 @@ class RecordFile:
 
 
 def _read_idx(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Keys, ascending, and offsets of an index of lines ``key<TAB>offset``."""
+    """Read ascending keys and their offsets from an index with lines ``key<TAB>offset``."""
     try:
         file = open_regular(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot read the index of the record file ({error.strerror}).") from error
     try:
         with file, warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy warns of what is no number
+            warnings.simplefilter("error")  # NumPy only warns about what is not a number
             numbers = np.fromfile(file, np.int64, sep=" ")
     except (DeprecationWarning, ValueError) as error:
         raise ValueError(f"{path} is not an index: expected lines 'key<TAB>byte' of whole numbers.") from error
@@ -162,7 +158,7 @@ def pack(labels: tuple[float, ...], image: bytes, key: int) -> bytes:
 
 
 def frame(data: bytes) -> bytes:
-    """Return the bytes of a whole record that hold `data`."""
+    """Return the bytes of a complete record with `data`."""
     cuts = [match.start() for match in re.finditer(re.escape(MAGIC), data) if match.start() % 4 == 0]
     begins, ends = [0, *(cut + 4 for cut in cuts)], [*cuts, len(data)]
     framed = []

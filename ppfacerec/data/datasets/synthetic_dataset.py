@@ -11,15 +11,15 @@ _DISTINCT = 64
 
 
 class SyntheticDataset:
-    """JPEGs of about 5 kB that come from memory: the speed of a run without a disk.
+    """JPEGs of about 5 kB from memory, to measure the speed of a run without a disk.
 
-    All images repeat 64 drawn pictures; there is nothing to learn from them.
+    64 drawn pictures are repeated; there is nothing to learn from them.
 
     Args:
-        num_images: length of the set.
-        num_identities: classes, the images in turn.
-        seed: of the pictures.
-        class_num: there may be no more identities.
+        num_images: number of images.
+        num_identities: number of classes, assigned to the images in turn.
+        seed: random seed of the pictures.
+        class_num: upper limit of the number of identities; None: no limit.
 
     Raises:
         ValueError: fewer images than identities.
@@ -46,12 +46,12 @@ class SyntheticDataset:
         return f"synthetic image {index}"
 
     def class_identity(self) -> ClassIdentity:
-        """Identity of the classes, by the numbers of their images."""
+        """Return the identity of the classes, by the numbers of their images."""
         return identity_by_samples(hash_numbers(np.arange(len(self))), self.labels, self.num_classes)
 
 
 def _picture(rng: np.random.Generator) -> bytes:
-    """A soft pattern with as much fine noise as gives a face's 5 kB."""
+    """Draw a smooth pattern with enough noise to take a face's 5 kB."""
     cv2 = import_cv2()
     pattern = cv2.resize(
         rng.uniform(0, 255, (8, 8, 3)).astype(np.float32), IMAGE_SHAPE[:2], interpolation=cv2.INTER_CUBIC

@@ -1,4 +1,4 @@
-"""The training sets by the names that the YAML gives them, and several of them joined to one."""
+"""Registry of the training sets, and the concatenation of several."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ TRAIN_DATASETS = Registry("training data set", ImageNetDataset, FolderDataset, R
 
 @TRAIN_DATASETS.register
 class ConcatDataset:
-    """Several sets one after the other, of different people: each one's labels start where those before it end.
+    """Concatenation of sets of different people; the labels of each start after those of the previous one.
 
     Args:
-        datasets: ``{name: ImageNetDataset, image_root: ..., ...}`` each.
-        class_num: of all together; None takes what there is.
+        datasets: a list of ``{name: ImageNetDataset, image_root: ..., ...}``.
+        class_num: upper limit of the number of classes of all sets together; None: no limit.
 
     Attributes:
-        identities: name of each class, "" where its set has no names.
+        identities: name of each class, "" if its set has no names.
 
     Raises:
         ValueError: no set, or more classes than `class_num`.
@@ -38,7 +38,7 @@ class ConcatDataset:
 
     @staticmethod
     def parts(arguments: Mapping[str, Any], path: str) -> list[Spec]:
-        """The sets in it, for the config's check; none where it is not a list of mappings."""
+        """Return the nested sets for the config check; none if `datasets` is not a list of mappings."""
         found: Any = arguments.get("datasets")
         is_sound = isinstance(found, tuple) and all(isinstance(one, Mapping) for one in found)
         return nested_specs(found, f"{path}.datasets") if is_sound else []
@@ -70,7 +70,7 @@ class ConcatDataset:
         return dataset.where(own)
 
     def class_identity(self) -> ClassIdentity:
-        """Identity of the classes, as given by each set."""
+        """Return the identity of the classes, as given by each set."""
         parts = [class_identity_of(dataset) for dataset in self._datasets]
         samples = hashlib.sha256("".join(part.samples for part in parts).encode()).hexdigest()
         return ClassIdentity(np.concatenate([part.classes for part in parts]), samples)
@@ -81,7 +81,7 @@ class ConcatDataset:
 
 
 def source_of(spec: Spec) -> str:
-    """The source of a training set by its config, without reading it; for the info of a model."""
+    """Describe the source of a training set for the model info, from its config alone."""
     if "datasets" in spec.kwargs:
         return "; ".join(map(source_of, nested_specs(spec.kwargs["datasets"])))
     if "cls_label_path" in spec.kwargs:
@@ -91,7 +91,7 @@ def source_of(spec: Spec) -> str:
 
 
 def nested_specs(datasets: Sequence[Mapping[str, Any]], path: str = "") -> list[Spec]:
-    """The sets of a ConcatDataset as components; `path` is where they stand in the YAML."""
+    """Return the sets of a ConcatDataset as components; `path` is their path in the YAML."""
     return [
         Spec(str(entry.get("name")), {k: v for k, v in entry.items() if k != "name"}, f"{path}.{i}")
         for i, entry in enumerate(datasets)

@@ -1,1 +1,1 @@
-"""From a training set to batches: order, workers, bad images."""
+"""Batches of a training set: sampling, worker processes, bad images."""

@@ -1,4 +1,4 @@
-"""Training images that cannot be read or decoded: the run ends, or they are listed and replaced."""
+"""Training images that cannot be read or decoded: they end the run, or are listed and replaced."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ class BadImages:
     """Counts and lists the bad images of a run.
 
     Args:
-        on_bad_image: "error" ends the run at the first; "skip" lets the next good sample of the data set stand in.
-        max_bad_images: with "skip", the run ends when one process meets more different ones than this.
-        list_path: where they are listed, one a line; all ranks append to the same file. None: they are only logged.
+        on_bad_image: "error" ends the run at the first one; "skip" takes the next good sample of the data set instead.
+        max_bad_images: with "skip", the run ends when one process finds more distinct ones than this.
+        list_path: text file of bad images, one per line, to which all ranks append; None: they are only logged.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class BadImages:
         """Record the bad images of a batch.
 
         Raises:
-            ValueError: there are more than `max_bad_images` by now.
+            ValueError: there are more than `max_bad_images`.
         """
         for image in found:
             if image.sample not in self._seen:

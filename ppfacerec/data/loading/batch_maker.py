@@ -1,4 +1,4 @@
-"""From sample numbers to a batch of images; runs in the worker processes."""
+"""Batches of images from sample indices; runs in the worker processes."""
 
 import traceback
 from typing import NamedTuple
@@ -19,11 +19,11 @@ class Made(NamedTuple):
 
 
 class SampleGenerators:
-    """A random generator for each sample of each epoch that depends on (seed, epoch, index) and on nothing else.
+    """Random generators for each sample of each epoch, which depend on (seed, epoch, index) alone.
 
     Philox (Salmon et al., Parallel random numbers: as easy as 1, 2, 3; SC 2011) has a key, here seed and epoch, and a
-    counter, one word of which is the index here: one generator is set to any sample in 3 us. Making a new one for
-    each would take a third of the time of decoding an image.
+    counter, one word of which is the index: one generator is set to any sample in 3 us. A new generator for each would
+    take a third of the time of decoding an image.
     """
 
     def __init__(self, seed: int) -> None:
@@ -32,7 +32,7 @@ class SampleGenerators:
         self._fresh = self._bits.state
 
     def of(self, epoch: int, index: int) -> np.random.Generator:
-        """Return the generator at the start of a sample's stream; it is the same object for all of them."""
+        """Return the generator at the start of a sample's stream; the object is the same for all samples."""
         self._fresh["state"]["key"][1] = epoch
         self._fresh["state"]["counter"][1] = index
         self._bits.state = self._fresh
@@ -57,10 +57,9 @@ class BatchMaker:
         return Made(np.array(used), bad)
 
     def _fill(self, out: np.ndarray, epoch: int, wanted: int, bad: list[BadImage]) -> int:
-        """Put the image of sample `wanted`, or of the next good one, to `out`; return which one it is.
+        """Write the image of sample `wanted`, or of the next good one, to `out`; return the index of that sample.
 
-        A stand-in takes the random numbers of the sample that it stands in for: with its own ones it could be in the
-        epoch twice with the very same pixels.
+        A replacement uses the random numbers of `wanted`: with its own, an epoch could have the same pixels twice.
         """
         for tried in range(min(self._bad_images.max_bad_images + 1, len(self._dataset))):
             index = (wanted + tried) % len(self._dataset)
@@ -81,7 +80,7 @@ class BatchMaker:
             raise ValueError(f"{where}: cannot be read ({error}).") from error
         except ValueError:
             raise
-        except Exception as error:  # of a plugin's data set or transform: say at which sample, then end the run
+        except Exception as error:  # in a plugin's data set or transform: add the sample's name
             raise RuntimeError(f"{where}: {type(error).__name__}: {error}\n{traceback.format_exc()}") from error
         if image.shape != IMAGE_SHAPE:
             raise ValueError(
@@ -92,7 +91,7 @@ class BatchMaker:
 
 
 class _Where:
-    """Names a sample lazily: making the name takes a tenth of the time of decoding an image."""
+    """Lazy name of a sample: building it takes a tenth of the time of decoding an image."""
 
     def __init__(self, dataset: TrainDataset, index: int) -> None:
         self._dataset, self._index = dataset, index

@@ -1,4 +1,4 @@
-"""Batches of training images: sampled, read, decoded and augmented, whole batches a worker call."""
+"""Loader of training batches; each worker call reads, decodes and augments a whole batch."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -24,14 +24,14 @@ class Batch(NamedTuple):
 
 
 class TrainLoader:
-    """Iterates over a training set, an epoch at a time.
+    """Iterates over a training set, one epoch at a time.
 
-    The augmentation of a sample depends on (seed, epoch, index) alone, never on the worker that made it.
+    The augmentation of a sample depends on (seed, epoch, index) alone, not on the worker.
 
     Args:
-        num_workers: processes that prepare batches; 0 prepares them in this one.
+        num_workers: processes that prepare batches; 0 prepares them in the main process.
         persistent_workers: keep the processes from epoch to epoch.
-        prefetch_factor: batches that each of them may be ahead.
+        prefetch_factor: batches that each process may prepare ahead.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TrainLoader:
             yield Batch(paddle.to_tensor(images), paddle.to_tensor(labels), made.indices)
 
     def close(self) -> None:
-        """End the worker processes; another epoch starts new ones."""
+        """End the worker processes; the next epoch starts new ones."""
         if self._pool:
             self._pool.close()
             self._pool = None

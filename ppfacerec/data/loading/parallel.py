@@ -1,4 +1,4 @@
-"""One function over many items in processes, in order."""
+"""An ordered parallel map in processes."""
 
 import multiprocessing
 import os
@@ -21,10 +21,10 @@ def usable_cores() -> int:
 
 
 def in_processes(function: Callable[[Item], Made], items: Sequence[Item], num_processes: int) -> Iterator[Made]:
-    """Yield ``function(item)`` of each item in order; every process has its own copy of the function's object.
+    """Yield ``function(item)`` for each item in order; every process has its own copy of `function`.
 
     Raises:
-        ValueError: what the function raises; a process that is killed.
+        ValueError: `function` raised it, or a process was killed.
     """
     if num_processes <= 1:
         yield from map(function, items)
@@ -46,7 +46,7 @@ def in_processes(function: Callable[[Item], Made], items: Sequence[Item], num_pr
             ) from error
 
 
-_function: Callable | None = None  # of this process; set once, when it starts
+_function: Callable | None = None  # set once, when a worker process starts
 
 
 def _set(function: Callable, parent: int) -> None:
@@ -56,7 +56,7 @@ def _set(function: Callable, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End with the parent: an orphaned worker would wait for work for ever, as it holds both ends of the pipe."""
+    """Exit when the parent does: an orphan holds both ends of the pipe and would wait for work forever."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""One step ahead: the next batch is read and decoded in a thread while the caller computes on this one."""
+"""Prefetching: a thread reads and decodes the next batch while the caller works on the current one."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,10 +10,9 @@ Made = TypeVar("Made")
 
 
 def made_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield ``make(item)`` of each item in order; the next one is made in a thread meanwhile, never more than one.
+    """Yield ``make(item)`` for each item in order; a thread makes the next one meanwhile, never more than one.
 
-    A thread is enough, and costs no memory: OpenCV gives up the interpreter's lock while it decodes. What `make`
-    raises is raised here, in its turn.
+    A thread suffices, since OpenCV releases the GIL while it decodes. Exceptions of `make` are raised here, in order.
     """
     with ThreadPoolExecutor(1, "decode") as thread:
         pending: deque[Future[Made]] = deque()

@@ -1,4 +1,4 @@
-"""Which samples make which batch: one global order, whatever the number of ranks."""
+"""Sampler of training batches: one global order for any world size."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,17 @@ import numpy as np
 class DistributedBatchSampler:
     """Batches of sample indices for training.
 
-    An epoch's order is a permutation by (seed, epoch). Step t of W ranks takes the next W * batch_size samples of it
-    and each rank an equal part, so that a run resumed on another number of ranks goes on with the same samples, and a
-    run resumed in mid-epoch skips exactly what was seen.
+    An epoch's order is a permutation that depends on (seed, epoch). Each step of W ranks takes the next W * batch_size
+    samples and each rank an equal part, so that a run resumed with another world size continues with the same samples,
+    and a run resumed in mid-epoch skips exactly the samples already seen.
 
     Args:
         num_samples: size of the data set.
-        batch_size: samples a rank and step.
-        drop_last: leave out the last, smaller step.
+        batch_size: samples per rank and step.
+        drop_last: drop the last, smaller step.
         shuffle: False keeps the order of the data set.
-        seed: of the permutation.
-        rank, world_size: this process and the number of processes.
+        seed: random seed of the permutation.
+        rank, world_size: rank of this process and number of processes.
 
     Raises:
         ValueError: there are too few samples for one step.
@@ -48,23 +48,23 @@ class DistributedBatchSampler:
         return self.batch_size * self.world_size
 
     def __len__(self) -> int:
-        """Steps in an epoch. A rest with fewer samples than ranks is left out: every rank needs one in each step."""
+        """Steps per epoch. A remainder of fewer samples than ranks is dropped: every rank needs one in each step."""
         steps, rest = divmod(self.num_samples, self.global_batch_size)
         return steps + (not self.drop_last and rest >= self.world_size)
 
     def order(self, epoch: int) -> np.ndarray:
-        """All sample indices in the order of `epoch`, the same on every rank."""
+        """Return all sample indices in the order of `epoch`, the same on every rank."""
         if not self.shuffle:
             return np.arange(self.num_samples)
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
-        """This rank's batches of `epoch` from step `start` on."""
+        """Yield this rank's batches of `epoch` from step `start` on."""
         order = self.order(epoch)
         for step in range(start, len(self)):
             together = order[step * self.global_batch_size : (step + 1) * self.global_batch_size]
             yield np.array_split(together, self.world_size)[self.rank]
 
     def step_size(self, step: int) -> int:
-        """Samples of all ranks in `step`: the global batch, fewer in the last step."""
+        """Return the number of samples of all ranks in `step`: the global batch, fewer in the last step."""
         return min(self.global_batch_size, self.num_samples - step * self.global_batch_size)

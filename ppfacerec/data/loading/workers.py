@@ -1,8 +1,7 @@
-"""Processes that make batches side by side and hand them over in order.
+"""Worker processes that make batches in parallel and return them in order.
 
-The images go through memory that is mapped before the workers are forked: no copy, nothing in /dev/shm
-(whose size does not matter), and nothing left behind however a process ends. Each worker has its own pipe for the
-sample numbers, so that none can die holding a lock that another needs.
+Images go through anonymous memory that is mapped before the fork: no copy, no use of /dev/shm, and nothing left behind
+however a process ends. Each worker has its own pipe for the sample indices, so that none dies holding a shared lock.
 """
 
 import mmap
@@ -45,24 +44,24 @@ class _Reply(NamedTuple):
 
 
 class WorkerPool:
-    """Forked processes with a ring of slots for finished batches.
+    """Forked processes that share a set of slots for finished batches.
 
     Args:
-        maker: inherited by the workers with the fork, uncopied.
-        prefetch_factor: batches that each worker may be ahead.
+        maker: inherited by the workers through the fork, not copied.
+        prefetch_factor: batches that each worker may prepare ahead.
 
     Raises:
-        ValueError: the memory for the slots cannot be had.
+        ValueError: the memory for the slots cannot be allocated, or the system has no fork.
     """
 
     def __init__(self, maker: BatchMaker, num_workers: int, batch_size: int, prefetch_factor: int = 2) -> None:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise ValueError("Worker processes need fork, which this system does not have; set loader.num_workers: 0.")
-        num_slots = num_workers * prefetch_factor + 1  # one is with the trainer
+        num_slots = num_workers * prefetch_factor + 1  # one is in use by the trainer
         self._slots = _shared_array((num_slots, batch_size, *IMAGE_SHAPE))
         self._processes: list[BaseProcess] = []
         self._connections: list[Connection] = []
-        self._load = [0] * num_workers  # batches that each worker has to make
+        self._load = [0] * num_workers  # pending batches of each worker
         context = multiprocessing.get_context("fork")
         for _ in range(num_workers):
             ours, theirs = context.Pipe()
@@ -71,18 +70,18 @@ class WorkerPool:
                 target=_work, args=(maker, self._slots, theirs, list(self._connections)), daemon=True
             )
             with _signals_held(), warnings.catch_warnings():
-                # Python 3.12 warns: other threads may hold locks. The workers run none of their code.
+                # Python 3.12 warns that other threads may hold locks; the workers run none of their code.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             theirs.close()
             self._processes.append(process)
-        # Also at the interpreter's end, before multiprocessing waits for its children.
+        # Also runs at the interpreter's exit, before multiprocessing waits for its children.
         self.close = util.Finalize(self, _end, (self._processes, self._connections), exitpriority=10)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[np.ndarray, Made]]:
-        """Yield images (N, 112, 112, 3) and samples of each task, in order; the images are valid until the next one.
+        """Yield images (N, 112, 112, 3) and samples of each task, in order; images are valid until the next task.
 
-        A generator that is left before its end closes the pool.
+        Leaving the generator early closes the pool.
 
         Raises:
             ValueError: a task failed, or a worker died.
@@ -95,7 +94,7 @@ class WorkerPool:
 
     def _run(self, tasks: Iterator[Task]) -> Iterator[tuple[np.ndarray, Made]]:
         free = list(range(len(self._slots)))
-        orders: dict[int, _Order] = {}  # those that are not handed over yet, in order
+        orders: dict[int, _Order] = {}  # not yielded yet, in order
         replies: dict[int, _Reply] = {}
         number = 0
         while True:
@@ -115,7 +114,7 @@ class WorkerPool:
             free.append(order.slot)
 
     def _send(self, order: _Order) -> None:
-        """Give a batch to the worker with the least to do."""
+        """Send a batch to the worker with the fewest pending ones."""
         worker = int(np.argmin(self._load))
         self._load[worker] += 1
         try:
@@ -149,7 +148,7 @@ class WorkerPool:
 
 
 def _shared_array(shape: Sequence[int]) -> np.ndarray:
-    """Zeros that forked processes write to and this one reads."""
+    """Allocate zeros that forked processes write to and this process reads."""
     size = int(np.prod(shape))
     try:
         memory = mmap.mmap(-1, size)
@@ -163,7 +162,7 @@ def _shared_array(shape: Sequence[int]) -> np.ndarray:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Block the signals that would end a worker before it ignores them; here they are delivered afterwards."""
+    """Block signals that would end a worker before it ignores them; this process receives them afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
     try:
         yield
@@ -172,7 +171,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _work(maker: BatchMaker, slots: np.ndarray, connection: Connection, not_mine: Sequence[Connection]) -> None:
-    """The loop of a worker: until the other end of its pipe is closed, also by the trainer's death."""
+    """Run a worker until the other end of its pipe is closed, also by the trainer's death."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
@@ -191,16 +190,16 @@ def _answer(maker: BatchMaker, slots: np.ndarray, order: _Order) -> _Reply:
         return _Reply(order.number, maker.make(*order.task, slots[order.slot]))
     except ValueError as error:
         return _Reply(order.number, ValueError(str(error)))
-    except Exception as error:  # whatever it is, the trainer raises it; a class of a plugin may not survive the pipe
+    except Exception as error:  # the trainer raises it; a plugin's exception class may not survive pickling
         return _Reply(order.number, RuntimeError(str(error)))
 
 
 def _end(processes: Sequence[BaseProcess], connections: Sequence[Connection]) -> None:
-    """End the workers, and wait for them so that no zombie stays."""
+    """End and join the workers, so that no zombie remains."""
     for connection in connections:
         connection.close()
     for process in processes:
         process.join(5)
-        if process.is_alive():  # in a read that hangs
+        if process.is_alive():  # stuck in a read
             process.kill()
             process.join()

@@ -1,4 +1,4 @@
-"""Verification sets by the names that the YAML gives them."""
+"""Verification sets that a config can name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from ppfacerec.data.pairs.pair_set import FolderPairs
 
 
 class FiveFaceEvalDataset:
-    """Verification sets in insightface's .bin form.
+    """Verification sets in insightface's .bin format.
 
     Args:
         val_data_path: the folder of the .bin files.
-        val_targets: names of the sets, without ".bin"; "all" takes every one there; PaddleClas's default is three.
+        val_targets: names of the sets without ".bin", or "all" for every set there; the default is PaddleClas's.
 
     Raises:
-        ValueError: a target has no file, or there is none at all; the message lists what is there.
+        ValueError: a target has no file, or the folder has no .bin file; the message lists the sets in the folder.
     """
 
     paths: ClassVar = {"val_data_path": "folder"}
@@ -37,7 +37,7 @@ class FiveFaceEvalDataset:
 
     @staticmethod
     def check(arguments: Mapping[str, Any]) -> Iterator[str]:
-        """Problems of the arguments for the config's check, without reading a set."""
+        """Yield problems of the arguments for the config check, without reading a set."""
         folder, targets = arguments["val_data_path"], arguments["val_targets"]
         there = bins_in(folder)
         if not Path(folder).is_dir():  # reported for the path itself
@@ -62,7 +62,7 @@ class FiveFaceEvalDataset:
 
 
 class _OneList:
-    """A data set of one list of pairs, named after its file."""
+    """A verification set of one pair list, named after its file."""
 
     def __init__(self, path: str, pairs: FolderPairs) -> None:
         self.names, self._pairs = [Path(path).stem], pairs
@@ -75,15 +75,15 @@ class _OneList:
 
 
 class FaceEvalDataset(_OneList):
-    """Pairs of image files in PaddleClas's list, ``left right 1`` or ``left right 0`` a line.
+    """Pairs of image files in PaddleClas's list with lines ``left right 1`` or ``left right 0``.
 
     Args:
         dataset_root: the folder that the paths are relative to.
-        pair_label_path: the list.
-        delimiter: between the three; None finds it out from the file.
+        pair_label_path: the pair list.
+        delimiter: between the three fields; None detects it.
 
     Raises:
-        ValueError: a bad line, or an image that is not there; with file and line.
+        ValueError: a malformed line, or a missing image; with file and line.
     """
 
     paths: ClassVar = {"dataset_root": "folder", "pair_label_path": "file"}
@@ -93,15 +93,15 @@ class FaceEvalDataset(_OneList):
 
 
 class LFWEvalDataset(_OneList):
-    """Pairs of image files in LFW's pairs.txt, with the folds of its first line.
+    """Pairs of image files in LFW's pairs.txt, with the folds declared in its first line.
 
     Args:
-        image_root: the folder with one folder a person.
-        pairs_path: the list.
+        image_root: the folder that contains a folder for each person.
+        pairs_path: the pair list.
         suffix: of the image files.
 
     Raises:
-        ValueError: a bad line, or an image that is not there; with file and line.
+        ValueError: a malformed line, or a missing image; with file and line.
     """
 
     paths: ClassVar = {"image_root": "folder", "pairs_path": "file"}

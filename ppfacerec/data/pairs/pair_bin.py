@@ -1,6 +1,6 @@
-"""The `.bin` files of face verification: a pickle of (encoded images, is_same), images 2i and 2i + 1 are pair i.
+"""`.bin` verification sets: a pickle of (encoded images, is_same); images 2i and 2i + 1 are pair i.
 
-Three forms exist: Python 2 strings (`lfw.bin` of insightface), bytes, and NumPy uint8 arrays.
+An image is a Python 2 string (`lfw.bin` of insightface), bytes, or a NumPy uint8 array.
 """
 
 import os
@@ -23,11 +23,11 @@ class PairBin:
     """Pairs of face images, each distinct image kept once; ``len()`` is the number of pairs."""
 
     path: str
-    images: tuple[bytes, ...]  # the distinct encoded images, in order of first appearance
-    index: np.ndarray  # (2N,) int64: which of `images` entry k is; entries 2i and 2i + 1 are pair i
+    images: tuple[bytes, ...]  # distinct encoded images, in order of first appearance
+    index: np.ndarray  # (2N,) int64: position of entry k in `images`; entries 2i and 2i + 1 are pair i
     is_same: np.ndarray  # (N,) bool
-    num_folds: int | None = None  # a .bin prescribes none
-    identities: Sequence[str] | None = None  # nor identities
+    num_folds: int | None = None  # not in a .bin
+    identities: Sequence[str] | None = None  # not in a .bin
 
     @property
     def num_images(self) -> int:
@@ -40,16 +40,16 @@ class PairBin:
         return len(self.is_same)
 
     def where(self, image: int) -> str:
-        """Return where distinct image number `image` stands, for messages: "lfw.bin, entry 17 (pair 8)"."""
+        """Return the location of a distinct image for messages: "lfw.bin, entry 17 (pair 8)"."""
         entry = int(np.argmax(self.index == image))
         return f"{self.path}, entry {entry} (pair {entry // 2})"
 
 
 def read_bin(path: PathLike) -> PairBin:
-    """Read an untrusted `.bin` file; images are not decoded yet (`images.decode_rgb`).
+    """Read an untrusted `.bin` file; images are decoded later (`images.decode_rgb`).
 
     Raises:
-        ValueError: empty, truncated, no pickle, one that imports something, or not pairs of images with their labels.
+        ValueError: empty, truncated, not a pickle, a pickle with imports, or not pairs of images with their labels.
     """
     entries, labels = _two_lists(safe_pickle.load(path), str(path))
     is_same = _checked_labels(labels, str(path))
@@ -63,12 +63,12 @@ def read_bin(path: PathLike) -> PairBin:
 
 
 def write_bin(path: PathLike, images: Sequence[bytes], is_same: Sequence[bool] | np.ndarray) -> None:
-    """Write pairs of encoded images (2i and 2i + 1 are pair i) so that insightface and PaddleClas read them too.
+    """Write pairs of encoded images (2i and 2i + 1 are pair i) for insightface, PaddleClas and this package.
 
-    Protocol 4: any Python 3 reads it, and bytes are stored as they are. The file appears whole or not at all.
+    Protocol 4 can be read by any Python 3 and stores bytes unchanged. The file is written completely or not at all.
 
     Raises:
-        ValueError: images that are no bytes, labels that are no booleans, not two images a label, no pair.
+        ValueError: images are not bytes, labels are not booleans, not two images per label, or no pair.
     """
     labels = _checked_labels(is_same, str(path))
     entries = [_entry_bytes(image, k, str(path)) for k, image in enumerate(images)]

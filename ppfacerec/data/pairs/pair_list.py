@@ -1,4 +1,4 @@
-"""Pair lists over a folder of images: PaddleClas's `left right 0|1`, and LFW's pairs.txt."""
+"""Pair lists of images in a folder: PaddleClas's `left right 0|1`, and LFW's pairs.txt."""
 
 import re
 
@@ -7,14 +7,14 @@ from ppfacerec.data.pairs.pair_set import FolderPairs, ListedPair, folder_pairs
 
 
 def read_pair_list(path: str, root: str, delimiter: str | None = None) -> FolderPairs:
-    """Read PaddleClas's pair list: a line has two image paths and 1 (same person) or 0.
+    """Read PaddleClas's pair list with two image paths and 1 (same person) or 0 in a line.
 
     Args:
         root: the folder that the image paths are relative to.
         delimiter: None: a tab if the first line has one, else blanks.
 
     Raises:
-        ValueError: a line of another form, no line, an image that is not there or outside of `root`; with the line.
+        ValueError: a malformed line, no line, an image that is missing or outside of `root`; with the line.
     """
     pairs = []
     for line, text in read_lines(path, "pair list"):
@@ -31,7 +31,7 @@ def read_pair_list(path: str, root: str, delimiter: str | None = None) -> Folder
 
 
 def is_lfw_list(path: str) -> bool:
-    """Whether a pair list is LFW's pairs.txt: its first line has only one or two numbers."""
+    """Return whether a pair list is LFW's pairs.txt: its first line has only one or two numbers."""
     _, text = next(read_lines(path, "pair list"), (1, ""))
     return len(text.split()) in (1, 2) and all(map(_is_number, text.split()))
 
@@ -39,13 +39,12 @@ def is_lfw_list(path: str) -> bool:
 def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
     """Read LFW's pairs.txt (Huang et al., Labeled Faces in the Wild, UMass TR 07-49; README of the data set).
 
-    Its first line, ``10<TAB>300``, announces ten folds, each of 300 pairs of one person, ``name i j``, followed by 300
-    of two persons, ``name i other j``. Image i of a person is ``name/name_0001.jpg``. A first line of one number N
-    (pairsDevTest.txt) announces N and N pairs without folds.
+    Its first line, ``10<TAB>300``, declares ten folds of 300 pairs of one person, ``name i j``, followed by 300 pairs
+    of two persons, ``name i other j``. Image 1 of a person is ``name/name_0001.jpg``. A first line with one number N
+    (pairsDevTest.txt) declares N and N pairs without folds.
 
     Raises:
-        ValueError: a line of another form, another number of lines than announced, an image that is not there or
-            outside of `root`; with the line.
+        ValueError: a malformed line, a wrong number of lines, an image missing or outside of `root`; with the line.
     """
     lines = read_lines(path, "pair list")
     num_folds, each = _header(path, *next(lines, (1, "")))
@@ -89,4 +88,4 @@ def _fields(text: str, delimiter: str) -> list[str]:
 
 
 def _is_number(field: str) -> bool:
-    return field.isascii() and field.isdigit() and len(field) < 10  # Python refuses to read thousands of digits
+    return field.isascii() and field.isdigit() and len(field) < 10  # Python does not parse thousands of digits

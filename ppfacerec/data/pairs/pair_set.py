@@ -1,4 +1,4 @@
-"""The interface of a verification set: distinct encoded images, read one at a time, and their pairs."""
+"""Interface of verification sets, and pairs of image files in a folder."""
 
 import os
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from ppfacerec.data.datasets.base import Images, read_listed
 class PairSet(Images, Protocol):
     """Pairs of distinct encoded face images; entries 2i and 2i + 1 of `index` are pair i."""
 
-    index: np.ndarray  # (2N,) int64: which distinct image entry k is
+    index: np.ndarray  # (2N,) int64: distinct image of entry k
     is_same: np.ndarray  # (N,) bool
     num_folds: int | None  # contiguous folds that the set prescribes; None: those of the metric
-    identities: Sequence[str] | None  # (M,) who is on each distinct image; None where unknown
+    identities: Sequence[str] | None  # (M,) identity of each distinct image; None if unknown
 
     @property
     def num_images(self) -> int:
@@ -26,29 +26,29 @@ class PairSet(Images, Protocol):
 
 
 class EvalDataset(Protocol):
-    """Named verification sets, opened one at a time so that no two need memory at once."""
+    """Named verification sets, opened one at a time so that only one is in memory."""
 
     names: Sequence[str]
 
     def open(self, name: str) -> PairSet:
-        """Return the set called `name`; a ValueError says what is wrong with its file."""
+        """Return the set called `name`; raises a ValueError if its file is malformed."""
 
     def describe(self) -> str:
-        """Return a line for the log: which sets these are, and which were left out."""
+        """Return a line for the log: the names of the sets, and those left out."""
 
 
 class ListedPair(NamedTuple):
     """One line of a pair list."""
 
     line: int  # from 1
-    left: str  # image path below the folder
+    left: str  # image path relative to the folder
     right: str
     is_same: bool
 
 
 @dataclass(frozen=True, eq=False)
 class FolderPairs:
-    """Pairs of image files below a folder, listed in a text file; images are read when they are needed."""
+    """Pairs of image files in a folder, listed in a text file; images are read on demand."""
 
     list_path: str
     root: Path
@@ -77,11 +77,10 @@ class FolderPairs:
 def folder_pairs(list_path: str, root: str, pairs: Sequence[ListedPair], num_folds: int | None = None) -> FolderPairs:
     """Build a set from the lines of a pair list, each distinct image once.
 
-    Identities are the images' folders where they agree with the labels: every pair of one person lies in one folder,
-    every pair of two persons in two.
+    Identities are the images' folders if these agree with all labels: the same folder exactly for pairs of one person.
 
     Raises:
-        ValueError: no pair, an image outside of the folder or not there; with file and line.
+        ValueError: no pair, or an image that is missing or outside of the folder; with file and line.
     """
     if not pairs:
         raise ValueError(f"{list_path}: no pair in it.")

@@ -1,1 +1,1 @@
-"""From bytes to pixels, and what is done to them."""
+"""Decoding, transforms and alignment of images."""

@@ -1,16 +1,16 @@
-"""Landmark positions of aligned faces, the transformation to them, and a check whether a face looks aligned."""
+"""Alignment of faces by five landmarks, and a check whether a face looks aligned."""
 
 import numpy as np
 
 from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.opencv import import_cv2
 
-# Places of the five landmarks in 112 x 112 (insightface's arcface_dst; Deng et al., arXiv:1801.07698).
+# Positions of the five landmarks in 112 x 112 (insightface's arcface_dst; Deng et al., arXiv:1801.07698).
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
 )
-_BETTER_TURNED = 0.2  # of LFW's faces 1.9 % are then below 0 and of those upside down 87 %; at 0.4: 1.0 % and 76 %
-_MOST_RESIDUAL = 21.0  # pixels of 112: a full profile has 20, five random points have mostly more
+_BETTER_TURNED = 0.2  # 1.9 % of LFW's faces are then below 0 and 87 % of those upside down; at 0.4: 1.0 % and 76 %
+_MOST_RESIDUAL = 21.0  # pixels of 112: a full profile has 20, five random points mostly have more
 
 
 def similarity_transform(points: np.ndarray, target: np.ndarray = TEMPLATE) -> np.ndarray:
@@ -20,7 +20,7 @@ def similarity_transform(points: np.ndarray, target: np.ndarray = TEMPLATE) -> n
     40 to 42.
 
     Raises:
-        ValueError: the points are all at one place.
+        ValueError: all points are at one position.
     """
     points = np.asarray(points, np.float64)
     mean, target_mean = points.mean(axis=0), target.mean(axis=0)
@@ -36,7 +36,7 @@ def similarity_transform(points: np.ndarray, target: np.ndarray = TEMPLATE) -> n
 
 
 def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the face (112, 112, 3) of an image (H, W, 3) with landmarks `points` (5, 2) in its pixels.
+    """Return the aligned face (112, 112, 3) of an image (H, W, 3) with landmarks `points` (5, 2) in pixels.
 
     Raises:
         ValueError: the landmarks are not those of a face.
@@ -50,10 +50,10 @@ def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def eye_contrast(image: np.ndarray) -> float:
-    """How much darker the places of the eyes are than the cheeks and the bridge between, in standard deviations.
+    """Return how much darker the eye positions are than the cheeks and the nose bridge, in standard deviations.
 
-    It is above 0 for an aligned face, `image` uint8 RGB (H, W, 3). An image that has darker ones upside down, by more
-    than LFW's faces do, is below 0 too: a dark mouth or beard is where the eyes of an upside-down face are sought.
+    It is above 0 for an `image` (H, W, 3), uint8 RGB, of an aligned face. It is below 0 also if the contrast is clearly
+    higher upside down: in an upside-down face, a dark mouth or beard is at the eye positions.
     """
     cv2 = import_cv2()
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)

@@ -1,7 +1,6 @@
-"""Random transforms of training images, on uint8 RGB (H, W, 3), each with the sample's own random generator.
+"""Random transforms of training images, uint8 RGB (H, W, 3), each with the sample's own random generator.
 
-What is drawn is uint8 before and after, so that a batch goes to the device in a quarter of the bytes, and OpenCV does
-the work.
+Images stay uint8, so that a batch takes a quarter of the bytes on its way to the device and OpenCV does the work.
 """
 
 import math
@@ -12,17 +11,17 @@ import numpy as np
 
 from ppfacerec.core.opencv import import_cv2
 
-INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's numbers
-_GREY = 128  # what the network's (x / 255 - 0.5) / 0.5 makes a 0 of
+INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's constants
+_GREY = 128  # normalised to about 0 by (x / 255 - 0.5) / 0.5
 
 
 class RandomTransform:
-    """Base of what changes images at random, which evaluation takes none of.
+    """Base class of random transforms, which evaluation does not accept.
 
-    A subclass has `prob` and `apply`, which changes an image; or a `__call__` of its own.
+    A subclass has `prob` and `apply`, or its own `__call__`.
 
     Args:
-        prob: how often.
+        prob: probability of applying the transform.
     """
 
     is_random = True
@@ -36,13 +35,13 @@ class RandomTransform:
 
 
 class CropImage:
-    """Cut out the central part (PaddleClas's name).
+    """Crop the centre (PaddleClas's name).
 
     Args:
         size: (width, height), or one number for both.
 
     Raises:
-        ValueError: at an image that is smaller.
+        ValueError: an image is smaller than `size`.
     """
 
     def __init__(self, size: int | Sequence[int]) -> None:
@@ -60,14 +59,14 @@ class CropImage:
 
 
 class RandCropImage(RandomTransform):
-    """Cut out a random part and resize it (PaddleClas's name; Szegedy et al., arXiv:1409.4842, section 6).
+    """Crop a random part and resize it (PaddleClas's name; Szegedy et al., arXiv:1409.4842, section 6).
 
     Args:
         size: (width, height) of the result, or one number for both.
-        scale: share of the area that is kept, from and to; None: 0.08 to 1. For aligned faces 0.8 or more is usual.
-        ratio: width to height of the part; None: 3/4 to 4/3.
+        scale: range of the kept share of the area; None: 0.08 to 1. For aligned faces 0.8 or more is usual.
+        ratio: range of the part's width / height; None: 3/4 to 4/3.
         interpolation: nearest, bilinear, bicubic, area or lanczos.
-        backend: PaddleClas's key; OpenCV does it.
+        backend: PaddleClas's key; always OpenCV.
     """
 
     def __init__(
@@ -89,11 +88,11 @@ class RandCropImage(RandomTransform):
 
 
 class RandCropPad(RandomTransform):
-    """Keep a random part where it is, all around black (AdaFace, arXiv:2204.00964, section 4.1: "cropping").
+    """Keep a random part in place and make the rest black (AdaFace, arXiv:2204.00964, section 4.1: "cropping").
 
     Args:
-        scale: share of the area that is kept, from and to.
-        ratio: width to height of the part, from and to.
+        scale: range of the kept share of the area.
+        ratio: range of the part's width / height.
     """
 
     def __init__(
@@ -109,12 +108,12 @@ class RandCropPad(RandomTransform):
 
 
 class RandLowResolution(RandomTransform):
-    """Make the image small and large again (AdaFace, arXiv:2204.00964, section 4.1: "rescaling").
+    """Downscale the image and upscale it again (AdaFace, arXiv:2204.00964, section 4.1: "rescaling").
 
-    Each way takes a random one of the five interpolations, as pictures from elsewhere have been through any of them.
+    Both steps use a random one of the five interpolations, since real images may have been resized with any of them.
 
     Args:
-        scale: of the side, from and to.
+        scale: range of the factor on the sides.
     """
 
     def __init__(self, prob: float = 0.2, scale: Sequence[float] = (0.2, 1.0)) -> None:
@@ -133,7 +132,7 @@ class RandPhotometric(RandomTransform):
     """Change brightness, contrast and saturation in a random order (AdaFace, arXiv:2204.00964: "photometric").
 
     Args:
-        brightness: b: all values times a factor from 1 - b to 1 + b.
+        brightness: b: all values are multiplied by a factor from 1 - b to 1 + b.
         contrast: the same for the distance from the image's mean grey.
         saturation: the same for the distance from the pixel's grey.
     """
@@ -165,7 +164,7 @@ class RandBlur(RandomTransform):
     """Gaussian blur (SimCLR, arXiv:2002.05709, appendix A: sigma 0.1 to 2).
 
     Args:
-        sigma: in pixels, from and to.
+        sigma: range of the standard deviation in pixels.
     """
 
     def __init__(self, prob: float = 0.1, sigma: Sequence[float] = (0.1, 2.0)) -> None:
@@ -176,10 +175,10 @@ class RandBlur(RandomTransform):
 
 
 class RandJPEG(RandomTransform):
-    """Compress once more (a corruption of Hendrycks and Dietterich, arXiv:1903.12261).
+    """Compress again as JPEG (a corruption of Hendrycks and Dietterich, arXiv:1903.12261).
 
     Args:
-        quality: of libjpeg, from and to (1 to 100).
+        quality: range of libjpeg's quality (1 to 100).
     """
 
     def __init__(self, prob: float = 0.1, quality: Sequence[int] = (30, 90)) -> None:
@@ -195,7 +194,7 @@ class RandJPEG(RandomTransform):
 
 
 class RandGrey(RandomTransform):
-    """Take the colour away (SimCLR, arXiv:2002.05709, appendix A)."""
+    """Convert to greyscale (SimCLR, arXiv:2002.05709, appendix A)."""
 
     def __init__(self, prob: float = 0.1) -> None:
         self.prob = probability(prob)
@@ -208,11 +207,11 @@ class RandomErasing(RandomTransform):
     """Cover a random rectangle (Zhong et al., arXiv:1708.04896, algorithm 1; PaddleClas's name and keys).
 
     Args:
-        EPSILON: how often.
-        sl, sh: share of the area that is covered, from and to.
-        r1: height to width of the rectangle is from r1 to 1 / r1.
-        attempt: draws before the image is left as it is.
-        mode: covered with grey ("const"), one random colour ("rand") or noise ("pixel").
+        EPSILON: probability of applying the transform.
+        sl, sh: range of the covered share of the area.
+        r1: the rectangle's height / width is from r1 to 1 / r1.
+        attempt: draws before the image is left unchanged.
+        mode: fill of grey ("const"), one random colour ("rand") or noise ("pixel").
     """
 
     def __init__(
@@ -253,7 +252,7 @@ class RandomErasing(RandomTransform):
 def _random_part(
     image: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a part with a random area and a random ratio of its sides (log-uniform)."""
+    """Return top, left, height and width of a part with a random area and aspect ratio (log-uniform)."""
     rows, columns = image.shape[:2]
     area = rng.uniform(*scale) * rows * columns
     aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
@@ -263,7 +262,7 @@ def _random_part(
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    """ITU-R BT.601 luma in all three channels."""
+    """Return ITU-R BT.601 luma in all three channels."""
     cv2 = import_cv2()
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 

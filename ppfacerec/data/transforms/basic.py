@@ -1,7 +1,7 @@
 """Image transforms under PaddleClas's names, on uint8 RGB images (H, W, 3).
 
-Each is called with the image and the sample's own random generator, so an augmentation depends on (seed, epoch, sample)
-and on nothing else. NormalizeImage is the exception: the batch is normalised at once, on the device.
+A transform gets the image and the sample's own random generator, so that an augmentation depends on (seed, epoch,
+sample) alone. NormalizeImage is the exception: it is applied to the whole batch on the device.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ class DecodeImage:
     """Decode JPEG, PNG, ... bytes with OpenCV.
 
     Args:
-        to_rgb: RGB if True, OpenCV's BGR if False (a network trained on BGR).
+        to_rgb: RGB if True, OpenCV's BGR if False (for a network trained on BGR).
         channel_first: only False; the batch is transposed on the device.
         backend: only "cv2".
     """
@@ -35,16 +35,16 @@ class DecodeImage:
         self.to_rgb = to_rgb
 
     def decode(self, data: bytes, where: object) -> np.ndarray:
-        """Return (H, W, 3) uint8; `where` names the image in the ValueError of one that does not decode."""
+        """Return (H, W, 3) uint8; `where` names the image in the ValueError if it does not decode."""
         image = decode_rgb(data, where)
         return image if self.to_rgb else np.ascontiguousarray(image[:, :, ::-1])
 
 
 class RandFlipImage(RandomTransform):
-    """Flip some images.
+    """Flip the image.
 
     Args:
-        flip_code: OpenCV's: 1 left-right, 0 upside down, -1 both.
+        flip_code: OpenCV's code: 1 left-right, 0 upside down, -1 both.
     """
 
     def __init__(self, flip_code: Literal[1, 0, -1] = 1, prob: float = 0.5) -> None:
@@ -55,7 +55,7 @@ class RandFlipImage(RandomTransform):
 
 
 class ResizeImage:
-    """Resize to a fixed size; an image of that size is passed through untouched.
+    """Resize to a fixed size; an image of that size is not changed.
 
     Args:
         size: (width, height), or one number for both.
@@ -80,7 +80,7 @@ class ResizeImage:
 
 
 class NormalizeImage:
-    """(x * scale - mean) / std, carried out on the batch.
+    """Normalise by (x * scale - mean) / std, applied to the batch on the device.
 
     Args:
         scale: factor on the uint8 values, usually 1/255.
@@ -118,13 +118,13 @@ TRANSFORMS = Registry(
 
 
 class Pipeline:
-    """Bytes to uint8 image: the transforms of one data set in their order.
+    """Transforms of one data set in their order, from encoded bytes to a uint8 image.
 
     Args:
         specs: `transform_ops` of the YAML, or transforms.
 
     Attributes:
-        normalize: the NormalizeImage of the list, for the device to carry out.
+        normalize: the NormalizeImage of the list, to be applied on the device.
     """
 
     def __init__(self, specs: Sequence[Spec | Transform | DecodeImage | NormalizeImage]) -> None:

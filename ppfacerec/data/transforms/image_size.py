@@ -1,4 +1,4 @@
-"""Width and height of an encoded image from its header alone, for where OpenCV allocates before it checks."""
+"""Image width and height from the header alone, to check them before OpenCV allocates memory."""
 
 import struct
 
@@ -6,7 +6,7 @@ _NO_FRAME = (0xC4, 0xC8, 0xCC)  # Huffman tables, reserved, arithmetic condition
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) of a JPEG, PNG, BMP or WebP; None where the header is damaged."""
+    """Return (width, height) of a JPEG, PNG, BMP or WebP, or None if the header is damaged."""
     if data.startswith(b"\xff\xd8"):
         return _jpeg_size(data)
     try:
@@ -20,7 +20,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """From the first start-of-frame segment (ITU-T T.81, B.2.2); those before it are skipped by their lengths."""
+    """Read the first start-of-frame segment (ITU-T T.81, B.2.2); earlier ones are skipped by their lengths."""
     at = 2
     while at + 9 <= len(data):
         if data[at] != 0xFF or data[at + 1] == 0xFF:  # fill bytes, or bytes that decoders skip
@@ -40,11 +40,11 @@ def _bmp_size(data: bytes) -> tuple[int, int]:
         width, height = struct.unpack_from("<HH", data, 18)
         return width, height
     width, height = struct.unpack_from("<ii", data, 18)
-    return abs(width), abs(height)  # a negative height: the first row is the upper one
+    return abs(width), abs(height)  # negative height: rows are stored from the top
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """The chunk VP8 (lossy), VP8L (lossless) or VP8X (extended) comes first."""
+    """Read the first chunk: VP8 (lossy), VP8L (lossless) or VP8X (extended)."""
     kind = data[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)

@@ -1,4 +1,4 @@
-"""Encoded image files to pixels."""
+"""Decoding of encoded images."""
 
 import io
 
@@ -10,39 +10,38 @@ from ppfacerec.data.transforms.image_size import image_size
 
 SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"BM": ".bmp", b"RIFF": ".webp"}
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands, after "ftyp"
-_DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras give
+_DEPTHS = (8, 10, 12, 14, 16)  # bits per channel of cameras
 _TOO_LARGE = f" (more than {MAX_PIXELS:,} pixels; the environment's {PIXEL_LIMIT} sets another limit)"
 
 
 def decode_rgb(data: bytes, where: object) -> np.ndarray:
     """Decode a JPEG, PNG, ... to uint8 RGB, [height, width, 3].
 
-    Transparent pixels are black, whatever colour hides in them. 16-bit PNGs keep the 8 highest bits that they use, or
-    12-bit data in them would be black.
+    Transparent pixels become black. 16-bit PNGs keep the 8 highest bits in use; otherwise 12-bit data would be black.
 
     Args:
-        where: what the image is called in messages, such as "lfw.bin, entry 17"; its ``str`` is taken.
+        where: name of the image for messages, such as "lfw.bin, entry 17"; its ``str`` is used.
 
     Raises:
-        ValueError: the bytes are none of the formats that are read, do not decode, have too many pixels, are a JPEG
-            without its end, of which older OpenCVs make a picture that is grey below, or HEIC without pi-heif.
+        ValueError: the format is not supported, the bytes do not decode, the image has too many pixels, a JPEG is
+            truncated (older OpenCV versions fill the rest with grey), or HEIC is read without pi-heif.
     """
     cv2 = import_cv2()
     if _is_heif(data):
         return _decode_heif(data, where)
-    if data and not data.startswith(tuple(SIGNATURES)):  # OpenCV has decoders for many formats more, and bugs in them
+    if data and not data.startswith(tuple(SIGNATURES)):  # OpenCV has decoders for many more formats, with bugs
         raise ValueError(_cannot_decode(data, where, ""))
     if data and not counts_pixels():
         width, height = image_size(data) or (0, 0)
         if width * height > MAX_PIXELS:
             raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0:  # sought from the end, where it is
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0:  # searched from the end, where it is
         raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
     colours = getattr(cv2, "IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)  # OpenCV 4.10 and newer save a pass over the pixels
     flag = cv2.IMREAD_UNCHANGED if _is_deep_or_transparent(data) else colours
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
-    except cv2.error as error:  # such as an image with more pixels than OpenCV's limit
+    except cv2.error as error:  # such as too many pixels for OpenCV
         reason = _TOO_LARGE if "MAX_IMAGE_PIXELS" in str(error) else f" ({str(error).strip()})"
         raise ValueError(_cannot_decode(data, where, reason)) from error
     if image is None:
@@ -53,7 +52,7 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
 
 
 def _is_deep_or_transparent(data: bytes) -> bool:
-    """Whether a PNG has 16 bits a channel, or a PNG or WebP may have transparent pixels; from the header."""
+    """Return whether the header gives 16 bits per channel (PNG) or possible transparency (PNG or WebP)."""
     if data.startswith(b"\x89PNG"):
         return data[24:25] == b"\x10" or data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
     if data.startswith(b"RIFF") and len(data) > 25:
@@ -62,7 +61,7 @@ def _is_deep_or_transparent(data: bytes) -> bool:
 
 
 def _shown(raw: np.ndarray) -> np.ndarray:
-    """OpenCV's uint8 or uint16, grey, BGR or BGRA, to uint8 RGB on black."""
+    """Convert OpenCV's uint8 or uint16, grey, BGR or BGRA, to uint8 RGB on black."""
     raw = raw[..., None] if raw.ndim == 2 else raw
     colours: np.ndarray = raw[..., 2::-1] if raw.shape[2] > 2 else raw[..., :1]
     alpha: np.ndarray = raw[..., 3:].astype(np.uint32)
@@ -75,7 +74,7 @@ def _shown(raw: np.ndarray) -> np.ndarray:
 
 
 def portable(data: bytes, where: object) -> bytes:
-    """The contents of an image file for a .bin or .rec, which other programs read: a HEIC photo as PNG, lossless."""
+    """Return an image file's bytes for a .bin or .rec, with HEIC, which other programs do not read, as lossless PNG."""
     if not _is_heif(data):
         return data
     return import_cv2().imencode(".png", decode_rgb(data, where)[..., ::-1])[1].tobytes()
@@ -101,14 +100,13 @@ def _decode_heif(data: bytes, where: object) -> np.ndarray:
 
 
 def resize_short_side(image: np.ndarray, where: object = "the image") -> np.ndarray:
-    """Resize [H, W, 3] so that the short side has 112 pixels, then cut out the central square.
+    """Resize [H, W, 3] so that the short side has 112 pixels, then crop the central square.
 
-    The resize is insightface's for images of another size (``load_bin``: MXNet's ``resize_short``, which is OpenCV's
-    bicubic, the long side rounded down). insightface goes no further, so an image that is not square ends it with an
-    error; the central square is ours.
+    The resize is that of insightface's ``load_bin`` (MXNet's ``resize_short``: OpenCV's bicubic, the long side rounded
+    down). insightface ends with an error if the result is not square; the central crop is ours.
 
     Raises:
-        ValueError: the image is so long that it would become one of more than 2^26 pixels.
+        ValueError: the resized image would have more than 2^26 pixels.
     """
     cv2 = import_cv2()
     (height, width), size = image.shape[:2], IMAGE_SIZE

@@ -1,4 +1,4 @@
-"""From a batch of images to what a network takes."""
+"""Network input from a batch of images."""
 
 import paddle
 
@@ -6,7 +6,7 @@ from ppfacerec.data.transforms.basic import NormalizeImage
 
 
 def to_network_input(images: paddle.Tensor, normalize: NormalizeImage) -> paddle.Tensor:
-    """uint8 NHWC images to the backbone's: float32 NCHW, (x * scale - mean) / std, computed on the device."""
+    """Convert uint8 NHWC images to float32 NCHW, (x * scale - mean) / std, on the device."""
     mean = paddle.to_tensor(normalize.mean, dtype="float32")
     std = paddle.to_tensor(normalize.std, dtype="float32")
     values = (images.astype("float32") * normalize.scale - mean) / std  # (N, H, W, 3)

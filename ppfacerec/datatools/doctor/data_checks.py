@@ -10,11 +10,11 @@ from ppfacerec.data.datasets.base import TrainDataset
 from ppfacerec.datatools.doctor.findings import Finding, finding
 from ppfacerec.inference.image_facts import MANY_UNALIGNED, ImageFacts, similar_pairs
 
-NEARLY_EQUAL = 0.997  # correlation of thumbnails; re-encoded images have more, other photos of a person less
+NEARLY_EQUAL = 0.997  # correlation of thumbnails; higher for re-encoded images, lower for other photos of a person
 
 
 class Sample:
-    """The images that were looked at: `facts` k is of sample `indices` k of the set."""
+    """The examined images: ``facts[k]`` belongs to sample ``indices[k]`` of the data set."""
 
     def __init__(self, dataset: TrainDataset, indices: Sequence[int], facts: Sequence[ImageFacts]) -> None:
         self.dataset = dataset
@@ -33,8 +33,8 @@ class Sample:
 
 
 def check_labels(dataset: TrainDataset, class_num: int | None) -> Iterator[Finding]:
-    """Classes of the head, gaps, people with a single image; from the labels alone, so of the whole set."""
-    classes, counts = np.unique(dataset.labels, return_counts=True)  # no array for all: a label may be two billion
+    """Check the number of classes, gaps, and people with a single image, by the labels of the whole set."""
+    classes, counts = np.unique(dataset.labels, return_counts=True)  # no array over all labels: one may be two billion
     num_missing, single = dataset.num_classes - len(classes), classes[counts == 1]
     if len(classes) < 2:
         yield finding("classes", "error", "All images are of one class: there is nothing to tell apart.")
@@ -64,14 +64,14 @@ def check_labels(dataset: TrainDataset, class_num: int | None) -> Iterator[Findi
 
 
 def check_names(dataset: TrainDataset) -> Iterator[Finding]:
-    """One person in two classes: folders of one name, mostly in the parts of a ConcatDataset."""
+    """Find people in two classes by folders of one name, mostly in parts of a ConcatDataset."""
     names = getattr(dataset, "identities", None)
     if names is None:
         return
     classes: dict[str, list[int]] = {}
     for label, name in enumerate(names):
         classes.setdefault(re.sub(r"[\W_]+", " ", name.lower()).strip(), []).append(label)
-    # Every data set counts from 0, so a name that is a number identifies nobody.
+    # Names that are numbers identify nobody: every data set counts from 0.
     twice = [labels for name, labels in classes.items() if name and not name.isdigit() and len(labels) > 1]
     yield finding(
         "one person, two classes (names)", "warning" if twice else "ok",
@@ -81,12 +81,12 @@ def check_names(dataset: TrainDataset) -> Iterator[Finding]:
 
 
 def plain_name(name: str) -> str:
-    """A person's name without case and punctuation."""
+    """Return a person's name without case and punctuation."""
     return re.sub(r"[\W_]+", "", name.lower())
 
 
 def check_images(sample: Sample, resizes: bool, skips_bad: bool) -> Iterator[Finding]:
-    """What shows in each image alone."""
+    """Check each image by itself."""
     yield finding(
         "unreadable", "ok" if not sample.bad else "warning" if skips_bad else "error",
         f"{len(sample.bad)} of {sample.total} images cannot be used"
@@ -110,7 +110,7 @@ def check_images(sample: Sample, resizes: bool, skips_bad: bool) -> Iterator[Fin
 
 
 def _alignment(sample: Sample) -> Finding:
-    """In aligned faces the eyes stand at fixed places, and are darker than what is around them."""
+    """Check that eye positions are darker than their surroundings, as in aligned faces."""
     contrast = np.array([fact.eye_contrast for fact in sample.facts])
     share = float((contrast <= 0).mean())
     text = f"In {share:.0%} of the images the eye positions are not darker than their surroundings"
@@ -125,7 +125,7 @@ def _alignment(sample: Sample) -> Finding:
 
 
 def check_duplicates(sample: Sample) -> Iterator[Finding]:
-    """The same bytes twice, and nearly the same picture twice; under two classes, one of the labels is wrong."""
+    """Find equal files and nearly equal images; if they are in two classes, one of the labels is wrong."""
     digest, first = [fact.digest for fact in sample.facts], dict[bytes, int]()
     exact = [(first.setdefault(one, k), k) for k, one in enumerate(digest)]
     yield _duplicates("duplicates (bytes)", sample, sorted((a, b) for a, b in exact if a != b))

@@ -1,4 +1,4 @@
-"""Examine data and config before training: what would fail, and what would cost accuracy."""
+"""Examine data and config before training."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,11 +28,11 @@ _NO_WEIGHTS = (
 def examine_config(
     config: Config, max_images: int, num_processes: int, tests: Mapping[str, PairSet], world_size: int = 1
 ) -> Iterator[Finding]:
-    """Examine what a config names; with ``Global.pretrained_model`` also by embeddings.
+    """Examine the data and settings of a config; with ``Global.pretrained_model`` embeddings too.
 
     Args:
-        max_images: looked at, evenly from the training set; and from each test set, for embeddings.
-        num_processes: that look at images side by side.
+        max_images: images to examine, evenly spaced in the training set; for embeddings also in each test set.
+        num_processes: processes that examine images.
         tests: further test sets by name.
         world_size: processes that the training will have.
     """
@@ -72,7 +72,7 @@ def open_folder(folder: str) -> TrainDataset:
 
 
 def read_tests(paths: list[str]) -> dict[str, PairSet]:
-    """Read the .bin files that the training set is to be compared with."""
+    """Read the .bin files to compare the training set with."""
     return {Path(path).stem: read_bin(path) for path in paths}  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""Checks that need weights: colour order, label noise, and people of the test set among those of the training set."""
+"""Checks that need weights: colour order, label noise, overlap of the people of test and training set."""
 
 from collections.abc import Iterator
 
@@ -25,15 +25,15 @@ from ppfacerec.training.checkpoints.pretrained import load_pretrained
 
 _BATCH = 64
 _COLOUR_SAMPLE = 400
-_BETTER = 1.02  # times as far apart, and the other colour order is taken to be the right one
-_CLEARLY_NEARER = 0.1  # cosine to another class's centre minus that to the own one
+_BETTER = 1.02  # ratio of separations above which the other colour order is taken as right
+_CLEARLY_NEARER = 0.1  # cosine to another class's centre minus that to the own centre
 
 
 class Embedder:
     """Embeds images with the network and the weights of a config.
 
     Raises:
-        ValueError: the weights are another network's.
+        ValueError: the weights do not fit the network.
     """
 
     def __init__(self, config: Config) -> None:
@@ -47,7 +47,7 @@ class Embedder:
         self._pipeline = Pipeline([spec for spec in operations if not spec.name.startswith("Rand")])
 
     def __call__(self, images: Images, indices: np.ndarray, what: str, swap_colours: bool = False) -> np.ndarray:
-        """Embeddings of norm 1, (N, D), of the images `indices`."""
+        """Return normalised embeddings (N, D) of the images `indices`."""
         shares = distributed.shares_of_batches(len(indices), _BATCH)
         own = shares[distributed.rank()]
         rows = [np.zeros((0, self._runner.embedding_size), np.float32)]
@@ -64,17 +64,14 @@ class Embedder:
 
 
 class Centres:
-    """Class centres of the examined training images, and how near each image is to its own and to others.
-
-    `embeddings` are (N, D), of norm 1, `labels` (N,).
-    """
+    """Class centres of normalised `embeddings` (N, D) with `labels` (N,), and the cosines of each to own and other."""
 
     def __init__(self, embeddings: np.ndarray, labels: np.ndarray) -> None:
         self.classes, numbers = np.unique(labels, return_inverse=True)
         sums = np.zeros((len(self.classes), embeddings.shape[1]))
         np.add.at(sums, numbers, embeddings)
         self.centres = normalize(sums)
-        without = sums[numbers] - embeddings  # the centre of the class's other images
+        without = sums[numbers] - embeddings  # sum of the class's other images
         own = (normalize(without) * embeddings).sum(axis=1)
         self.own = np.where(np.bincount(numbers)[numbers] > 1, own, np.nan)
         self.other, self.other_class = np.empty(len(embeddings)), np.empty(len(embeddings), np.int64)
@@ -85,19 +82,18 @@ class Centres:
             self.other_class[rows], self.other[rows] = self.classes[near.argmax(axis=1)], near.max(axis=1)
 
     def nearest(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cosine to the nearest centre, and its class."""
+        """Return the cosine to the nearest centre, and its class."""
         near = embeddings @ self.centres.T
         return near.max(axis=1), self.classes[near.argmax(axis=1)]
 
     def same_person_from(self) -> float:
-        """The cosine to a centre from which an image counts as of that class: half way between the
-        99.9th percentile of strangers and the 5th percentile of members."""
+        """Return the mean of the strangers' 99.9th and the members' 5th percentile of the cosine to a centre."""
         return float((np.quantile(self.other, 0.999) + np.nanquantile(self.own, 0.05)) / 2)
 
 
 def check_colours(embedder: Embedder, images: Images, labels: np.ndarray, indices: np.ndarray) -> Finding:
-    """Is the network better with red and blue swapped? By how far apart same and other people are."""
-    chosen = np.argsort(labels, kind="stable")[:_COLOUR_SAMPLE]  # few people with many pictures
+    """Check whether swapping red and blue separates same and different people better."""
+    chosen = np.argsort(labels, kind="stable")[:_COLOUR_SAMPLE]  # few people with many images
     apart = [
         _distance(embedder(images, indices[chosen], "Colours", swap_colours=swap), labels[chosen])
         for swap in (False, True)
@@ -122,7 +118,7 @@ def _distance(embeddings: np.ndarray, labels: np.ndarray) -> float:
 
 
 def check_label_noise(centres: Centres, sample: Sample) -> Finding:
-    """Images that are clearly nearer to another class's centre than to that of their class's other images."""
+    """Find images clearly nearer to another class's centre than to the centre of their class's other images."""
     nearer = np.nan_to_num(centres.other - centres.own, nan=-2.0)
     suspects = np.flatnonzero(nearer > _CLEARLY_NEARER)
     suspects = suspects[np.argsort(-nearer[suspects])]
@@ -136,7 +132,7 @@ def check_label_noise(centres: Centres, sample: Sample) -> Finding:
 
 
 def check_centres(centres: Centres, sample: Sample) -> Finding:
-    """Two classes whose centres are as near as an image of a person usually is to that person's centre."""
+    """Find pairs of classes whose centres are as near as images usually are to their own centre."""
     least = float(np.nanquantile(centres.own, 0.25)) if np.isfinite(centres.own).any() else 1.0
     found = similar_pairs(centres.centres, centres.centres, least, same=True)
     found.sort(key=lambda pair: -float(centres.centres[pair[0]] @ centres.centres[pair[1]]))
@@ -156,7 +152,7 @@ def check_centres(centres: Centres, sample: Sample) -> Finding:
 def check_people(
     name: str, pairs: PairSet, embedder: Embedder, centres: Centres, most_images: int
 ) -> Iterator[Finding]:
-    """Test images that are as near to a training class as its own images are."""
+    """Find test images that are as near to a training class as its own images."""
     indices = np.unique(np.linspace(0, pairs.num_images - 1, min(most_images, pairs.num_images)).astype(int))
     cosines, classes = centres.nearest(embedder(pairs, indices, name))
     least = centres.same_person_from()

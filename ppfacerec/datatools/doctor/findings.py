@@ -1,4 +1,4 @@
-"""What a check found, and the table of it."""
+"""Results of checks, as a table or JSON."""
 
 import json
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ _MOST_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found, what to do, and the first images or classes that it concerns.
+    """Result of a check, with advice and the first images or classes that it concerns.
 
-    The level "error" is what would end the run or make its numbers wrong, "warning" what costs accuracy or time.
+    Level "error" would end the run or make its numbers wrong, "warning" costs accuracy or time.
     """
 
     check: str
@@ -31,7 +31,7 @@ def finding(check: str, level: Level, message: str, examples: Sequence[str] = ()
 
 
 def as_table(findings: Sequence[Finding]) -> str:
-    """The findings as text, with examples below each."""
+    """Return the findings as text, with examples below each."""
     shown = table(["check", "result"], [[f.check, f.level] for f in findings]).splitlines()
     lines = [f"{shown[0]}  what was found", f"{shown[1]}  --------------"]
     for row, found in zip(shown[2:], findings):
@@ -41,7 +41,7 @@ def as_table(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """The same for programs: ``{"errors": 0, "warnings": 1, "findings": [...]}``."""
+    """Return the findings as JSON: ``{"errors": 0, "warnings": 1, "findings": [...]}``."""
     content: dict[str, Any] = {f"{level}s": sum(f.level == level for f in findings) for level in ("error", "warning")}
     content["findings"] = [asdict(found) for found in findings]
-    return json.dumps(content, indent=2)  # ASCII: safe to show, names and all
+    return json.dumps(content, indent=2)  # ASCII, so that names are safe to print

@@ -1,4 +1,4 @@
-"""Are the people of a test set in the training set? By bytes, by picture, by name."""
+"""Overlap of a test set with the training set: by bytes, by image, by name."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from ppfacerec.inference.image_facts import measure, similar_pairs
 
 
 def check_overlap(name: str, pairs: PairSet, sample: Sample, num_processes: int) -> Iterator[Finding]:
-    """Compare the distinct images of a test set with the training images that were looked at."""
+    """Compare the distinct images of a test set with the examined training images."""
     facts = measure(pairs, range(pairs.num_images), num_processes, name)
     good = [k for k, fact in enumerate(facts) if not fact.problem]
     bad = [fact.problem for fact in facts if fact.problem]
@@ -42,7 +42,7 @@ def check_overlap(name: str, pairs: PairSet, sample: Sample, num_processes: int)
 
 
 def _by_name(name: str, identities: Sequence[str], sample: Sample) -> Finding:
-    """Names are compared without case and punctuation; a name of digits alone says nothing across data sets."""
+    """Compare names without case and punctuation; names of digits alone identify nobody across data sets."""
     train = {
         plain_name(Path(sample.where(k)).parent.name.split("(")[-1]): sample.where(k) for k in range(len(sample.facts))
     }

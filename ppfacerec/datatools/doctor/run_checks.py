@@ -10,9 +10,9 @@ from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.data.loading.parallel import usable_cores
 from ppfacerec.datatools.doctor.findings import Finding, finding
 
-# Usual learning rate for a total batch of 1024, PaddleClas's AdamW and insightface's SGD with momentum (arcface_torch),
-# and the power of the batch that it grows with: 1 for SGD (Goyal et al., arXiv:1706.02677), 1/2 for Adam (Malladi et
-# al., arXiv:2205.10287).
+# Usual learning rate for a total batch of 1024 (PaddleClas's AdamW, insightface's SGD with momentum in arcface_torch),
+# and exponent of its scaling with the batch: 1 for SGD (Goyal et al., arXiv:1706.02677), 1/2 for Adam (Malladi et al.,
+# arXiv:2205.10287).
 _USUAL = {"AdamW": (4e-3, 0.5), "Adam": (4e-3, 0.5), "Momentum": (0.1, 1.0), "SGD": (0.1, 1.0)}
 _USUAL_BATCH = 1024
 _FAR = 4.0  # times the usual rate; PaddleClas's own on one GPU is 2.8 times
@@ -70,7 +70,7 @@ def _check_rate(config: Config, total: int) -> Iterator[Finding]:
 
 
 def _available_memory() -> int:
-    """Free memory in bytes, with what caches would give back, and what a container allows."""
+    """Return available memory in bytes, with reclaimable caches and within the container's limit."""
     limits = []
     if os.path.exists("/proc/meminfo"):
         with open("/proc/meminfo") as file:

@@ -1,4 +1,4 @@
-"""The hardest pairs: the most similar ones of different people, and the least similar ones of one person."""
+"""The hardest pairs: most similar ones of different people, least similar ones of one person."""
 
 import base64
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ NUM_HARDEST = 12
 
 @dataclass(frozen=True)
 class HardPair:
-    """One pair; `images` are data URIs of left and right, None where there are no images."""
+    """One pair; `images` are data URIs of left and right, None without images."""
 
     pair: int
     distance: float
     is_error: bool  # on the wrong side of the set's threshold
-    names: tuple[str, str] | None  # who is on left and right, where the set says
+    names: tuple[str, str] | None  # identities of left and right, if known
     images: tuple[str, str] | None
 
     @property
@@ -36,9 +36,9 @@ class HardPair:
 def hardest_pairs(
     result: VerificationResult, pairs: PairSet | None, is_same: bool, count: int = NUM_HARDEST, faces: bool = True
 ) -> list[HardPair]:
-    """Return the hardest pairs of one kind, worst first; `pairs` is the set, for pictures and names.
+    """Return the hardest pairs of one kind, worst first; `pairs` is the set, for images and names.
 
-    With `is_same` those of one person with the largest distances, else those of two with the smallest.
+    With `is_same` pairs of one person with the largest distances, else pairs of two with the smallest.
     """
     found, wrong = [], errors(result)
     for pair in hardest(result, is_same)[:count].tolist():
@@ -52,23 +52,23 @@ def hardest_pairs(
 
 
 def hardest(result: VerificationResult, is_same: bool) -> np.ndarray:
-    """Numbers of all pairs of one kind, the worst first."""
+    """Return the numbers of all pairs of one kind, worst first."""
     chosen = np.flatnonzero(result.is_same == is_same)
     return chosen[np.argsort(-result.distances[chosen] if is_same else result.distances[chosen], kind="stable")]
 
 
 def errors(result: VerificationResult) -> np.ndarray:
-    """Which pairs are on the wrong side of the set's threshold: (N,) bool."""
+    """Return a mask (N,) of the pairs on the wrong side of the set's threshold."""
     return (result.distances < result.threshold) != result.is_same
 
 
 def thumbnail(pairs: PairSet, image: int) -> np.ndarray:
-    """A set's image as (112, 112, 3), uint8 RGB."""
+    """Return an image of the set as (112, 112, 3), uint8 RGB."""
     return resize_short_side(decode_rgb(pairs.read(image), pairs.where(image)))
 
 
 def _thumbnail_uri(pairs: PairSet, image: int) -> str:
-    """A JPEG of 112 x 112, encoded again so that only pixels of the set's file reach the page."""
+    """Return a 112 x 112 JPEG, encoded again so that only pixels of the set's file get into the page."""
     pixels, cv2 = thumbnail(pairs, image), import_cv2()
     encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     return data_uri(encoded.tobytes(), "image/jpeg")

@@ -16,10 +16,9 @@ class Person:
 
 
 def people_of(pairs: PairSet, most_faces: int = MOST_FACES, most_of_one: int = MOST_OF_ONE) -> list[Person]:
-    """The people with the most images, those with more first.
+    """Return the people with the most images, in descending order.
 
-    A `.bin` has no names: then images that pairs call the same person, directly or through others, are one
-    person with a number. A person in two unconnected pairs counts as two.
+    Without names (`.bin`), images connected by same pairs are one numbered person; one in two unconnected pairs is two.
     """
     who = _joined(pairs) if pairs.identities is None else pairs.identities
     images: dict[object, list[int]] = {}
@@ -36,7 +35,7 @@ def people_of(pairs: PairSet, most_faces: int = MOST_FACES, most_of_one: int = M
 
 
 def _joined(pairs: PairSet) -> np.ndarray:
-    """For each image (M,) the smallest image that is joined to it by pairs of one person."""
+    """Return for each image (M,) the lowest image that is connected with it by same pairs."""
     first = np.arange(pairs.num_images)
     ends = pairs.index.reshape(-1, 2)[np.asarray(pairs.is_same)]
     while True:

@@ -1,4 +1,4 @@
-"""The report's plots, drawn by matplotlib without a display, each for light and for dark pages."""
+"""Plots of the report, drawn by matplotlib without a display, for light and for dark pages."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _FONT = "DejaVu Sans"  # comes with matplotlib
 
 
 def draw_roc(results: Mapping[str, VerificationResult], theme: Theme) -> bytes:
-    """Return a PNG of the exact ROC curves over a logarithmic false accept rate; sets of one kind have none."""
+    """Return a PNG of the exact ROC curves over a logarithmic FAR; sets with one kind of pairs have none."""
     curves = {name: result.roc for name, result in results.items() if result.roc}
     left = min(1 / roc.num_different for roc in curves.values()) if curves else 1e-3
     left = 10.0 ** np.floor(np.log10(left))
@@ -42,7 +42,7 @@ def draw_roc(results: Mapping[str, VerificationResult], theme: Theme) -> bytes:
     with _figure(theme, 5.6, 4.0) as (figure, axes):
         for k, (name, roc) in enumerate(zip(names, curves.values())):
             colour, dash = theme.lines[k % len(theme.lines)], _DASHES[k // len(theme.lines) % len(_DASHES)]
-            shown = np.flatnonzero(roc.fpr == 0)[-1]  # FAR 0 has no place on the axis but the left border
+            shown = np.flatnonzero(roc.fpr == 0)[-1]  # on a logarithmic axis, FAR 0 is at the left border
             far, tar = np.maximum(roc.fpr[shown:], left), roc.tpr[shown:]
             label = f"{name} (AUC {roc.auc():.4f})"
             axes.step(far, tar, where="post", color=colour, linestyle=dash, linewidth=1.8, label=label)
@@ -66,7 +66,7 @@ def draw_roc(results: Mapping[str, VerificationResult], theme: Theme) -> bytes:
 
 
 def draw_scores(result: VerificationResult, theme: Theme) -> bytes:
-    """Return a PNG of the two kinds' cosine histograms with the threshold; the upper axis is the squared L2."""
+    """Return a PNG of the cosine histograms of both kinds of pairs, with the threshold; upper axis: squared L2."""
     cosines = 1 - result.distances / 2
     low, high = np.floor(cosines.min() * 20) / 20, np.ceil(cosines.max() * 20) / 20
     bins = np.linspace(low, max(high, low + 0.05), 61)
@@ -95,16 +95,16 @@ def draw_scores(result: VerificationResult, theme: Theme) -> bytes:
 
 
 def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the installed font families that have the names' letters, and the names as matplotlib may draw them.
+    """Return installed font families that have the names' letters, and the names in a form that matplotlib draws.
 
-    A name whose letters no font has becomes "set 2" (by its place); "$" is no formula; a leading "_", which would hide
-    it from the legend, comes after a space.
+    A name with letters of no font becomes "set 2" (its number); "$" is escaped; a leading "_" is put after a space,
+    since matplotlib hides such names in a legend.
     """
     from matplotlib import font_manager, ft2font
 
     shown = [printable(name) for name in names]
     families, missing = list[str](), set("".join(shown))
-    fonts = (font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort"))  # of boxes
+    fonts = (font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort"))  # only boxes
     for font in sorted(fonts, key=lambda font: font.name != _FONT):
         if not missing:
             break
@@ -118,7 +118,7 @@ def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def _figure(theme: Theme, width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure of its own canvas: no pyplot, so no display, no global state and nothing to close."""
+    """Make a figure without pyplot: no display, no global state and nothing to close."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

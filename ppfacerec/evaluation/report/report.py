@@ -1,4 +1,4 @@
-"""Writing the report: eval.json, the plots as PNG, and index.html with everything in it."""
+"""Report of an evaluation: eval.json, the plots as PNG, and a self-contained index.html."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from ppfacerec.metrics.evaluation import Evaluation, json_key, or_na
 from ppfacerec.metrics.roc import far_name, one_in
 from ppfacerec.metrics.threshold_card import ThresholdCard, threshold_card
 
-_LONGEST_NAME = 200  # bytes of a set's name in a file's, which may have 255
+_LONGEST_NAME = 200  # bytes of a set's name in a file name, which may have 255
 TEMPLATE = Path(__file__).with_name("page.html")
 THEMES = {"light": LIGHT, "dark": DARK}
 
@@ -63,10 +63,10 @@ def write_report(
     """Write the report of an evaluation and return the path of its index.html.
 
     Args:
-        dataset: the sets, opened again one by one for pictures and names; None where only embeddings are known.
-        identities: set -> who is on image 2i and 2i + 1 of pair i, where there is no `dataset` with them.
+        dataset: the sets, opened again one by one for images and names; None if there are only embeddings.
+        identities: set -> identities of images 2i and 2i + 1 of pair i, if there is no `dataset` with them.
         facts: what was evaluated, label -> text, for the top of the page.
-        faces: show the pictures of the hardest pairs.
+        faces: show the hardest pairs' images.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sets = []
@@ -99,7 +99,7 @@ def write_report(
 
 
 def _plot(path: Path, draw: Callable[[Theme], bytes]) -> dict[str, str]:
-    """Write the light plot as a file, and return both as data URIs."""
+    """Write the light plot to a file, and return both as data URIs."""
     drawn = {name: draw(theme) for name, theme in THEMES.items()}
     with written_whole(path) as file:
         file.write(drawn["light"])
@@ -126,7 +126,7 @@ def _render(evaluation: Evaluation, sets: Sequence[SetReport], roc: Mapping[str,
 
 
 def _shown(value: Any) -> Any:
-    """Escape names from files; what the template marks as safe is of another type."""
+    """Escape text such as names from files; what the template marks as safe is of another type."""
     return printable(without_secrets(value), keep="\n") if type(value) is str else value
 
 

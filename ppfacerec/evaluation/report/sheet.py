@@ -1,4 +1,4 @@
-"""Sheets of small pictures with a word below each: a batch, the hardest pairs, people."""
+"""Sheets of small images with captions: a batch, the hardest pairs, people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _TEXT, _MARKED = (60, 60, 60), (200, 30, 30)  # RGB
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture (H, W, 3), uint8 RGB, and what stands below it, in red where it is marked."""
+    """An image (H, W, 3), uint8 RGB, and its caption, which is red if `is_marked`."""
 
     picture: np.ndarray
     caption: str
@@ -27,7 +27,7 @@ class Cell:
 
 
 def draw_sheet(cells: Sequence[Cell], columns: int) -> np.ndarray:
-    """One picture (H, W, 3), uint8 RGB, of equally large cells, at most `columns` in a row."""
+    """Draw equally large cells, at most `columns` in a row, as one image (H, W, 3), uint8 RGB."""
     height, width = cells[0].picture.shape[:2]
     down, right = height + _CAPTION + _GAP, width + _GAP
     rows = -(-len(cells) // columns)
@@ -41,7 +41,7 @@ def draw_sheet(cells: Sequence[Cell], columns: int) -> np.ndarray:
 
 def _write(sheet: np.ndarray, cell: Cell, baseline: int, left: int, width: int) -> None:
     cv2 = import_cv2()
-    words = cell.caption.encode("ascii", "replace").decode()  # the letters that OpenCV has
+    words = cell.caption.encode("ascii", "replace").decode()  # OpenCV draws ASCII only
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.42
     (needed, _), _ = cv2.getTextSize(words, font, scale, 1)
     scale *= min(1.0, (width - 4) / needed) if needed else 1.0
@@ -50,14 +50,14 @@ def _write(sheet: np.ndarray, cell: Cell, baseline: int, left: int, width: int) 
 
 
 def batch_sheet(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The first of a batch's images (N, H, W, 3), uint8 RGB, with their classes (N,)."""
+    """Draw the first images of a batch (N, H, W, 3), uint8 RGB, with their classes (N,)."""
     rows, columns = BATCH_SHEET
     cells = [Cell(image, f"class {label}") for image, label in zip(images[: rows * columns], labels)]
     return draw_sheet(cells, columns)
 
 
 def pair_sheet(pairs: PairSet, result: VerificationResult, is_same: bool) -> np.ndarray:
-    """A set's hardest pairs of one kind with their cosines, in red where they are errors."""
+    """Draw a set's hardest pairs of one kind with their cosines, errors in red."""
     rows, columns = PAIR_SHEET
     cells, wrong = [], errors(result)
     for pair in hardest(result, is_same)[: rows * columns]:
@@ -68,7 +68,7 @@ def pair_sheet(pairs: PairSet, result: VerificationResult, is_same: bool) -> np.
 
 
 def people_sheet(pairs: PairSet, people: Sequence[Person]) -> np.ndarray:
-    """Small faces of some people of a set, one person after the other, with the numbers of their images."""
+    """Draw small faces of some people of a set, person by person, with the numbers of their images."""
     cv2, size = import_cv2(), (PEOPLE_SIZE, PEOPLE_SIZE)
     cells = [
         Cell(cv2.resize(thumbnail(pairs, image), size, interpolation=cv2.INTER_AREA), f"{person.name} #{image}")
