@@ -7,17 +7,6 @@ import paddle
 from ppfacerec.core.image_size import IMAGE_SIZE
 
 
-def positive_int(owner: str, name: str, value: object) -> int:
-    """Return `value` if it is an int above 0.
-
-    Raises:
-        ValueError: it is not; the message names the argument and the value.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{owner}: {name} must be a positive int, found {value!r}.")
-    return value
-
-
 def face_shape(owner: str, shape: Sequence[int]) -> None:
     """Reject images that are not [N, 3, 112, 112]; otherwise another size fails later and less clearly.
 

@@ -8,8 +8,9 @@ import math
 
 from paddle import Tensor, nn
 
-from ppfacerec.backbones.checks import face_shape, positive_int
+from ppfacerec.backbones.checks import face_shape
 from ppfacerec.backbones.cpu_layers import PReLU
+from ppfacerec.core.ranges import require_count
 
 # Table 1 of the paper: expansion, output channels, repeats, stride of the first repeat
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -95,7 +96,7 @@ class MobileFaceNet(nn.Layer):
 
     def __init__(self, embedding_size: int = 128) -> None:
         super().__init__()
-        self.embedding_size = positive_int("MobileFaceNet", "embedding_size", embedding_size)
+        self.embedding_size = require_count("MobileFaceNet.embedding_size", embedding_size)
         self.conv1 = ConvBlock(3, 64, 3, stride=2, padding=1)
         self.dw_conv1 = ConvBlock(64, 64, 3, padding=1, groups=64)
         channels, blocks = 64, []

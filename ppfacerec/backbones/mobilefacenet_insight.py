@@ -9,8 +9,9 @@ import math
 
 from paddle import Tensor, nn
 
-from ppfacerec.backbones.checks import face_shape, positive_int
+from ppfacerec.backbones.checks import face_shape
 from ppfacerec.backbones.cpu_layers import Flat, PReLU
+from ppfacerec.core.ranges import require_count
 
 
 class ConvBlock(nn.Layer):
@@ -96,7 +97,7 @@ class MobileFaceNetInsight(nn.Layer):
 
     def __init__(self, embedding_size: int = 512) -> None:
         super().__init__()
-        self.embedding_size = positive_int(type(self).__name__, "embedding_size", embedding_size)
+        self.embedding_size = require_count(f"{type(self).__name__}.embedding_size", embedding_size)
         narrow, wide = 64 * self.scale, 128 * self.scale
         first, second, third, fourth = self.counts
         self.layers = nn.LayerList(

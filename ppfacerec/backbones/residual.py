@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from paddle import Tensor, nn
 
-from ppfacerec.backbones.checks import positive_int
 from ppfacerec.backbones.recompute import forward_and_forget
+from ppfacerec.core.ranges import require_count
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 FINAL_AREA = 7 * 7  # four stages of stride 2 reduce a 112x112 face to 7x7
@@ -39,7 +39,7 @@ class ResidualNet(nn.Layer):
 
     def __init__(self, embedding_size: int, dropout: float, recompute: bool) -> None:
         super().__init__()
-        self.embedding_size = positive_int(type(self).__name__, "embedding_size", embedding_size)
+        self.embedding_size = require_count(f"{type(self).__name__}.embedding_size", embedding_size)
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise ValueError(f"{type(self).__name__}: dropout must be a number in [0, 1), found {dropout!r}.")
         self.recompute = recompute

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from ppfacerec.backbones.checks import positive_int
+from ppfacerec.core.ranges import require_count
 
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))  # blocks and inner channels; a block's output is 4 times as wide
 
@@ -67,7 +67,7 @@ class ResNet50(nn.Layer):
         self, max_pool: bool = True, stride_list: Sequence[int] = (2, 2, 2, 2, 2), embedding_size: int = 1000
     ) -> None:
         super().__init__()
-        self.embedding_size = positive_int("ResNet50", "embedding_size", embedding_size)
+        self.embedding_size = require_count("ResNet50.embedding_size", embedding_size)
         stem_stride, first_stride, *stage_strides = _checked_strides(stride_list)
         self.stem = nn.Sequential(ConvBN(3, 64, 7, stem_stride))
         self.pool = nn.MaxPool2D(3, first_stride, padding=1) if max_pool else None

@@ -19,6 +19,7 @@ NOT_NEGATIVE = Range("a number of at least 0", lambda x: 0 <= x < _INF)
 OFF_OR_MORE = Range("0 (off) or more", lambda x: 0 <= x < _INF)
 POSITIVE = Range("a positive number", lambda x: 0 < x < _INF)
 BELOW_1 = Range("a number from 0 to below 1", lambda x: 0 <= x < 1)
+FROM_0_TO_1 = Range("a number from 0 to 1", lambda x: 0 <= x <= 1)
 BETWEEN_0_AND_1 = Range("a number between 0 and 1", lambda x: 0 < x < 1)
 SEED = Range("an integer from 0 to 4294967295", lambda x: 0 <= x < 1 << 32)  # NumPy's
 
@@ -34,6 +35,7 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["learning_rate", "epsilon", "power", "scale"], POSITIVE),
     **dict.fromkeys(["weight_decay", "eta_min", "end_lr", "values", "warmup_epoch", "warmup_start_lr"], NOT_NEGATIVE),
     "weight": NOT_NEGATIVE,  # of a loss
+    **dict.fromkeys(["prob", "EPSILON", "brightness", "contrast", "saturation"], FROM_0_TO_1),
     **dict.fromkeys(["beta1", "beta2", "momentum", "CELoss.epsilon"], BELOW_1),
     "gamma": Range("a positive number up to 1", lambda x: 0 < x <= 1),
 }
@@ -64,7 +66,7 @@ def is_number(value: Any, least: float, most: float) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 
-def require_ranges(component: str = "", **values: Any) -> None:
+def require_ranges(component: str = "", /, **values: Any) -> None:
     """Raise a ValueError that names the first value out of its range."""
     for name, value in values.items():
         problem = range_problem(value, range_of(name, component))

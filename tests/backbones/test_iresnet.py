@@ -66,7 +66,9 @@ def test_dropout_outside_its_range_is_refused(value):
 
 
 def test_wrong_embedding_size_is_refused_under_the_name_the_user_wrote():
-    with pytest.raises(ValueError, match="^IResNet100: embedding_size must be a positive int, found -1.$"):
+    with pytest.raises(
+        ValueError, match="^IResNet100.embedding_size: expected a whole number of at least 1, found -1.$"
+    ):
         IResNet100(embedding_size=-1)
 
 

@@ -34,4 +34,4 @@ def test_convolutions_start_with_variance_two_over_kernel_area_times_outputs():
 def test_embedding_size_that_is_no_positive_int_is_refused(value):
     with pytest.raises(ValueError) as error:
         MobileFaceNet(embedding_size=value)
-    assert str(error.value) == f"MobileFaceNet: embedding_size must be a positive int, found {value!r}."
+    assert str(error.value) == f"MobileFaceNet.embedding_size: expected a whole number of at least 1, found {value!r}."

@@ -54,5 +54,5 @@ def test_wrong_stride_list_is_refused(value):
 
 
 def test_wrong_embedding_size_is_refused():
-    with pytest.raises(ValueError, match="^ResNet50: embedding_size must be a positive int, found 0.$"):
+    with pytest.raises(ValueError, match="^ResNet50.embedding_size: expected a whole number of at least 1, found 0.$"):
         ResNet50(embedding_size=0)

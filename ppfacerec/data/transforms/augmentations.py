@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ppfacerec.core.opencv import import_cv2
+from ppfacerec.core.ranges import require_ranges
 
 INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's constants
 _GREY = 128  # normalised to about 0 by (x / 255 - 0.5) / 0.5
@@ -142,9 +143,7 @@ class RandPhotometric(RandomTransform):
     ) -> None:
         self.prob = probability(prob)
         self.strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        for name, strength in self.strengths.items():
-            if not 0 <= strength <= 1:
-                raise ValueError(f"{name}: expected a number from 0 to 1, found {strength}.")
+        require_ranges(**self.strengths)
 
     def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         cv2 = import_cv2()
@@ -268,8 +267,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def probability(value: float, name: str = "prob") -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected a number from 0 to 1, found {value}.")
+    require_ranges(**{name: value})
     return value
 
 
