@@ -48,7 +48,7 @@ def measure(class_num: int, batch_size: int, num_steps: int, folder: Path) -> li
     recognizer.train()
     optimizer = OPTIMIZERS.get("AdamW")(groups=parameter_groups([recognizer], 0.05, True))
     state = TrainState(recognizer, optimizer, lambda step: 1e-4)
-    health = Health(state, 10_000, 10_000, str, folder, 50)
+    health = Health(state, 10_000, 10_000, str, folder, max_bad_steps=50)
     health.on_train_begin(state)
     generator = np.random.default_rng(0)
     images = paddle.to_tensor(generator.standard_normal((batch_size, 3, 112, 112)).astype("float32"))

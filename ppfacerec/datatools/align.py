@@ -63,8 +63,8 @@ def align_folder(
     out: Path,
     landmarks: Mapping[str, np.ndarray] | None,
     detector: Callable[[], Detector],
-    num_processes: int,
     *,
+    num_processes: int,
     suffix: str = ".jpg",
     faces: Faces = "centre",
 ) -> Iterator[Aligned]:

@@ -61,8 +61,9 @@ def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
         logger.warning("%s", hint)
     _write_label_map(dataset, output_dir)
     return TrainLoader(
-        dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers, config.Global.seed,
-        bad_images, section.loader.persistent_workers, section.loader.prefetch_factor,
+        dataset, Pipeline(section.transform_ops), sampler, section.loader.num_workers, seed=config.Global.seed,
+        bad_images=bad_images, persistent_workers=section.loader.persistent_workers,
+        prefetch_factor=section.loader.prefetch_factor,
     )  # fmt: skip
 
 

@@ -106,9 +106,11 @@ class Engine:
         spare = checkpoint.prefix if checkpoint else None
         info = info_of_config(config, state.recognizer.backbone.embedding_size)
         info = dataclasses.replace(info, classes=people.digest)
-        saver = Saver(save_plan(glob), state, dataclasses.asdict(facts), info, spare, self._disks.is_shared)
+        saver = Saver(
+            save_plan(glob), state, dataclasses.asdict(facts), info=info, spare=spare, can_spread=self._disks.is_shared
+        )
         plan = TrainingPlan(**{field.name: getattr(glob, field.name) for field in dataclasses.fields(TrainingPlan)})
-        trainer = Trainer(state, build_losses(config), loader, plan, evaluator, saver)
+        trainer = Trainer(state, build_losses(config), loader, plan, evaluator=evaluator, saver=saver)
         try:
             evaluations = trainer.train([*self._callbacks(state, loader, evaluator, spare), *callbacks])
         finally:
@@ -139,7 +141,9 @@ class Engine:
         """Return the callbacks of a training in the order in which they receive events."""
         glob = self.config.Global
         num_batches, num_steps = glob.epochs * len(loader), glob.epochs * -(-len(loader) // glob.update_freq)
-        health = Health(state, num_batches, num_steps, loader.dataset.where, self.output_dir, glob.max_bad_steps)
+        health = Health(
+            state, num_batches, num_steps, loader.dataset.where, self.output_dir, max_bad_steps=glob.max_bad_steps
+        )
         sets = evaluator.dataset.names if evaluator else ()
         return [
             Watchdog(glob.watchdog_minutes, self.output_dir, health.record),
@@ -207,8 +211,8 @@ class Engine:
         logger.info("Backbone %s: %.2f million trained parameters", arch.Backbone.name, size / 1e6)
         if self.config.Global.pretrained_model:
             info = info_of_config(self.config, recognizer.backbone.embedding_size)
-            load_pretrained(recognizer, self.config.Global.pretrained_model, self.config.Global.load_head, info, people,
-                            dataset)  # fmt: skip
+            load_pretrained(recognizer, self.config.Global.pretrained_model, self.config.Global.load_head,
+                            config_info=info, people=people, dataset=dataset)  # fmt: skip
         is_own = {id(p) for p in recognizer.parameters() if p.is_distributed}  # this rank's shard of the classes
         distributed.broadcast_tensors(t for t in recognizer.state_dict().values() if id(t) not in is_own)
         return recognizer

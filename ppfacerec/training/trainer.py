@@ -59,6 +59,7 @@ class Trainer:
         losses: Callable[..., dict[str, paddle.Tensor]],
         loader: TrainLoader,
         plan: TrainingPlan,
+        *,
         evaluator: Evaluator | None = None,
         saver: Saver | None = None,
     ) -> None:

@@ -33,7 +33,7 @@ def align(arguments: argparse.Namespace) -> int:
     if walked.left_out():
         logger.warning("Left out in %s: %s.", root, walked.left_out())
     found = align_folder(
-        root, walked.images, out, landmarks, detector, arguments.processes or usable_cores(),
+        root, walked.images, out, landmarks, detector, num_processes=arguments.processes or usable_cores(),
         suffix=".png" if arguments.png else ".jpg", faces=arguments.faces,
     )  # fmt: skip
     photos = list(progress_bar(found, total, "Photos", "photo"))

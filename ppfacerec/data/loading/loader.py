@@ -40,6 +40,7 @@ class TrainLoader:
         pipeline: Pipeline,
         sampler: DistributedBatchSampler,
         num_workers: int = 0,
+        *,
         seed: int = 0,
         bad_images: BadImages | None = None,
         persistent_workers: bool = True,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import paddle
 
 from ppfacerec.config import weights_file
 from ppfacerec.core import distributed
@@ -19,6 +18,7 @@ from ppfacerec.training.checkpoints.files.checkpoint_files import sha256
 from ppfacerec.training.checkpoints.files.head_shards import ShardedArray, ShardReader, shard_files, whole_arrays
 from ppfacerec.training.checkpoints.files.manifest import Manifest
 from ppfacerec.training.checkpoints.saved_layout import from_saved, saved_shapes
+from ppfacerec.weights import report as weights_report
 from ppfacerec.weights.fetch import fetch
 from ppfacerec.weights.info import ModelInfo, info_beside, known_info
 from ppfacerec.weights.read import Weights, read_any
@@ -56,10 +56,9 @@ def match_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> Wei
 
 def set_weights(recognizer: FaceRecognizer, weights: Mapping[str, Any]) -> None:
     """Copy the arrays with the network's names into it, in its dtype."""
-    for name, tensor in recognizer.state_dict().items():
-        if name in weights:
-            array = from_saved(recognizer, name, weights[name])
-            tensor.set_value(paddle.to_tensor(array).astype(tensor.dtype))
+    weights_report.set_weights(
+        recognizer, {name: from_saved(recognizer, name, array) for name, array in weights.items()}
+    )
 
 
 def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
@@ -115,6 +114,7 @@ def load_pretrained(
     recognizer: FaceRecognizer,
     name: str,
     load_head: LoadHead = "auto",
+    *,
     config_info: ModelInfo | None = None,
     people: ClassIdentity | None = None,
     dataset: TrainDataset | None = None,

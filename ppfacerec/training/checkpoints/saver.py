@@ -63,7 +63,7 @@ class Saver:
     """
 
     def __init__(
-        self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any],
+        self, plan: SavePlan, state: TrainState, facts: Mapping[str, Any], *,
         info: ModelInfo | None = None, spare: Path | None = None, can_spread: bool = True,
     ) -> None:  # fmt: skip
         self._can_spread, self._info = can_spread, info

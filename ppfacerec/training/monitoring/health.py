@@ -50,6 +50,7 @@ class Health(Callback):
         num_steps: int,
         where: Callable[[int], str],
         folder: Path,
+        *,
         max_bad_steps: int | None = None,
     ) -> None:
         self._recognizer, self._precision, self._where = state.recognizer, state.precision, where
