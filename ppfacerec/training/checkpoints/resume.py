@@ -137,7 +137,6 @@ def newest_complete(folder: Path) -> Path | None:
     for name in complete_names(folder):
         try:
             check_files(folder / name)
-            read_weights(folder / name)  # raises for weights that are not finite, which cannot be trained
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -176,9 +175,8 @@ def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDatas
     content = _content(found)
     states, weights = content["states"], content["weights"]
     saved = RunFacts.of_states(states, prefix)
-    if saved:
-        check_same_training(prefix, saved, facts, dataset)
-        say_changes(saved, facts)
+    check_same_training(prefix, saved, facts, dataset)
+    say_changes(saved, facts)
     recognizer = state.recognizer
     problems = match_weights(recognizer, weights).problems("")
     if problems:
@@ -190,13 +188,13 @@ def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDatas
     if state.ema:
         state.ema.load_state(states.get("ema", weights))
     progress = known_fields(Progress, states["progress"], f"{prefix}.pdstates")
-    state.progress = progress = facts.pace.translate(progress, saved.pace) if saved else progress
+    state.progress = progress = facts.pace.translate(progress, saved.pace)
     logger.info(
         "Resumed from %s: epoch %d, iteration %d, optimizer step %d, best accuracy %s.",
         prefix, progress.epoch, progress.iteration, progress.global_step,
         "none yet" if progress.best_accuracy is None else f"{progress.best_accuracy:.5f}",
     )  # fmt: skip
-    return replace(facts, run=saved.run) if saved else facts
+    return replace(facts, run=saved.run)
 
 
 def _content(found: Found) -> Mapping[str, Any]:

@@ -18,8 +18,6 @@ from ppfacerec.training.state import Progress
 # Belongs to a run, not to a training.
 _NOT_SHOWN = ("Global.checkpoints",)
 _ABSENT = "(not set)"
-# Keys in checkpoints of earlier versions.
-_RENAMED = dict.fromkeys(["Arch.Backbone.num_features", "Arch.Backbone.class_num"], "Arch.Backbone.embedding_size")
 Saved = TypeVar("Saved")
 
 
@@ -65,18 +63,14 @@ class RunFacts:
     config: Mapping[str, Any]  # the whole config, as nested dicts
     identity: Mapping[str, Any]  # values that must not change when resuming, by dotted key
     pace: Pace
-    people: ClassIdentity | None = None  # identities of the classes; None in older checkpoints
+    people: ClassIdentity  # identities of the classes
     run: str = field(default_factory=lambda: uuid.uuid4().hex)  # unique identifier of the training
 
     @classmethod
-    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts | None:
-        """Read the facts in a checkpoint's .pdstates; None if it has none."""
-        if "identity" not in states:
-            return None
+    def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts:
+        """Read the facts in a checkpoint's .pdstates."""
         pace = known_fields(Pace, states["pace"], f"{prefix}.pdstates")
-        people = states.get("people")
-        if people is not None:
-            people = known_fields(ClassIdentity, people, f"{prefix}.pdstates")
+        people = known_fields(ClassIdentity, states["people"], f"{prefix}.pdstates")
         return cls(states["config"], states["identity"], pace, people, states["run"])
 
 
@@ -96,10 +90,9 @@ def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Sav
 
 
 def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: TrainDataset) -> None:
-    """Raise a ValueError that lists every key and person that differs, if resuming would be meaningless."""
-    before = {key if key in now.identity else _RENAMED.get(key, key): value for key, value in saved.identity.items()}
-    changes = [f"{key} was {old}, is {new}" for key, old, new in _differences(before, now.identity)]
-    if saved.people and now.people and not changes:
+    """Raise a ValueError where going on would be meaningless, with every key and every person that differs."""
+    changes = [f"{key} was {old}, is {new}" for key, old, new in _differences(saved.identity, now.identity)]
+    if not changes:
         changes = list(filter(None, [saved.people.difference(now.people, lambda label: class_name(dataset, label))]))
         if not changes and saved.people.samples != now.people.samples:
             logger.warning(
