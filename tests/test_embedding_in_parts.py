@@ -79,7 +79,7 @@ def test_parts_that_are_there_are_not_made_again_unless_their_images_changed(wor
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(world, monkeypatch):
-    write, calls = embedding_parts.written_whole, []
+    write, calls = embedding_parts.atomic_write, []
 
     def killed(path, **rest):
         calls.append(path)
@@ -88,7 +88,7 @@ def test_a_killed_run_goes_on(world, monkeypatch):
         return write(path, **rest)
 
     model, paths = load(world / "net.pdparams"), sorted((world / "faces").rglob("*.png"))
-    monkeypatch.setattr(embedding_parts, "written_whole", killed)
+    monkeypatch.setattr(embedding_parts, "atomic_write", killed)
     with pytest.raises(KeyboardInterrupt):
         embed_in_parts(model, paths, 2, world / "parts")
     found = embed_in_parts(model, paths, 2, world / "parts")

@@ -14,7 +14,7 @@ from ppfacerec.config.errors import ConfigError
 from ppfacerec.config.paddleclas import translate
 from ppfacerec.config.schema import Config
 from ppfacerec.config.yaml_file import apply_overrides, parse_yaml, read_yaml
-from ppfacerec.core.io.whole_file import text_written_whole
+from ppfacerec.core.io.atomic_file import atomic_write_text
 from ppfacerec.core.registry import near_match, thaw
 from ppfacerec.weights.fetch import weights_file
 
@@ -107,7 +107,7 @@ def find_config(path: Union[str, PathLike[str]]) -> Path:
 def save_config(config: Config, path: Union[str, Path]) -> None:
     """Write the resolved config, defaults included; ``load_config`` reads the same config back."""
     text = yaml.safe_dump(config.to_tree(), sort_keys=False, allow_unicode=True, default_flow_style=None)
-    with text_written_whole(path) as file:
+    with atomic_write_text(path) as file:
         file.write(f"# The resolved config of this run, written by ppfacerec.\n{text}")
 
 

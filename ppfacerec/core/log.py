@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ppfacerec.core.io.whole_file import text_written_whole
+from ppfacerec.core.io.atomic_file import atomic_write_text
 from ppfacerec.core.printable import printable, without_secrets
 
 logger = logging.getLogger("ppfacerec")
@@ -178,7 +178,7 @@ class CsvLog:
         if not rows:
             self._path.unlink()
             return
-        with text_written_whole(self._path) as file:
+        with atomic_write_text(self._path) as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

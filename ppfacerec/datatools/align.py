@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ppfacerec.core.io.atomic_file import atomic_write_unsynced
 from ppfacerec.core.io.text_file import fail, read_lines
 from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, read_regular
-from ppfacerec.core.io.whole_file import write_one_of_many
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.data.loading.parallel import in_processes
 from ppfacerec.data.transforms.alignment import align, eye_contrast
@@ -148,7 +148,7 @@ class _Aligner:
         for number, face in reversed(list(enumerate(faces))):  # the main file last: if it exists, all do
             path = target.with_name(f"{target.stem}.face{number}{target.suffix}") if number else target
             encoded = cv2.imencode(target.suffix, face[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-            write_one_of_many(path, encoded.tobytes())
+            atomic_write_unsynced(path, encoded.tobytes())
         return Aligned(name, "", _doubt(faces), num_found - len(faces))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ppfacerec.config import Config
 from ppfacerec.core.image_size import IMAGE_SHAPE
-from ppfacerec.core.io.whole_file import check_target, written_whole
+from ppfacerec.core.io.atomic_file import atomic_write, check_target
 from ppfacerec.core.opencv import import_cv2
 from ppfacerec.core.ranges import require_count
 from ppfacerec.data import SAMPLERS, TRAIN_DATASETS
@@ -39,7 +39,7 @@ def write_grid(config: Config, path: str, columns: int, rows: int) -> None:
         grid[0, k] = cv2.resize(stored, IMAGE_SHAPE[1::-1], interpolation=cv2.INTER_AREA)
     for row in range(rows):
         maker.make(row + 1, indices, grid[row + 1])
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(cv2.imencode(suffix, tiled(grid)[:, :, ::-1])[1].tobytes())
 
 

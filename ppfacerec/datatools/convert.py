@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ppfacerec.core.io.atomic_file import atomic_write_text, atomic_write_unsynced
 from ppfacerec.core.io.user_files import read_regular, walk_images
-from ppfacerec.core.io.whole_file import text_written_whole, write_one_of_many
 from ppfacerec.core.log import progress_bar
 from ppfacerec.data.datasets.base import ImageNetDataset, TrainDataset, open_folder
 from ppfacerec.data.datasets.record_dataset import RecordIODataset
@@ -59,7 +59,7 @@ def record_to_folder(source: str, target: str) -> list[Path]:
         name = f"images/{dataset.labels[index]:06d}/{index:08d}{_suffix(image, dataset.where(index))}"
         _write_once(folder / name, image)
         lines.append(f"{name}\t{dataset.labels[index]}\n")
-    with text_written_whole(label_file) as file:
+    with atomic_write_text(label_file) as file:
         file.writelines(lines)
     return [label_file]
 
@@ -72,7 +72,7 @@ def bin_to_folder(source: str, target: str) -> list[Path]:
     _check_target_folder(folder, set(names))
     for name, image in progress_bar(zip(names, pairs.images), len(names), "Images", "image"):
         _write_once(folder / name, image)
-    with text_written_whole(folder / "pairs.txt") as file:
+    with atomic_write_text(folder / "pairs.txt") as file:
         for (left, right), same in zip(pairs.index.reshape(-1, 2), pairs.is_same):
             file.write(f"{names[left]}\t{names[right]}\t{int(same)}\n")
     return [folder / "pairs.txt"]
@@ -87,9 +87,9 @@ def folder_to_label_file(source: str, target: str) -> list[Path]:
             raise ValueError(f"{dataset.where(index)}: a label file cannot hold a name with a tab or line break.")
         if any("\ud800" <= character <= "\udfff" for character in dataset.name(index)):
             raise ValueError(f"{dataset.where(index)}: a label file cannot hold a name that is not UTF-8.")
-    with text_written_whole(Path(target)) as file:
+    with atomic_write_text(Path(target)) as file:
         file.writelines(f"{dataset.name(i)}\t{dataset.labels[i]}\n" for i in range(len(dataset)))
-    with text_written_whole(names_file) as file:
+    with atomic_write_text(names_file) as file:
         file.writelines(f"{label}\t{name}\n" for label, name in enumerate(dataset.identities))
     return [Path(target), names_file]
 
@@ -113,7 +113,7 @@ def _suffix(image: bytes, where: str) -> str:
 def _write_once(path: Path, content: bytes) -> None:
     """Write a file unless an interrupted conversion has written it with these bytes."""
     if not path.is_file() or read_regular(path) != content:
-        write_one_of_many(path, content)
+        atomic_write_unsynced(path, content)
 
 
 def _check_target_folder(folder: Path, names: Container[str]) -> None:

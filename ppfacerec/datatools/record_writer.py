@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ppfacerec.core.image_size import IMAGE_SIZE
-from ppfacerec.core.io.whole_file import text_written_whole, written_whole
+from ppfacerec.core.io.atomic_file import atomic_write, atomic_write_text
 from ppfacerec.data.datasets.record_io import EXACT_NUMBERS, frame, pack
 
 
@@ -21,7 +21,7 @@ def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
     """
     firsts: list[int] = []  # first image of each identity
     num_records = 0
-    with written_whole(path) as file, text_written_whole(path.with_suffix(".idx")) as index:
+    with atomic_write(path) as file, atomic_write_text(path.with_suffix(".idx")) as index:
 
         def append(labels: tuple[float, ...], image: bytes = b"") -> None:
             nonlocal num_records

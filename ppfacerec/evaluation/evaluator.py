@@ -14,7 +14,7 @@ from ppfacerec.core import distributed
 from ppfacerec.core.device.inference import InferenceRunner
 from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.log import logger, progress_bar
-from ppfacerec.data.loading.prefetch import made_ahead
+from ppfacerec.data.loading.prefetch import prefetched
 from ppfacerec.data.pairs.pair_set import EvalDataset, PairSet
 from ppfacerec.data.transforms.basic import Pipeline
 from ppfacerec.data.transforms.images import resize_short_side
@@ -126,7 +126,7 @@ class Evaluator:
             sizes.update(image.shape[:2] for image, _ in made)
             return np.stack([resize_short_side(image, where) for image, where in made])
 
-        batches = progress_bar(made_ahead(images, share), len(share), name, "batch")
+        batches = progress_bar(prefetched(images, share), len(share), name, "batch")
         for batch in batches:
             rows.append(self._embed_batch(runner, batch))
             on_batch()

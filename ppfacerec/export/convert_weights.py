@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ppfacerec.backbones import BACKBONES
-from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec
 from ppfacerec.inference.parity import TOLERANCE, difference_to
@@ -88,7 +88,7 @@ def _checked_arch(weights: Weights, source_name: SourceName) -> Spec:
 
 def write_pdparams(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file that ``paddle.load`` and PaddleClas read, completely or not at all."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         pickle.dump(dict(arrays), file, protocol=4)
 
 

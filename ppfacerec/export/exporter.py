@@ -13,8 +13,8 @@ from paddle import nn
 
 from ppfacerec.core.device.inference import create_predictor, in_turn, program_file, save_program
 from ppfacerec.core.image_size import IMAGE_SHAPE, IMAGE_SIZE
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.core.io.user_files import sha256
-from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.version import __version__
 from ppfacerec.export.network import INPUT, OUTPUT, ExportedNetwork, rgb_network
@@ -126,7 +126,7 @@ def _moved_together(work: Path, folder: Path, names: list[str]) -> list[Path]:
     """Move all files, or none if the disk is full."""
     with ExitStack() as stack:
         for name in names:
-            file = stack.enter_context(written_whole(folder / name))
+            file = stack.enter_context(atomic_write(folder / name))
             file.write((work / name).read_bytes())
             file.flush()
     return [folder / name for name in names]

@@ -72,9 +72,9 @@ class MarginHead(HeadTraits, nn.Layer):
             self.weight.stop_gradient = True
             self.prepare(1024)
         self._seed, self._step = 0, 0
-        self._say(options)
+        self._log_layout(options)
 
-    def _say(self, options: HeadOptions) -> None:
+    def _log_layout(self, options: HeadOptions) -> None:
         if distributed.world_size() > 1:
             size, reason = self.shard.world_size, "as class_parallel says"
             if options.class_parallel is None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from ppfacerec.core import distributed
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.core.io.npz_file import read_npz
-from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.inference.face_model import FaceModel
 from ppfacerec.inference.image_facts import FaceCheck
@@ -55,7 +55,7 @@ def embed_in_parts(model: FaceModel, paths: Sequence[Path], batch_size: int, fol
             good, embeddings, problems = model.embed_files(part, batch_size, check)
             chosen = set(good)
             used = np.array([path in chosen for path in part])
-            with written_whole(_path(folder, number), private=True) as file:
+            with atomic_write(_path(folder, number), private=True) as file:
                 lines = np.array(problems, dtype=str)
                 np.savez(file, key=np.array(keys[number]), embeddings=embeddings, used=used, problems=lines)
     check.warn()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ppfacerec.core.image_size import IMAGE_SHAPE
 from ppfacerec.core.io.text_file import BLANKS, read_lines
-from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, one_spelling, read_regular, walk_images
+from ppfacerec.core.io.user_files import IMAGE_SUFFIXES, normalized_name, read_regular, walk_images
 from ppfacerec.core.log import logger
 from ppfacerec.data.transforms.images import decode_rgb
 
@@ -51,7 +51,7 @@ def find_images(paths: str | Path | Sequence[str | Path], allow_outside: bool = 
 def person_of(path: Path, folder: Path) -> str:
     """Return the person of an image: its folder below `folder`, or its name without suffix and LFW's number."""
     parts = path.relative_to(folder).parts
-    return one_spelling(parts[0] if len(parts) > 1 else re.sub(r"(?<=.)[_ -]\d+$", "", path.stem))
+    return normalized_name(parts[0] if len(parts) > 1 else re.sub(r"(?<=.)[_ -]\d+$", "", path.stem))
 
 
 def read_image(image: Image, where: str, size: tuple[int, int] = IMAGE_SHAPE[:2]) -> np.ndarray:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.core.io.npz_file import read_npz
-from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.ranges import is_number, require_count
 from ppfacerec.inference.face_model import FaceModel
 from ppfacerec.inference.image_facts import similar_pairs
@@ -181,7 +181,7 @@ class PeopleIndex:
 
     def save(self, path: str | Path) -> None:
         """Write it as .npz, atomically."""
-        with written_whole(path, private=True) as file:
+        with atomic_write(path, private=True) as file:
             np.savez(
                 file, embeddings=self.embeddings, names=self.names, files=self.files, probe=self.probe,
                 nearest_others=self.nearest_others, model=np.array(json.dumps({"name": self.model})),

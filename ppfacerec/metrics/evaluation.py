@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ppfacerec.core.io.whole_file import text_written_whole
+from ppfacerec.core.io.atomic_file import atomic_write_text
 from ppfacerec.core.log import table
 from ppfacerec.metrics.roc import far_name
 from ppfacerec.metrics.verification import VerificationResult
@@ -37,7 +37,7 @@ class Evaluation:
         return {**sets, AVERAGE: self.average_accuracy if self.is_one_model else None}
 
     def save(self, path: Path) -> None:
-        with text_written_whole(path) as file:
+        with atomic_write_text(path) as file:
             file.write(json.dumps(self.to_json(), indent=2) + "\n")
 
     def table(self) -> str:

@@ -40,7 +40,7 @@ class StopSignals(Callback):
         if self._first is not None:  # the launcher sends it three times
             time.sleep(max(0.0, self._first + SAME_SIGNAL_SECONDS - time.monotonic()))
         signal.set_wakeup_fd(self._wakeup)
-        ignored = signal.SIGTERM if any(exception) and distributed.keep_last_words() else None
+        ignored = signal.SIGTERM if any(exception) and distributed.ignore_sigterm() else None
         for number, handler in self._handlers.items():
             if number != ignored:
                 signal.signal(number, handler)

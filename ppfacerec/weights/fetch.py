@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.core.io.user_files import sha256 as file_digest
-from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.printable import without_secrets
 from ppfacerec.core.registry import near_match
@@ -99,7 +99,7 @@ def _cached(url: str, sha256: str | None) -> Path:
             part = path.with_name(path.name + ".part")
             download(url, part)
             found = _checked_sum(url, part, sha256)
-            with written_whole(record) as file:
+            with atomic_write(record) as file:
                 file.write(f"{found}\n".encode())
             os.replace(part, path)
     return path

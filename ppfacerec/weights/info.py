@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ppfacerec.core.image_size import IMAGE_SHAPE
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.core.io.user_files import sha256
-from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.core.log import logger
 from ppfacerec.core.registry import Spec, near_match, thaw
 from ppfacerec.metrics import VerificationResult
@@ -82,7 +82,7 @@ class ModelInfo:
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON, atomically."""
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             file.write(self.to_json())
 
     def save_beside(self, weights: str | Path) -> Path:

@@ -5,8 +5,8 @@ import os
 from functools import partial
 from pathlib import Path
 
+from ppfacerec.core.io.atomic_file import atomic_write_text, check_target
 from ppfacerec.core.io.user_files import printed_names, walk_images
-from ppfacerec.core.io.whole_file import check_target, text_written_whole
 from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.core.printable import printable
 from ppfacerec.data.loading.parallel import usable_cores
@@ -39,7 +39,7 @@ def align(arguments: argparse.Namespace) -> int:
     photos = list(progress_bar(found, total, "Photos", "photo"))
     without = [photo for photo in photos if photo.problem]
     doubtful = [photo for photo in photos if photo.doubt]
-    with text_written_whole(listed) as file:
+    with atomic_write_text(listed) as file:
         lines = [(photo.name, photo.problem or photo.doubt) for photo in [*without, *doubtful]]
         file.writelines(f"{printable(name)}\t{printable(what)}\n" for name, what in lines)
     there = sum(photo.was_there for photo in photos)

@@ -19,7 +19,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         logger.setLevel("ERROR")  # nothing but JSON on the terminal
     processes, tests = arguments.processes or usable_cores(), read_tests(arguments.test)
-    with distributed.first_failure_first():
+    with distributed.exchange_failures():
         distributed.init()  # the ranks of a launcher share the images to embed
         if arguments.config:
             config, _ = load_config(arguments.config, arguments.override, "train")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ppfacerec.core import distributed
+from ppfacerec.core.io.atomic_file import atomic_write, check_target
 from ppfacerec.core.io.user_files import printed_names
-from ppfacerec.core.io.whole_file import check_target, written_whole
 from ppfacerec.core.log import logger, table
 from ppfacerec.core.printable import printable
 from ppfacerec.core.ranges import require_count
@@ -27,7 +27,7 @@ from ppfacerec.metrics.roc import one_in
 def embed(arguments: argparse.Namespace) -> int:
     require_count("--batch-size", arguments.batch_size)
     parts = Path(f"{arguments.out}.parts")
-    with distributed.first_failure_first():
+    with distributed.exchange_failures():
         with distributed.failing_together():
             check_target(arguments.out, ".npz")
             model, paths = load(arguments.model), find_images(arguments.images, arguments.allow_outside)
@@ -35,7 +35,7 @@ def embed(arguments: argparse.Namespace) -> int:
         embedded = embed_in_parts(model, paths, arguments.batch_size, parts)
         if embedded is not None:
             _warn_of_left_out(embedded.problems, len(embedded.files))
-            with written_whole(arguments.out, private=True) as file:
+            with atomic_write(arguments.out, private=True) as file:
                 np.savez(file, embeddings=embedded.embeddings, files=np.array([str(f) for f in embedded.files]))
             logger.info("Written: %s, %d embeddings of %d numbers", arguments.out, *embedded.embeddings.shape)
         remove_parts(parts)
@@ -143,7 +143,7 @@ def cluster(arguments: argparse.Namespace) -> int:
         text = io.StringIO()
         listed = [(_no_formula(str(name)), label) for name, label in zip(files, labels.tolist())]
         csv.writer(text, lineterminator="\n").writerows([("image", "cluster"), *listed])
-        with written_whole(arguments.out) as file:
+        with atomic_write(arguments.out) as file:
             file.write(text.getvalue().encode(errors="surrogateescape"))  # file names may not be valid UTF-8
         logger.info("Written: %s", arguments.out)
     sizes = np.bincount(labels)

@@ -17,7 +17,7 @@ def train(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.config:
         raise ConfigError(["give a config with -c, for example -c configs/quickstart.yaml."], "the command")
-    with distributed.first_failure_first():
+    with distributed.exchange_failures():
         with distributed.failing_together():
             config, notes = load_config(arguments.config, arguments.override, "train")
         try:
@@ -32,7 +32,7 @@ def train(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     chosen = (("Global.report=True", arguments.report), ("Global.report_faces=False", arguments.no_faces))
     overrides = [*arguments.override, *(override for override, is_chosen in chosen if is_chosen)]
-    with distributed.first_failure_first():
+    with distributed.exchange_failures():
         with distributed.failing_together():
             source = arguments.config or find_config_beside(overrides)
             config, notes = load_config(source, overrides, "eval", is_named=bool(arguments.config))

@@ -47,7 +47,7 @@ class Remade(Generic[Native]):
 
     def __del__(self) -> None:
         if self._native is not None:
-            PADDLE_THREAD.let_go(self._native)
+            PADDLE_THREAD.release(self._native)
 
 
 _Tasks = SimpleQueue[Optional[Callable[[], None]]]
@@ -84,7 +84,7 @@ class _PaddleThread:
                 wait([future])  # after Ctrl-C: Python cannot end while a thread is inside Paddle (it aborts)
                 del future  # or an error, its traceback and its frames keep each other alive
 
-    def let_go(self, native: object) -> None:
+    def release(self, native: object) -> None:
         """Let the thread destroy an object that is no longer needed."""
         self._tasks.put([native].clear)
 

@@ -79,7 +79,7 @@ class Meeting:
         self.ends_with_error = False  # whether this program does on errors, as our commands do
         self._store.set(f"host/{rank()}", socket.gethostname())
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="sign of life", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
         self._thread.start()
         atexit.register(self._end)  # a thread that is in the store's C++ code when Python ends aborts the process
         self._wait("joined")
@@ -106,7 +106,7 @@ class Meeting:
         try:
             number = self._store.add("failures", 1)
             self._store.set(f"failure/{number}", f"{self.name_of(rank()).capitalize()} failed first: {message}")
-            self._store.add("failures told", 1)
+            self._store.add("failures announced", 1)
             until = time.monotonic() + _LINGER
             # The store ends with rank 0's process.
             while rank() == 0 and self._store.add("heard", 0) < world_size() - 1 and time.monotonic() < until:
@@ -124,7 +124,7 @@ class Meeting:
         return self._failure
 
     def _listen(self) -> None:
-        if self._failure is None and self._store.add("failures told", 0):
+        if self._failure is None and self._store.add("failures announced", 0):
             self._failure = self._store.get("failure/1")
             self._store.add("heard", 1)
 
@@ -196,7 +196,7 @@ def init() -> None:
         dist.init_parallel_env()
 
 
-def keep_last_words() -> bool:
+def ignore_sigterm() -> bool:
     """Ignore the launcher's SIGTERM, so that the error that ends this program reaches the log.
 
     Returns:
@@ -252,7 +252,7 @@ def failing_together() -> Iterator[None]:
 
 
 @contextmanager
-def first_failure_first() -> Iterator[None]:
+def exchange_failures() -> Iterator[None]:
     """Report an error inside the block to the other ranks, and raise theirs here.
 
     When a process fails, the others only see a broken connection; they raise its message instead.
@@ -268,10 +268,10 @@ def first_failure_first() -> Iterator[None]:
     try:
         yield
     except RankError:
-        keep_last_words()
+        ignore_sigterm()
         raise
     except Exception as error:  # Paddle raises several types for a broken connection
-        keep_last_words()
+        ignore_sigterm()
         text = str(error)
         if _is_of_connection(text):
             raise RankError(

@@ -60,7 +60,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def is_left_behind(name: str) -> bool:
+def is_system_file(name: str) -> bool:
     """Whether a file or folder of this name was left by a system or a program and is ignored."""
     return name.startswith(".") or name in _LEFT_BEHIND
 
@@ -95,7 +95,7 @@ def walk_images(root: str | os.PathLike[str]) -> FolderImages:
 
 def _walk(found: FolderImages, folder: str, above: frozenset[str]) -> None:
     with os.scandir(os.path.join(found.root, folder)) as entries:
-        inside = sorted((entry for entry in entries if not is_left_behind(entry.name)), key=lambda entry: entry.name)
+        inside = sorted((entry for entry in entries if not is_system_file(entry.name)), key=lambda entry: entry.name)
     for entry in inside:
         name = os.path.join(folder, entry.name)
         if entry.is_dir():
@@ -109,7 +109,7 @@ def _walk(found: FolderImages, folder: str, above: frozenset[str]) -> None:
             (found.images if is_image else found.others).append(name)
 
 
-def one_spelling(name: str) -> str:
+def normalized_name(name: str) -> str:
     """A person's name in Unicode's composed form: macOS writes "é" as two characters, other systems as one."""
     return unicodedata.normalize("NFC", name)
 

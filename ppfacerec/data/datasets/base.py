@@ -8,7 +8,7 @@ from typing import ClassVar, Optional, Protocol
 import numpy as np
 
 from ppfacerec.core.io.text_file import backslash_hint
-from ppfacerec.core.io.user_files import one_spelling, read_regular, walk_images
+from ppfacerec.core.io.user_files import normalized_name, read_regular, walk_images
 from ppfacerec.core.log import logger
 from ppfacerec.core.printable import printable
 from ppfacerec.data.datasets.class_identity import (
@@ -120,7 +120,7 @@ class FolderDataset:
         elsewhere = []  # images that are not directly in an identity's folder
         for name in found.images:
             if len(parts := name.split(os.sep)) == 2:
-                of_person.setdefault(one_spelling(parts[0]), []).append(os.fsencode(name))
+                of_person.setdefault(normalized_name(parts[0]), []).append(os.fsencode(name))
             else:
                 elsewhere.append(name)
         names = [name for images in of_person.values() for name in images]

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def made_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+def prefetched(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
     """Yield ``make(item)`` for each item in order; a thread makes the next one meanwhile, never more than one.
 
     A thread suffices, since OpenCV releases the GIL while it decodes. Exceptions of `make` are raised here, in order.

@@ -12,7 +12,7 @@ from typing import Any, Union
 import numpy as np
 
 from ppfacerec.core.io import safe_pickle
-from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.core.io.atomic_file import atomic_write
 
 PathLike = Union[str, "os.PathLike[str]"]
 EXPECTED = "Expected a pickle of (list of 2N encoded images, list of N booleans). Get or make the file again."
@@ -77,7 +77,7 @@ def write_bin(path: PathLike, images: Sequence[bytes], is_same: Sequence[bool] |
             f"{path} would have {len(entries)} images and {len(labels)} labels, expected two images a label, "
             "and at least one pair."
         )
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         pickle.dump((entries, labels.tolist()), file, protocol=4)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ppfacerec.core.io.whole_file import text_written_whole, written_whole
+from ppfacerec.core.io.atomic_file import atomic_write, atomic_write_text
 from ppfacerec.core.printable import printable, without_secrets
 from ppfacerec.core.version import __version__
 from ppfacerec.data.pairs.pair_set import EvalDataset
@@ -89,11 +89,11 @@ def write_report(
     content = evaluation.to_json()
     for part in sets:
         content[json_key(part.name)].update(part.to_json())
-    with text_written_whole(folder / "eval.json") as file:
+    with atomic_write_text(folder / "eval.json") as file:
         file.write(json.dumps(content, indent=2) + "\n")
     roc = _plot(folder / "roc.png", partial(draw_roc, evaluation.results))
     page = folder / "index.html"
-    with text_written_whole(page) as file:
+    with atomic_write_text(page) as file:
         file.write(_render(evaluation, sets, roc, facts or {}))
     return page
 
@@ -101,7 +101,7 @@ def write_report(
 def _plot(path: Path, draw: Callable[[Theme], bytes]) -> dict[str, str]:
     """Write the light plot to a file, and return both as data URIs."""
     drawn = {name: draw(theme) for name, theme in THEMES.items()}
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write(drawn["light"])
     return {name: data_uri(png, "image/png") for name, png in drawn.items()}
 

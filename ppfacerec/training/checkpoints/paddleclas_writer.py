@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ppfacerec.core.io import safe_pickle
-from ppfacerec.core.io.whole_file import written_whole
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.optim import SCHEDULES
 from ppfacerec.training.checkpoints.checkpoint import load_states
 from ppfacerec.training.checkpoints.paddleclas_checkpoint import AUTOMATIC_NAMES, name_table
@@ -60,7 +60,7 @@ def write_paddleclas(source: Path, target: Path, like: Path) -> list[Path]:
     files = []
     for suffix, content in contents.items():
         files.append(target.with_name(target.name + suffix))
-        with written_whole(files[-1]) as file:
+        with atomic_write(files[-1]) as file:
             pickle.dump(content, file, protocol=4)
     return files
 

@@ -27,7 +27,7 @@ from ppfacerec.training.checkpoints.files.run_lock import lock_if_free
 from ppfacerec.training.checkpoints.optimizer_state import set_optimizer_state
 from ppfacerec.training.checkpoints.paddleclas_checkpoint import is_paddleclas, resume_paddleclas
 from ppfacerec.training.checkpoints.pretrained import match_weights, read_weights, set_weights
-from ppfacerec.training.checkpoints.run_facts import RunFacts, check_same_training, known_fields, say_changes
+from ppfacerec.training.checkpoints.run_facts import RunFacts, check_same_training, known_fields, log_config_changes
 from ppfacerec.training.state import Progress, TrainState
 
 AUTO = "auto"
@@ -77,7 +77,7 @@ def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = AL
     leaders = set(disks.leaders)
     same = all(number in found_by and found_by[number]["digest"] == chosen["digest"] for number in leaders)
     if not same:
-        _say_choice(found_by, source, leaders)
+        _log_choice(found_by, source, leaders)
     return Found(Path(chosen["prefix"]), source, same)
 
 
@@ -90,7 +90,7 @@ def _offer(prefix: Path) -> dict[str, Any]:
     return {"prefix": str(prefix), "run": manifest.run, "place": list(manifest.place()), "digest": manifest.digest()}
 
 
-def _say_choice(found_by: Mapping[int, Mapping[str, Any]], source: int, leaders: set[int]) -> None:
+def _log_choice(found_by: Mapping[int, Mapping[str, Any]], source: int, leaders: set[int]) -> None:
     name_of = distributed.meeting().name_of
     has = "; ".join(
         f"{name_of(number)}: {found_by[number]['prefix']}, optimizer step {found_by[number]['place'][0]}"
@@ -176,7 +176,7 @@ def resume(found: Found, state: TrainState, facts: RunFacts, dataset: TrainDatas
     states, weights = content["states"], content["weights"]
     saved = RunFacts.of_states(states, prefix)
     check_same_training(prefix, saved, facts, dataset)
-    say_changes(saved, facts)
+    log_config_changes(saved, facts)
     recognizer = state.recognizer
     problems = match_weights(recognizer, weights).problems("")
     if problems:

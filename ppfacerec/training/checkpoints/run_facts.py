@@ -107,7 +107,7 @@ def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: T
         )
 
 
-def say_changes(saved: RunFacts, now: RunFacts) -> None:
+def log_config_changes(saved: RunFacts, now: RunFacts) -> None:
     """Log the changes of the config since the checkpoint, one dotted key per line."""
     changes = config_changes(saved.config, now.config)
     if changes:

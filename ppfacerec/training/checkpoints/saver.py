@@ -170,7 +170,7 @@ class Saver:
             entries[name] = write_snapshot(prefix, snapshot)
             if self._is_main and not snapshot.is_spread:
                 complete(prefix, snapshot, entries[name])
-                self._say(name, snapshot, time.perf_counter() - began)
+                self._log_saved(name, snapshot, time.perf_counter() - began)
         if not snapshot.is_spread:
             self._remove_old(snapshot.run)
         return entries
@@ -180,10 +180,10 @@ class Saver:
         with distributed.failing_together():
             for name, of_all in zip(save.names, gathered) if self._is_main else ():
                 complete(self.plan.output_dir / name, save.snapshot, of_all)
-                self._say(name, save.snapshot, None)
+                self._log_saved(name, save.snapshot, None)
             self._remove_old(save.snapshot.run)
 
-    def _say(self, name: str, snapshot: Snapshot, seconds: float | None) -> None:
+    def _log_saved(self, name: str, snapshot: Snapshot, seconds: float | None) -> None:
         took = "" if seconds is None else f" in {seconds:.1f} s"
         logger.info("Saved %s: %s%s", self.plan.output_dir / name, size_text(snapshot.num_bytes()), took)
 

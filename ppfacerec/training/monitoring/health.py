@@ -57,7 +57,7 @@ class Health(Callback):
         self._schedule = state.schedule or (lambda step: float(state.optimizer.get_lr()))
         self._folder, rank = folder, distributed.rank()
         self._csv = CsvLog(folder / (f"health_rank{rank}.csv" if rank else "health.csv"))
-        self._tells = rank == 0
+        self._reports = rank == 0
         self._max_bad_steps, self._skipped = max_bad_steps, 0
         self._stuck, self._collapsed = LossStuck(num_batches, state.head.guessing_loss()), Collapsed()
         self._trained = state.trained()
@@ -85,7 +85,7 @@ class Health(Callback):
                 until = at + 1
                 while until < self._num_steps and self._schedule(until) == 0:
                     until += 1
-                self._tell("learning_rate_zero", zero_rate(0.0, first, until, self._num_steps))
+                self._report("learning_rate_zero", zero_rate(0.0, first, until, self._num_steps))
                 return
 
     def on_forward(
@@ -147,16 +147,16 @@ class Health(Callback):
 
     def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
         """Compare the measurements since the last row with the warning signs."""
-        if not self._tells or self._embedding is None:
+        if not self._reports or self._embedding is None:
             return
         embeddings = self._embedding.astype("float32").numpy().astype(np.float64)
         cosine, norm = mean_cosine(embeddings), float(np.linalg.norm(embeddings, axis=1).mean())
         dimensions = effective_dimensions(embeddings)
         if len(embeddings) > 2:
-            self._tell("embeddings_collapsed", self._collapsed(self._batches, cosine, dimensions, norm))
-        self._tell("logits_saturated", saturated(self._loss_sum / self._loss_count, self._gradient_norm))
-        self._tell("loss_stuck", self._stuck(self._rate))
-        self._tell("weights_explode", self._growing(self._step, _norms(self._sampled), self._rate))
+            self._report("embeddings_collapsed", self._collapsed(self._batches, cosine, dimensions, norm))
+        self._report("logits_saturated", saturated(self._loss_sum / self._loss_count, self._gradient_norm))
+        self._report("loss_stuck", self._stuck(self._rate))
+        self._report("weights_explode", self._growing(self._step, _norms(self._sampled), self._rate))
         self._loss_sum, self._loss_count, self._wants_norm = 0.0, 0, True
 
     def record(self, condition: str, message: str) -> None:
@@ -166,7 +166,7 @@ class Health(Callback):
             "message": message,
         })  # fmt: skip
 
-    def _tell(self, condition: str, message: str | None) -> None:
+    def _report(self, condition: str, message: str | None) -> None:
         if self._alarms[condition](message, self._step) and message is not None:
             logger.warning("Health, %s: %s", condition, message)
             self.record(condition, message)

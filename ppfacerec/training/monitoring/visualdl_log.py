@@ -30,15 +30,15 @@ class VisualDLLog:
         try:
             from visualdl import LogWriter
         except ImportError as error:
-            self._go_without(f"cannot be imported ({error}). To install it: pip install visualdl")
+            self._disable(f"cannot be imported ({error}). To install it: pip install visualdl")
             return
         except Exception as error:  # installed, but incompatible with the installed protobuf or NumPy
-            self._go_without(
+            self._disable(
                 f"is installed but fails when it is imported ({type(error).__name__}: {_first_line(error)}). "
                 "Perhaps a newer one does not: pip install --upgrade visualdl"
             )
             return
-        with self.said_once():
+        with self.warn_once():
             folder.mkdir(parents=True, exist_ok=True)  # raises here: VisualDL's thread would only print the error
             with redirect_stdout(io.StringIO()):  # suppresses its message "`...` is exists"
                 self._writer = LogWriter(logdir=str(folder))
@@ -47,7 +47,7 @@ class VisualDLLog:
         return self._writer is not None
 
     @contextmanager
-    def said_once(self) -> Iterator[None]:
+    def warn_once(self) -> Iterator[None]:
         """Suppress exceptions and warn of the first: for drawing and writing only, never for training."""
         try:
             yield
@@ -93,16 +93,16 @@ class VisualDLLog:
     def close(self) -> None:
         """Flush and close."""
         if self._writer is not None:
-            with self.said_once():
+            with self.warn_once():
                 self._writer.close()
             self._writer = None
 
     def _add(self, kind: str, **record: Any) -> None:
         if self._writer is not None:
-            with self.said_once():
+            with self.warn_once():
                 getattr(self._writer, f"add_{kind}")(**record)
 
-    def _go_without(self, reason: str) -> None:
+    def _disable(self, reason: str) -> None:
         logger.warning("Global.use_visualdl is on, but VisualDL %s. Training goes on without it.", reason)
 
 

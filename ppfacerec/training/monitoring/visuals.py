@@ -54,7 +54,7 @@ class Visuals(Callback):
         if not self.log or step == self._seen_step:  # another batch of the same step
             return
         self._seen_step = step
-        with self.log.said_once():
+        with self.log.warn_once():
             if self._shows_faces and self._is_first("train/batch"):
                 self.log.image("train/batch", batch_sheet(batch.images.numpy(), batch.labels.numpy()), step)
             if self._is_due(step):
@@ -65,7 +65,7 @@ class Visuals(Callback):
         step = state.progress.global_step
         if not self.log or not self._is_due(step):
             return
-        with self.log.said_once():
+        with self.log.warn_once():
             for name, parameter in self._watched.items():
                 if name != HEAD_ACTIVE_ROWS:
                     self.log.histogram(f"weights/{name}", some_values(parameter), step)
@@ -83,7 +83,7 @@ class Visuals(Callback):
         if not self.log:
             return
         step = state.progress.global_step
-        with self.log.said_once():
+        with self.log.warn_once():
             people = people_of(pairs)
             points = [(number, person.name, image) for number, person in enumerate(people) for image in person.images]
             self.log.embeddings(f"{name}/step_{step}", embeddings[[image for _, _, image in points]], {
@@ -106,7 +106,7 @@ class Visuals(Callback):
         accuracies = {name: result.accuracy_mean for name, result in evaluation.results.items()}
         accuracies["average"] = evaluation.average_accuracy
         self.log.scalars({f"eval/{name}": value for name, value in accuracies.items()}, step)
-        with self.log.said_once():
+        with self.log.warn_once():
             from ppfacerec.evaluation.report.plots import LIGHT, draw_roc
 
             self.log.image("eval/roc", decode_rgb(draw_roc(evaluation.results, LIGHT), "the ROC's PNG"), step)

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO, Any
 
 from ppfacerec.core import distributed
-from ppfacerec.core.io.whole_file import text_written_whole
+from ppfacerec.core.io.atomic_file import atomic_write_text
 from ppfacerec.core.log import logger
 from ppfacerec.training.callbacks import Activity, Callback
 from ppfacerec.training.state import TrainState
@@ -178,7 +178,7 @@ class Watchdog(Callback):
 
 
 def _write(path: Path, text: str) -> None:
-    with text_written_whole(path) as file:
+    with atomic_write_text(path) as file:
         file.write(text + "\n")
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
+from ppfacerec.core.io.atomic_file import atomic_write
 from ppfacerec.core.io.user_files import open_regular
-from ppfacerec.core.io.whole_file import written_whole
 from ppfacerec.weights.formats.torch_tensors import from_bfloat16
 
 _DTYPES = {
@@ -36,5 +36,5 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
 
 def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays atomically."""
-    with written_whole(Path(path)) as file:
+    with atomic_write(Path(path)) as file:
         file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

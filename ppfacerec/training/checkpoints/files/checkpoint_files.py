@@ -25,7 +25,7 @@ SUFFIXES = (".pdparams", ".pdopt", ".pdstates", INFO)
 NEW, REMOVED = ".new", ".removed.json"
 NUMBERED = re.compile(r"(step|epoch)_\d+")
 _OWN_NAME = re.compile(r"(latest|best_model|(step|epoch)_\d+)\.")
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # whole_file.py
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # atomic_file.py
 
 
 def plain_prefix(prefix: str | Path) -> Path:

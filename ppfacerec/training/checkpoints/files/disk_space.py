@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ppfacerec.core.io.whole_file import DISK_FULL
+from ppfacerec.core.io.atomic_file import DISK_FULL
 
 _OVERHEAD = 1 << 16  # bytes around the arrays in the files, and the manifest
 

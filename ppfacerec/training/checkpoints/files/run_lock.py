@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ppfacerec.core import distributed
-from ppfacerec.core.io.whole_file import is_running
+from ppfacerec.core.io.atomic_file import is_running
 from ppfacerec.core.log import logger
 
 LOCK_FILE = "run.lock"

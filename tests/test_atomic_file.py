@@ -13,13 +13,13 @@ import time
 import psutil
 import pytest
 
-from ppfacerec.core.io.whole_file import check_target, written_whole
+from ppfacerec.core.io.atomic_file import atomic_write, check_target
 from ppfacerec.datatools.record_writer import write_records
 from ppfacerec.export.exporter import _moved_together
 
 
 def write(path, private=False, content=b"new"):
-    with written_whole(path, private) as file:
+    with atomic_write(path, private) as file:
         file.write(content)
 
 

@@ -47,7 +47,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str], private: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], private: bool = False) -> Iterator[BinaryIO]:
     """Open a file beside `path` that replaces it once everything is on disk; links and permissions are kept.
 
     A new `private` file (biometric data) is readable by its owner only.
@@ -74,7 +74,7 @@ def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
     return OSError(error.errno, error.strerror, str(path)) if error.errno in DISK_FULL and not error.filename else error
 
 
-def write_one_of_many(path: Path, content: bytes) -> None:
+def atomic_write_unsynced(path: Path, content: bytes) -> None:
     """Write a small file that is whole or absent after a kill; it may be lost in a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{_MARK}")  # a fixed name: what a kill leaves is overwritten
@@ -109,9 +109,9 @@ def _private(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def text_written_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+def atomic_write_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
     """The same for text, in UTF-8."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="\n")
         yield text
         text.flush()
