@@ -1,14 +1,12 @@
 """Decoding of encoded images."""
 
 import io
-import struct
-import sys
-import zlib
 
 import numpy as np
 
 from ppfacerec.core.image_size import IMAGE_SIZE
 from ppfacerec.core.opencv import MAX_PIXELS, PIXEL_LIMIT, counts_pixels, import_cv2
+from ppfacerec.data.transforms.image_size import image_size
 
 SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"BM": ".bmp", b"RIFF": ".webp"}
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # brands, after "ftyp"
@@ -33,8 +31,10 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
         return _decode_heif(data, where)
     if data and not data.startswith(tuple(SIGNATURES)):  # OpenCV has decoders for many more formats, with bugs
         raise ValueError(_cannot_decode(data, where, ""))
-    if data and not counts_pixels() and num_pixels(data) > MAX_PIXELS:
-        raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
+    if data and not counts_pixels():
+        width, height = image_size(data) or (0, 0)
+        if width * height > MAX_PIXELS:
+            raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0:  # searched from the end, where it is
         raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
     colours = getattr(cv2, "IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)  # OpenCV 4.10 and newer save a pass over the pixels
@@ -49,19 +49,6 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
     if flag == cv2.IMREAD_UNCHANGED:
         return _shown(image)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if flag == cv2.IMREAD_COLOR else image
-
-
-def num_pixels(data: bytes) -> int:
-    """Return width times height of an encoded image; Pillow reads only the header. 0 if the header is damaged."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "WEBP")) as image:
-            return image.width * image.height
-    except Image.DecompressionBombError:
-        return sys.maxsize
-    except (OSError, ValueError, SyntaxError, OverflowError, struct.error, zlib.error):
-        return 0
 
 
 def _is_deep_or_transparent(data: bytes) -> bool:
