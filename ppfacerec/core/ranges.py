@@ -35,7 +35,8 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["learning_rate", "epsilon", "power", "scale"], POSITIVE),
     **dict.fromkeys(["weight_decay", "eta_min", "end_lr", "values", "warmup_epoch", "warmup_start_lr"], NOT_NEGATIVE),
     "weight": NOT_NEGATIVE,  # of a loss
-    **dict.fromkeys(["prob", "EPSILON", "brightness", "contrast", "saturation"], FROM_0_TO_1),
+    **dict.fromkeys(["prob", "EPSILON"], FROM_0_TO_1),
+    **dict.fromkeys([f"RandPhotometric.{name}" for name in ("brightness", "contrast", "saturation")], FROM_0_TO_1),
     **dict.fromkeys(["beta1", "beta2", "momentum", "CELoss.epsilon"], BELOW_1),
     "gamma": Range("a positive number up to 1", lambda x: 0 < x <= 1),
 }

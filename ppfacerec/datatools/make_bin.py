@@ -60,7 +60,8 @@ def bin_from_folder(root: str, out: str, num_pairs: int = 6000, num_folds: int =
 
 
 def _most_each(sizes: np.ndarray, num_folds: int) -> int:
-    """Return the number of distinct pairs of each kind that every fold can have; `sizes`: images of each person."""
+    """Return the number of distinct pairs of each kind that every fold can have; `sizes`: images of each person, in the
+    order in which the folds take them."""
     few = np.minimum(sizes, _MOST_IMAGES)
     same = np.minimum(few * (few - 1) // 2, _MOST_PAIRS)
     folds = [slice(fold, None, num_folds) for fold in range(num_folds)]

@@ -59,7 +59,7 @@ def _safe(norm: paddle.Tensor) -> paddle.Tensor:
 
 @with_head_options
 class MagMargin(MarginHead):
-    """MagFace head: an angular margin that grows with the norm, and a regularizer of the norm (arXiv:2103.06627).
+    """MagFace head: an angular margin that grows with the norm, and a regularizer that enlarges it (arXiv:2103.06627).
 
     Args:
         norms: (l_a, u_a), range to which the norm is clipped.

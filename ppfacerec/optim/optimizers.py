@@ -24,7 +24,7 @@ def parameter_groups(
 
     Args:
         layers: layers to train.
-        weight_decay: weight decay of the first group.
+        weight_decay: weight decay of the decaying group.
         one_dim_param_no_weight_decay: 1-D parameters (biases, batch-norm weights, PReLU slopes) do not decay.
         no_weight_decay_name: space-separated words; nor do parameters with one in their name (``backbone.conv1``).
 

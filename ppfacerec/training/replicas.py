@@ -45,9 +45,10 @@ class Replicas:
         return self._parallel.no_sync() if self._parallel is not None else nullcontext()
 
     def average(self, bn_sync: Literal["average", "broadcast"]) -> None:
-        """Average gradients and batch-norm statistics over the ranks, after the last backward of an optimizer step.
+        """Make gradients and batch-norm statistics equal on all ranks, after the last backward of an optimizer step.
 
-        Statistics are averaged after every step, so that saving and evaluating do not affect the training.
+        DataParallel averages the backbone's gradients. Statistics are averaged, or rank 0's are sent (`bn_sync`), after
+        every step, so that saving and evaluating do not affect the training.
         """
         distributed.average_tensors(p.grad for p in self._others if p.grad is not None)
         if bn_sync == "average":

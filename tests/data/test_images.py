@@ -50,6 +50,14 @@ def test_the_header_tells_the_size(encoding):
     assert all(image_size(data[:length]) in (None, (123, 37)) for length in range(12, 40))
 
 
+def test_the_size_is_read_also_from_headers_that_other_libraries_refuse():
+    """OpenCV decodes both; Pillow refuses them, and so cannot guard the limit of pixels."""
+    bad_text = struct.pack(">I4s4sI", 4, b"tEXt", b"a\0bc", 0)  # its checksum is wrong
+    png_bytes = blank_png(123, 37)
+    assert image_size(png_bytes[:33] + bad_text + png_bytes[33:]) == (123, 37)
+    assert image_size(b"BM" + bytes(12) + struct.pack("<Iii", 128, 123, -37) + bytes(120)) == (123, 37)
+
+
 @pytest.mark.parametrize("suffix", [".tiff", ".ppm"])
 def test_formats_that_no_face_set_has_are_not_decoded(suffix):
     """OpenCV reads some twenty; each decoder less is one that a hostile file cannot reach."""

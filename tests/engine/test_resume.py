@@ -113,21 +113,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(trained, log_l
         assert f"is damaged: {victim} is" in log_lines.text
 
 
-def poisoned(prefix):
-    """Overwrite a weight of a checkpoint by NaN, its manifest being right."""
-    path = prefix.with_name(f"{prefix.name}.pdparams")
-    weights = pickle.loads(path.read_bytes())
-    weights["backbone.fc.bias"] = weights["backbone.fc.bias"] * np.nan
-    path.write_bytes(pickle.dumps(weights, protocol=4))
+def forge(prefix, suffix, change):
+    """Change what a checkpoint's file holds, its manifest being right."""
+    path = prefix.with_name(prefix.name + suffix)
+    content = pickle.loads(path.read_bytes())
+    change(content)
+    path.write_bytes(pickle.dumps(content, protocol=4))
     manifest = Manifest.read(prefix)
     entry = {"size": path.stat().st_size, "sha256": sha256(path)}
-    changed = dataclasses.replace(manifest, files={**manifest.files, ".pdparams": entry})
+    changed = dataclasses.replace(manifest, files={**manifest.files, suffix: entry})
     prefix.with_name(f"{prefix.name}.manifest.json").write_text(changed.to_text())
 
 
 def test_weights_that_are_not_finite_are_not_trained_on(tiny_net_config, trained):
+    nothing = {"backbone.fc.bias": np.full(16, np.nan, "float32")}
     for name in ("epoch_2", "latest"):
-        poisoned(trained / name)
+        forge(trained / name, ".pdparams", lambda weights: weights.update(nothing))
     with pytest.raises(ValueError, match="16 of 16 numbers of 'backbone.fc.bias' are NaN or infinite"):
         train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto")
 
@@ -146,18 +147,16 @@ def test_weights_that_are_not_finite_are_not_saved(tiny_net_config, trained):
     assert not list(trained.glob("epoch_3*"))
 
 
-def test_a_checkpoint_of_a_newer_version_is_named(tiny_net_config, trained):
-    path = trained / "latest.pdstates"
-    states = pickle.loads(path.read_bytes())
-    states["progress"]["new_idea"] = 1
-    path.write_bytes(pickle.dumps(states, protocol=4))
-    manifest = Manifest.read(trained / "latest")
-    entry = {"size": path.stat().st_size, "sha256": sha256(path)}
-    changed = dataclasses.replace(manifest, files={**manifest.files, ".pdstates": entry})
-    (trained / "latest.manifest.json").write_text(changed.to_text())
-    with pytest.raises(
-        ValueError, match=r"latest\.pdstates has new_idea, which this version of ppfacerec .* newer one"
-    ):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["progress"].update(new_idea=1), r"has new_idea, which this version of ppfacerec .* newer one"),
+        (lambda s: s.pop("people"), "is damaged: it has no people. Resume from another checkpoint."),
+    ],
+)
+def test_states_of_a_newer_version_or_without_a_part_are_named(tiny_net_config, trained, change, message):
+    forge(trained / "latest", ".pdstates", change)
+    with pytest.raises(ValueError, match=rf"latest\.pdstates {message}"):
         train(tiny_net_config(), *PLAIN, f"Global.checkpoints={trained}/latest")
 
 

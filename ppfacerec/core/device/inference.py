@@ -32,8 +32,9 @@ class InferenceRunner:
     Inference, not as a static graph under FLAGS_use_onednn, which crashes Paddle 3.3.1 (segmentation fault) where a
     Linear follows a flatten; and eager training must never see that flag.
 
-    Runners are thread-safe; after a fork, oneDNN's copy is made again. The first images are run with both backends: if
-    they differ by more than 1e-4 of the largest value, the eager result is used, with a warning.
+    Runners are thread-safe; after a fork, oneDNN's copy is made again, from the weights at that time. The first images
+    are run with both backends: if they differ by more than 1e-4 of the largest value, the eager result is used, with a
+    warning.
 
     Args:
         backbone: put into eval mode by the caller.

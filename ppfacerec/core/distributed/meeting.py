@@ -180,7 +180,7 @@ def meeting() -> Meeting:
 
 
 def init() -> None:
-    """Join the other processes of ``paddle.distributed.launch``; raise a ValueError if they cannot be reached."""
+    """Join the other processes of ``paddle.distributed.launch``; raise a ValueError if they cannot find each other."""
     import paddle
     import paddle.distributed as dist
 

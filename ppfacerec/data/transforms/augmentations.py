@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ppfacerec.core.opencv import import_cv2
-from ppfacerec.core.ranges import require_ranges
+from ppfacerec.core.ranges import FROM_0_TO_1, is_number
 
 INTERPOLATION = {"nearest": 0, "bilinear": 1, "bicubic": 2, "area": 3, "lanczos": 4}  # OpenCV's constants
 _GREY = 128  # normalised to about 0 by (x / 255 - 0.5) / 0.5
@@ -143,7 +143,8 @@ class RandPhotometric(RandomTransform):
     ) -> None:
         self.prob = probability(prob)
         self.strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        require_ranges(**self.strengths)
+        for name, strength in self.strengths.items():
+            probability(strength, name)
 
     def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         cv2 = import_cv2()
@@ -267,7 +268,8 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def probability(value: float, name: str = "prob") -> float:
-    require_ranges(**{name: value})
+    if not is_number(value, 0, 1):
+        raise ValueError(f"{name}: expected {FROM_0_TO_1.words}, found {value!r}.")
     return value
 
 

@@ -68,9 +68,12 @@ class RunFacts:
 
     @classmethod
     def of_states(cls, states: Mapping[str, Any], prefix: Path) -> RunFacts:
-        """Read the facts in a checkpoint's .pdstates."""
-        pace = known_fields(Pace, states["pace"], f"{prefix}.pdstates")
-        people = known_fields(ClassIdentity, states["people"], f"{prefix}.pdstates")
+        """Read the facts in a checkpoint's .pdstates; raise a ValueError if one is missing or damaged."""
+        file, names = f"{prefix}.pdstates", ("config", "identity", "pace", "people", "run", "progress", "scaler")
+        missing = [name for name in names if name not in states]
+        if missing:
+            raise ValueError(f"{file} is damaged: it has no {', '.join(missing)}. Resume from another checkpoint.")
+        pace, people = known_fields(Pace, states["pace"], file), known_fields(ClassIdentity, states["people"], file)
         return cls(states["config"], states["identity"], pace, people, states["run"])
 
 

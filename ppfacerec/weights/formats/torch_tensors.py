@@ -74,7 +74,7 @@ class TensorView:
 
 
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused: Any) -> TensorView:
-    """Return ``torch._utils._rebuild_tensor_v2``'s view; raise a ValueError if it exceeds its storage or its size."""
+    """Return ``torch._utils._rebuild_tensor_v2``'s view; raise a ValueError if its storage is too small."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor has no storage")
     if not _are_sizes(shape) or not _are_sizes(strides) or len(shape) != len(strides) or not _are_sizes((offset,)):
