@@ -30,6 +30,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or len(os.sched_getaffinity(0)) + 1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each xdist worker its share of the slow tests first, so that none of them runs alone at the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    size = -(-len(fast) // workers)
+    items[:] = [one for k in range(workers) for one in (*slow[k::workers], *fast[k * size : (k + 1) * size])]
+
+
 def picture(identity: int, number: int, size: int = 112) -> np.ndarray:
     """A smooth colour pattern (H, W, 3) that tells its identity, with a little noise of its own."""
     pattern = np.random.default_rng([7, identity]).uniform(0, 255, (4, 4, 3)).astype(np.float32)
