@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +20,7 @@ DOORS = ("__init__", "__main__")
 MOST_INNER_IMPORTS = 22  # may only fall
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for path in (ROOT / "ppfacerec").rglob("*.py"):
@@ -28,10 +29,11 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, known: dict[str, Path]) -> Iterator[tuple[str, bool]]:
+@cache
+def imports(path: Path) -> list[tuple[str, bool]]:
     """What a module imports of ours, and whether it does so inside a function; types for checkers do not count."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped, inner = set(), set()
+    known, tree = modules(), ast.parse(path.read_text(encoding="utf-8"))
+    found, skipped, inner = list[tuple[str, bool]](), set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             skipped |= {id(child) for child in ast.walk(node)}
@@ -43,9 +45,10 @@ def imports(path: Path, known: dict[str, Path]) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ppfacerec"):
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield (full if full in known else node.module), id(node) in inner
+                found.append((full if full in known else node.module, id(node) in inner))
         elif isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in inner) for alias in node.names if alias.name.startswith("ppfacerec"))
+            found += [(alias.name, id(node) in inner) for alias in node.names if alias.name.startswith("ppfacerec")]
+    return found
 
 
 # By text, which no import shows: the schema's registries. Those above config hold only what plugins register.
@@ -64,7 +67,7 @@ def test_rooms_import_only_rooms_below_them():
         f"{module} imports {target}"
         for module, path in known.items()
         if room_of(module) not in DOORS
-        for target, _ in imports(path, known)
+        for target, _ in imports(path)
         if room_of(target) not in DOORS and floors[room_of(target)] > floors[room_of(module)]
     ]
     assert upward == []
@@ -84,7 +87,7 @@ def test_the_registries_that_the_schema_names_by_text_are_there_and_below_it():
 def test_no_module_imports_itself_by_a_detour():
     known = modules()
     graph = {
-        module: sorted({t for t, is_inner in imports(path, known) if t in known and not is_inner and t != module})
+        module: sorted({t for t, is_inner in imports(path) if t in known and not is_inner and t != module})
         for module, path in known.items()
     }
     # A package's own __init__ only gathers names of its modules.
@@ -109,7 +112,7 @@ def test_no_module_imports_itself_by_a_detour():
 
 def test_few_imports_stand_inside_functions():
     known = modules()
-    assert sum(is_inner for path in known.values() for _, is_inner in imports(path, known)) <= MOST_INNER_IMPORTS
+    assert sum(is_inner for path in known.values() for _, is_inner in imports(path)) <= MOST_INNER_IMPORTS
 
 
 def test_the_core_and_the_metrics_need_no_network():
