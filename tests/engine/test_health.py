@@ -72,6 +72,7 @@ def test_a_healthy_run_hears_nothing(tiny_net_config, tmp_path, log_lines, monke
     assert alarms(tmp_path / "output") == []
 
 
+@pytest.mark.slow
 def test_a_learning_rate_far_too_high_is_named_once(tiny_net_config, tmp_path, log_lines, monkeypatch):
     monkeypatch.setattr(warning_signs, "_MIN_WINDOW", 20)
     train(
@@ -94,6 +95,7 @@ def test_embeddings_that_are_all_the_same_are_named_once(tiny_net_config, tmp_pa
     assert len([m for m in messages(log_lines) if "embeddings_collapsed" in m]) == 1
 
 
+@pytest.mark.slow
 def test_embeddings_of_zero_are_collapsed_and_have_no_gradient(tiny_net_config, tmp_path):
     train(tiny_net_config(), "Arch.Backbone.name=ZeroNet", "Global.epochs=14")
     rows = {row["condition"]: row["message"] for row in alarms(tmp_path / "output")}
