@@ -265,7 +265,7 @@ def signals(world: World, reference: Path, count: int, rng: random.Random) -> Co
         if process.exitcode == 0:
             break
         said = log.read_text()
-        check(process.exitcode == 75 and "Stopped; go on with" in said, f"{number}: {process.exitcode} {said[-2000:]}")
+        check(process.exitcode == 75 and "Stopped; resume with" in said, f"{number}: {process.exitcode} {said[-2000:]}")
         counts["signals"] += 1
         counts[number.name] += 1
     check_same(world, reference, output, "after signals")

@@ -186,8 +186,8 @@ def test_an_archive_that_unfolds_to_gigabytes_is_refused(tmp_path):
 def test_other_options_beside_embeddings_are_refused(tmp_path, capsys):
     path = saved(tmp_path, embeddings=GOOD, is_same=SAME)
     for arguments, message in (
-        (["-o", "Global.epochs=3"], "-o Global.epochs=3: with --embeddings there is only Global.output_dir=FOLDER and Global.report=True."),
-        (["-o", "Global.report=maybe"], "-o Global.report=maybe: with --embeddings there is only"),
+        (["-o", "Global.epochs=3"], "-o Global.epochs=3: with --embeddings, expected Global.output_dir=FOLDER or Global.report=True."),
+        (["-o", "Global.report=maybe"], "-o Global.report=maybe: with --embeddings, expected"),
         (["-c", "x.yaml"], "--embeddings needs no config; leave out -c."),
     ):  # fmt: skip
         assert main(["eval", "--embeddings", path, *arguments]) == 1

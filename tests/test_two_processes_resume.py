@@ -76,7 +76,7 @@ def test_a_signal_to_the_launcher_stops_all_and_saves(tiny_net_config, tmp_path)
     assert launcher.wait(60) == signal.SIGTERM
     assert "latest" in names(output)
     assert training_state(output / "latest")["progress"]["global_step"] > 0
-    assert "Stopped; go on with" in (output / "train.log").read_text()
+    assert "Stopped; resume with" in (output / "train.log").read_text()
     assert not list(output.glob("*.new"))
 
 

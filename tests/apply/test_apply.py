@@ -181,7 +181,7 @@ def test_enroll_and_search_know_the_enrolled_and_call_strangers_unknown(tmp_path
     said = capsys.readouterr().out
     assert re.search(r"probe\.jpg +2 +2 0\.9\d\d, \d 0\.\d+\n", said)
     assert re.search(r"stranger\.jpg +unknown", said)
-    assert "about 1 in 5 strangers is taken for someone enrolled (measured on 12 enrolled images" in said
+    assert "about 1 in 5 strangers is mistaken for an enrolled person (measured on 12 enrolled images" in said
     assert main(arguments) == 0
     assert "too few images (12) to measure how many strangers are accepted. Threshold 0.800" in capsys.readouterr().out
 
@@ -250,7 +250,7 @@ def test_approximate_search_on_the_command_line_says_what_it_finds(tmp_path, wei
     exact = capsys.readouterr().out
     assert main([*arguments, "--ann"]) == 0
     approximate = capsys.readouterr().out
-    assert "Approximate search: 100.0 % of the 5 nearest people of exact search are found" in approximate
+    assert "Approximate search finds 100.0 % of the 5 nearest people of exact search" in approximate
     assert approximate[approximate.index("image  ") :] == exact[exact.index("image  ") :]
 
 

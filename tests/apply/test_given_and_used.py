@@ -214,7 +214,7 @@ def test_enrolment_says_who_is_lost_who_is_twice_and_what_was_left_out(tmp_path,
     )
     assert "People without a usable image: lost." in said
     assert "9 of 10 images are used, 1 left out." in said
-    assert "Names that probably stand for one person (a copied folder?): anna = anna again." in said
+    assert "Names that probably belong to one person (a copied folder?): anna = anna again." in said
     assert "3 people, 9 images" in said
     assert (tmp_path / "p.npz").stat().st_mode & 0o777 == 0o600
 
@@ -225,7 +225,7 @@ def test_a_flat_folder_of_lfws_names_is_said_with_its_people(tmp_path, weights, 
     (tmp_path / "bo.jpg").write_bytes(jpeg(picture(1, 0)))
     assert main(["infer", "enroll", str(tmp_path), "--index", str(tmp_path / "p.npz"), "--model", weights]) == 0
     said = capsys.readouterr().out
-    assert "not in a person's folder: 5. The person is taken from" in said and "(Tony_Blair: 4, bo: 1)" in said
+    assert "not in a person's folder: 5. The person is the file name" in said and "(Tony_Blair: 4, bo: 1)" in said
 
 
 def test_cluster_says_its_threshold_and_writes_no_formulas(tmp_path, weights, capsys, monkeypatch):
@@ -236,8 +236,8 @@ def test_cluster_says_its_threshold_and_writes_no_formulas(tmp_path, weights, ca
     images = [f"=cmd{number}.jpg" for number in range(3)]
     assert main(["infer", "cluster", *images, "--model", weights, "--out", "c.csv"]) == 0
     said = capsys.readouterr().out
-    assert "has enough pairs for a FAR of 1e-3; the next larger one is used" in said
-    assert "while their mean cosine is above it: threshold 0.800: at most 1 in 100 pairs of different people" in said
+    assert "has enough pairs for a FAR of 1e-3; using the next larger FAR" in said
+    assert "while their mean cosine is above this: threshold 0.800: at most 1 in 100 pairs of different people" in said
     assert [row["image"] for row in csv.DictReader((tmp_path / "c.csv").read_text().splitlines())] == [
         f"./=cmd{n}.jpg" for n in range(3)
     ]

@@ -277,7 +277,7 @@ def test_no_photo_takes_the_name_of_another_ones_face(tmp_path):
 @pytest.mark.parametrize("out", ["photos", "photos/out"])
 def test_faces_do_not_go_into_the_folder_of_the_photos(tmp_path, capsys, out):
     assert run_align(tmp_path, ["a.jpg"], out=out) == 1
-    assert "its faces would be taken for photos. Name a folder outside of it." in capsys.readouterr().out
+    assert "its faces would be read as photos. Choose a folder outside it." in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
 
 
@@ -288,7 +288,7 @@ def test_faces_that_were_there_are_counted_and_doubted_again(tmp_path, capsys):
     (tmp_path / "out" / "a.jpg").write_bytes(jpeg(np.zeros((112, 112, 3), np.uint8)))
     assert run_align(tmp_path, ["a.jpg"]) == 0
     text = capsys.readouterr().out
-    assert "(1 of them were there already and are left as they are)" in text
+    assert "(1 of them already existed and were left unchanged)" in text
     assert "Faces that look wrong (photos sideways or upside down?): 1," in text
 
 

@@ -253,7 +253,7 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
     assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_STOPPED == 75
     _, states = load_states(tmp_path / "output" / "latest")
     assert states["progress"]["global_step"] == 3
-    assert f"go on with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
+    assert f"resume with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
 
 
 @pytest.mark.slow
