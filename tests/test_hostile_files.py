@@ -329,7 +329,7 @@ def test_a_bomb_of_yaml_beside_an_exported_model_is_refused(tmp_path):
         *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)),
     ]
     (tmp_path / "inference.yml").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="its aliases unfold to more than 100,000 values"):
+    with pytest.raises(ValueError, match="its aliases expand to more than 100,000 values"):
         read_description(tmp_path / "inference.yml")
 
 
