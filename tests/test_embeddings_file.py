@@ -89,8 +89,8 @@ MISTAKES = [
     ({"embeddings": GOOD}, f": has no is_same, only embeddings. {EXPECTED}"),
     ({"x": GOOD, "labels": SAME}, f": has no embeddings and no is_same, only x, labels. {EXPECTED}"),
     ({}, f": has no embeddings and no is_same, only nothing. {EXPECTED}"),
-    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": not an .npz of numbers ('embeddings' is an array of object, not of numbers, booleans or texts)."),
-    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": not an .npz of numbers ('is_same' is an array of object, not of numbers, booleans or texts)."),
+    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": not an .npz of numbers ('embeddings' is an array of object, not of numbers, booleans or strings)."),
+    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": not an .npz of numbers ('is_same' is an array of object, not of numbers, booleans or strings)."),
     ({"embeddings": GOOD[0], "is_same": SAME}, ": embeddings has shape [8] and dtype float32, expected real numbers of shape [2N, D]; rows 2i and 2i + 1 are pair i."),
     ({"embeddings": GOOD.astype(str), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype <U"),
     ({"embeddings": GOOD.astype(complex), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype complex128"),
@@ -157,7 +157,7 @@ def with_header(shape: str, dtype: str = "<f4") -> bytes:
     [
         (with_header("(1099511627776, 1)"), "'embeddings' of shape [1099511627776, 1], float32, has 8 bytes, not 4398046511104"),
         (with_header("(2, -1)"), "has 8 bytes, not -8"),
-        (with_header("(2, 1)", "O"), "'embeddings' is an array of object, not of numbers, booleans or texts"),
+        (with_header("(2, 1)", "O"), "'embeddings' is an array of object, not of numbers, booleans or strings"),
         (with_header("__import__('os')"), "not an .npz of numbers ("),
     ],
 )  # fmt: skip
@@ -179,7 +179,7 @@ def test_texts_with_characters_that_there_are_not_are_refused(tmp_path, order):
 
 def test_an_archive_that_unfolds_to_gigabytes_is_refused(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", embeddings=np.zeros((10, 2 * 10**6), np.float32), is_same=SAME)
-    with pytest.raises(ValueError, match=r"it would unfold to 80,000,\d{3} bytes, far more than its \d\d,\d{3}\)"):
+    with pytest.raises(ValueError, match=r"it would expand to 80,000,\d{3} bytes, far more than its \d\d,\d{3}\)"):
         read_embeddings(str(tmp_path / "x.npz"))
 
 

@@ -175,7 +175,7 @@ def test_all_ranks_leave_out_a_head_of_other_people_though_one_alone_can_tell(tr
         *COMMON, *ONE_EPOCH, "Global.pretrained_model=start.pdparams", "Arch.Head.class_parallel=True",
         "DataLoader.Train.dataset.cls_label_path=rotated.txt",
     )  # fmt: skip
-    assert "the head is not loaded and starts anew; its classes are other people: 5 of 5 classes" in said
+    assert "the head is not loaded and starts anew; its classes are other identities: 5 of 5 classes" in said
     assert "Loaded 15 tensors from start.pdparams" in said
 
 

@@ -128,7 +128,7 @@ def test_a_build_for_gpus_without_one_computes_on_the_cpu_and_says_so(monkeypatc
     monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
     assert choose_device("auto") == "cpu"
-    assert "Paddle is the build for GPUs and sees none (see nvidia-smi and CUDA_VISIBLE_DEVICES)" in log_lines.text
+    assert "Paddle is the GPU build but sees no GPU (see nvidia-smi and CUDA_VISIBLE_DEVICES)" in log_lines.text
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
     assert device_problem("gpu:1") is None
     assert device_problem("gpu:2") == "Global.device is gpu:2, but there are 2 GPUs, numbered from 0."

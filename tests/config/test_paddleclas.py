@@ -41,7 +41,7 @@ def test_paddleclas_words_are_accepted_at_neutral_values(tiny_config):
          "to start from), found True (bool)."),
         ("Optimizer.lr.by_epoch=True", "Optimizer.lr.by_epoch: expected False (the learning rate is computed for every step), "
          "found True (bool)."),
-        ("Optimizer.regularizer={name: L1, coeff: 1e-4}", "Optimizer.regularizer: only {name: L2, coeff: ...} is known, "
+        ("Optimizer.regularizer={name: L1, coeff: 1e-4}", "Optimizer.regularizer: only {name: L2, coeff: ...} is supported, "
          "found {'name': 'L1', 'coeff': 0.0001}."),
         ("Global.class_num=5000", "Global.class_num: 5000, but Arch.Head.class_num sets the number of identities."),
         ("Global.epochs=2*3", "-o Global.epochs=2*3: arithmetic such as 2*3 is not evaluated; write the number."),

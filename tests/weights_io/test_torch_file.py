@@ -94,7 +94,7 @@ def test_a_hostile_file_is_refused_and_nothing_is_run(tmp_path, monkeypatch, wri
     monkeypatch.chdir(tmp_path)
     writer = TorchWriter()
     path = write(writer, tmp_path / "w.pth", {"a": writer.tensor(A), "b": hostile})
-    with pytest.raises(UnsafePickleError, match=r"is not safe to open: it tries to import .* Nothing was run"):
+    with pytest.raises(UnsafePickleError, match=r"is not safe to open: it tries to import .* Nothing was executed"):
         read_any(path)
     assert [p.name for p in tmp_path.iterdir()] == ["w.pth"]
 
