@@ -248,7 +248,7 @@ def test_embeddings_go_to_npz_or_nowhere(tmp_path, weights, capsys, out):
     (tmp_path / "a.jpg").write_bytes(jpeg(face(0)))
     arguments = ["infer", "embed", str(tmp_path / "a.jpg"), "--model", weights, "--out", str(tmp_path / out)]
     assert main(arguments) == 1
-    assert f"{out}: what is written is .npz" in capsys.readouterr().out
+    assert f"{out}: expected a name that ends in .npz" in capsys.readouterr().out
     assert not (tmp_path / out).exists()
 
 
@@ -266,7 +266,7 @@ def test_no_format_is_written_under_the_name_of_another(tmp_path, weights, capsy
         (tmp_path / "people" / name[0]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "people" / name).write_bytes(jpeg(face(ord(name[0]))))
     assert main([*arguments, "x.xlsx", *(["--model", weights] if arguments[0] == "infer" else [])]) == 1
-    assert f"x.xlsx: what is written is {suffix}; give it a name that ends so" in capsys.readouterr().out
+    assert f"x.xlsx: expected a name that ends in {suffix}" in capsys.readouterr().out
     assert not (tmp_path / "x.xlsx").exists()
 
 

@@ -36,7 +36,7 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
     if data and not counts_pixels() and num_pixels(data) > MAX_PIXELS:
         raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0:  # searched from the end, where it is
-        raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
+        raise ValueError(_cannot_decode(data, where, " (the JPEG is truncated)"))
     colours = getattr(cv2, "IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)  # OpenCV 4.10 and newer save a pass over the pixels
     flag = cv2.IMREAD_UNCHANGED if _is_deep_or_transparent(data) else colours
     try:

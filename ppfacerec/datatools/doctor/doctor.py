@@ -88,7 +88,7 @@ def _examine(
 ) -> Iterator[Finding]:  # fmt: skip
     left_out = getattr(sample.dataset, "left_out", "")
     yield finding("images", "note" if left_out or sample.total < len(sample.dataset) else "ok",
-                  f"{sample.total} of {len(sample.dataset)} were looked at (--max-images).",
+                  f"{sample.total} of {len(sample.dataset)} were examined (--max-images).",
                   [f"left out: {left_out}"] * bool(left_out))  # fmt: skip
     yield from check_labels(sample.dataset, class_num)
     yield from check_names(sample.dataset)
