@@ -95,9 +95,9 @@ MISTAKES = [
     ({"embeddings": GOOD.astype(str), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype <U"),
     ({"embeddings": GOOD.astype(complex), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype complex128"),
     ({"embeddings": GOOD[1:], "is_same": SAME}, ": embeddings has 79 rows, expected an even number: rows 2i and 2i + 1 are pair i."),
-    ({"embeddings": GOOD, "is_same": SAME[1:]}, ": is_same has 39 labels for 40 pairs (80 rows), expected one label a pair."),
-    ({"embeddings": GOOD, "is_same": SAME.reshape(2, 20)}, ": is_same has shape [2, 20] and dtype bool, expected one True or False (or 1 or 0) a pair."),
-    ({"embeddings": GOOD, "is_same": SAME * 2}, ": is_same has shape [40] and dtype int64, expected one True or False (or 1 or 0) a pair."),
+    ({"embeddings": GOOD, "is_same": SAME[1:]}, ": is_same has 39 labels for 40 pairs (80 rows), expected one label per pair."),
+    ({"embeddings": GOOD, "is_same": SAME.reshape(2, 20)}, ": is_same has shape [2, 20] and dtype bool, expected one True or False (or 1 or 0) per pair."),
+    ({"embeddings": GOOD, "is_same": SAME * 2}, ": is_same has shape [40] and dtype int64, expected one True or False (or 1 or 0) per pair."),
     ({"embeddings": GOOD[:10], "is_same": SAME[:5]}, ": 5 pairs cannot be split into 10 folds"),
     ({"embeddings": NAN, "is_same": SAME}, ": embeddings holds NaN or infinity in 1 of 80 rows, first in row 3 (pair 1)."),
     ({"embeddings": GOOD[:0], "is_same": SAME[:0]}, ": 0 pairs cannot be split into 10 folds"),
@@ -193,7 +193,7 @@ def test_other_options_beside_embeddings_are_refused(tmp_path, capsys):
         assert main(["eval", "--embeddings", path, *arguments]) == 1
         assert message in capsys.readouterr().out
     assert main(["eval", "--embeddings", path, path, "-o", f"Global.output_dir={tmp_path}"]) == 1
-    assert "--embeddings: two files are named 'mine', which names the set. Rename one." in capsys.readouterr().out
+    assert "--embeddings: two files are named 'mine', the name of the set. Rename one." in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -122,7 +122,9 @@ def test_plan_prints_parts_traffic_and_the_verdict(capsys):
     arguments = "plan --classes 2000000 --embedding-size 64 --gpus 8 --memory 80 --backbone MobileFaceNet"
     assert cli.main(arguments.split()) == 0
     out = capsys.readouterr().out
-    assert out.startswith("MobileFaceNet, 2,000,000 classes x 64 sharded over 8 GPUs, batch 128 a GPU, sample rate 1,")
+    assert out.startswith(
+        "MobileFaceNet, 2,000,000 classes x 64 sharded over 8 GPUs, batch 128 per GPU, sample rate 1,"
+    )
     for words in ("head gradient", "backbone gradient, all-reduce", "It fits: about"):
         assert words in out
 

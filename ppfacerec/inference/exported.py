@@ -64,6 +64,6 @@ def read_metadata(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
     info, digest = from_tree(tree, f"{path}: metadata"), metadata.get(METADATA_DIGEST, NO_DIGEST)
     content = path.read_bytes().replace(digest.encode(), NO_DIGEST.encode())
     if info.thresholds and hashlib.sha256(content).hexdigest() != digest:
-        logger.warning("%s was changed after its export (quantised?): the thresholds of before are not used.", path)
+        logger.warning("%s was changed after its export (quantised?): its earlier thresholds are not used.", path)
         info = replace(info, thresholds={})
     return info

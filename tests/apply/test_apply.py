@@ -150,7 +150,7 @@ def test_files_folders_and_lists_are_found_in_order(tmp_path, people):
     with pytest.raises(ValueError, match="gone does not exist; expected an image, a folder of images"):
         find_images([tmp_path / "gone"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: no image in it"):
+    with pytest.raises(ValueError, match="empty: no images in it"):
         find_images([tmp_path / "empty"])
 
 
@@ -235,7 +235,7 @@ def test_approximate_search_finds_nearly_all_that_exact_search_finds():
         exact, found = index.search(probe, 1)[0], people.search(probe, 1)[0]
         assert (found.name, found.file) == (exact.name, exact.file)
         assert found.cosine == pytest.approx(exact.cosine, abs=1e-6)
-    with pytest.raises(ValueError, match=r"expected one of shape \[32\], as the index's, found \[3\]"):
+    with pytest.raises(ValueError, match=r"expected one of shape \[32\], as in the index, found \[3\]"):
         people.search(np.ones(3, np.float32))
 
 
@@ -278,7 +278,7 @@ def test_an_index_is_read_back_and_another_model_is_refused(tmp_path, model):
     assert again.threshold(0.1) == index.threshold(0.1)
     with pytest.raises(ValueError, match=r"was made with another model \(m\) than .* Enroll again"):
         again.check_model(model)
-    with pytest.raises(ValueError, match=r"expected one of shape \[8\], as the index's, found \[3\]"):
+    with pytest.raises(ValueError, match=r"expected one of shape \[8\], as in the index, found \[3\]"):
         again.search(np.ones(3))
 
 

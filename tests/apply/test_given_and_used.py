@@ -50,7 +50,7 @@ def test_a_model_that_knows_itself_needs_no_config_beside_it(tmp_path):
     (tmp_path / "config.yaml").write_text("Global: {plugins: [not_here]}\n")
     assert ppfacerec.load(weights).embed(face(0)).shape == (16,)
     ModelInfo({"name": "MyNet"}, 16).save(info_path(tmp_path / "w.pdparams"))
-    message = r"w\.pdparams: the network described beside it cannot be built: backbone: unknown backbone 'MyNet'.*module of a network"
+    message = r"w\.pdparams: the network described beside it cannot be built: backbone: unknown backbone 'MyNet'.*import its module"
     with pytest.raises(ValueError, match=message):
         ppfacerec.load(weights)
 
@@ -134,12 +134,12 @@ def test_every_form_of_an_image_gives_the_same_embedding(tmp_path, model):
         (lambda m: m.embed(None), "images: expected a path, .* in an iterable, found None"),
         (lambda m: m.embed(3), "images: expected a path, .* in an iterable, found 3"),
         (lambda m: m.embed(np.array(3)), r"images: expected a path, .* found int64 \[\]"),
-        (lambda m: m.embed(np.zeros((112, 112, 3), np.uint8)), "image 0: all of the image is of one shade, 0 of 255"),
+        (lambda m: m.embed(np.zeros((112, 112, 3), np.uint8)), "image 0: the whole image is one shade, 0 of 255"),
         (lambda m: m.compare(face(0), face(1), threshold=np.array([0.4])), "threshold: expected a cosine from -1 to 1"),
         (lambda m: m.threshold([1e-3]), "far: expected a false accept rate between 0 and 1"),
-        (lambda m: ppfacerec.load(None), "name: expected a path, a name of the zoo or an https URL, found None"),
-        (lambda m: ppfacerec.load(3), "name: expected a path, a name of the zoo or an https URL, found 3"),
-        (lambda m: index().search(np.eye(4)[:1]), r"expected one of shape \[4\], as the index's, found \[1, 4\]"),
+        (lambda m: ppfacerec.load(None), "name: expected a path, a model name or an https URL, found None"),
+        (lambda m: ppfacerec.load(3), "name: expected a path, a model name or an https URL, found 3"),
+        (lambda m: index().search(np.eye(4)[:1]), r"expected one of shape \[4\], as in the index, found \[1, 4\]"),
         (lambda m: index().threshold("0.1"), "stranger_rate: expected a number between 0 and 1"),
         (lambda m: index(nearest_others=[np.nan] * 4), "nearest_others: expected cosines"),
         (lambda m: index(probe=np.eye(3)[0]), r"probe: expected shape \[4\], found \[3\]"),
@@ -281,7 +281,7 @@ def test_pil_images_count_as_their_files_do(model):
 
 
 def test_an_array_with_its_colours_first_is_not_taken_for_three_grey_images(model):
-    with pytest.raises(ValueError, match=r"shape \[3, 112, 112\] has its colours first"):
+    with pytest.raises(ValueError, match=r"shape \[3, 112, 112\] has its channels first"):
         model.embed(np.ascontiguousarray(face(0).transpose(2, 0, 1)))
 
 

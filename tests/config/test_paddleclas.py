@@ -141,5 +141,5 @@ def test_a_file_of_weights_wins_over_paddleclas_folder_of_the_same_name(tmp_path
     for name in ("best_model", "best_model/"):  # a shell completes the folder's name
         assert weights_file(f"{tmp_path}/{name}") == f"{tmp_path}/best_model.pdparams"
     (tmp_path / "best_model" / "model.pdparams").touch()
-    with pytest.raises(ValueError, match=r"give a file of weights, such as .*/best_model/model\.pdparams\."):
+    with pytest.raises(ValueError, match=r"give a weights file, such as .*/best_model/model\.pdparams\."):
         read_any(tmp_path / "best_model")
