@@ -251,7 +251,7 @@ def test_an_exported_model_names_files_of_its_own_folder(tmp_path, name):
     (tmp_path / "inference.yml").write_text(
         json.dumps({"files": {"onnx": [name]}, "input": {"dtype": "x"}, "model": {}})
     )
-    with pytest.raises(ValueError, match=r"inference\.yml: files: expected a file of this folder, found"):
+    with pytest.raises(ValueError, match=r"inference\.yml: files: expected a file in this folder, found"):
         read_description(tmp_path / "inference.yml")
 
 

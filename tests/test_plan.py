@@ -113,9 +113,7 @@ def test_training_warns_where_it_would_not_fit(tiny_net_config, monkeypatch, log
     Engine(config).train()
     warnings = [r.getMessage() for r in log_lines.records if r.levelname == "WARNING"]
     assert len(warnings) == 1
-    assert warnings[0].startswith(
-        "Memory, as `ppfacerec plan` estimates it: It does not fit: about 1.7 GiB of 1.0 GiB."
-    )
+    assert warnings[0].startswith("Memory, estimated by `ppfacerec plan`: It does not fit: about 1.7 GiB of 1.0 GiB.")
 
 
 def test_plan_prints_parts_traffic_and_the_verdict(capsys):

@@ -17,7 +17,7 @@ class Command(NamedTuple):
     splits: bool = False  # whether the processes of a launcher share its work
 
 
-_PROCESSES = number("--processes", "processes (default: one for each core)")
+_PROCESSES = number("--processes", "processes (default: one per core)")
 # fmt: off
 COMMANDS = {
     "train": Command("Train a network from a config.", "train:train", [
@@ -68,7 +68,7 @@ COMMANDS = {
     ]),
     "convert-checkpoint": Command("Convert a checkpoint of ppfacerec to one that PaddleClas resumes from.",
                                   "weights:convert_checkpoint", [
-        argument("source", "a ppfacerec checkpoint of the end of an epoch: output/X/epoch_3", metavar="SRC"),
+        argument("source", "a ppfacerec checkpoint saved at the end of an epoch: output/X/epoch_3", metavar="SRC"),
         argument("target", "the checkpoint to write, without suffix: output/RecModel/epoch_3", metavar="DST"),
         argument("--to", "the project that will resume from it", required=True, choices=["paddleclas"]),
         argument("--like", "a checkpoint that PaddleClas saved with the same config; Paddle's automatic names are "
@@ -76,7 +76,7 @@ COMMANDS = {
     ]),
     "models": Command("List the published weights that ppfacerec reads.", "catalogue:models", [], needs_paddle=False),
     "demo-data": Command("Draw synthetic faces to try ppfacerec with.", "data:demo_data", [
-        argument("--out", "where to write it", required=True, metavar="FOLDER"),
+        argument("--out", "folder to write", required=True, metavar="FOLDER"),
         number("--num-identities", "people in the training set", default=80),
         number("--images-per-identity", "training images per person", default=16),
         number("--num-pairs", "pairs in each evaluation set, a multiple of 20", default=200),
@@ -110,7 +110,7 @@ COMMANDS = {
     "doctor": Command("Examine data and config before training.", "doctor:doctor", [
         argument("folder", "folder with label.txt, train.rec, or one subfolder per identity", nargs="?"),
         *config_arguments(),
-        argument("--test", "further test sets to compare with", metavar="FILE.bin", nargs="+", default=[]),
+        argument("--test", "test sets to check for overlap", metavar="FILE.bin", nargs="+", default=[]),
         number("--max-images", "images to examine", default=20_000),
         _PROCESSES,
         number("--gpus", "number of training processes", default=1),

@@ -52,7 +52,7 @@ class GlobalSection:
     load_head: Literal["auto", True, False] = key("auto", "load pretrained_model's head: if it fits, must fit, never")
     save_interval: int = key(1, "epochs between `epoch_N` checkpoints (`latest` is saved after each)", AT_LEAST_1)
     save_interval_steps: int = key(0, "optimizer steps between `step_N` checkpoints; 0: none", OFF_OR_MORE)
-    save_interval_minutes: float = key(0, "minutes after which `latest` is saved within an epoch", OFF_OR_MORE)
+    save_interval_minutes: float = key(0, "minutes between saves of `latest` within an epoch", OFF_OR_MORE)
     keep_last: int = key(0, "newest `step_N` and `epoch_N` checkpoints to keep; 0: all", OFF_OR_MORE)
     save_in_background: bool = key(True, "a thread writes checkpoints while training continues")
     save_head: Union[bool, Literal["shards"]] = key(True, "False: not in best_model; shards: one file per process")

@@ -220,7 +220,7 @@ class Engine:
     def _with_sync_bn(self, backbone: nn.Layer) -> nn.Layer:
         if self._device == "gpu" and distributed.world_size() > 1:
             return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # keeps the keys of the state dict
-        logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no such layer for CPUs).")
+        logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no SyncBatchNorm for CPUs).")
         return backbone
 
     def _check_memory(self, recognizer: FaceRecognizer, loader: TrainLoader) -> None:
@@ -242,7 +242,7 @@ class Engine:
         )
         memory = device_memory()
         if size.total() > memory:
-            logger.warning("Memory, as `ppfacerec plan` estimates it: %s", fit(size, memory))
+            logger.warning("Memory, estimated by `ppfacerec plan`: %s", fit(size, memory))
 
     def _precision(self) -> MixedPrecision:
         amp = self.config.AMP

@@ -46,7 +46,7 @@ def read_description(path: Path) -> Exported:
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path}: expected what `ppfacerec export` writes (files, input, model): {error}.") from error
     if onnx is not None and (onnx != Path(onnx).name or "\0" in onnx):
-        raise ValueError(f"{path}: files: expected a file of this folder, found {onnx[:80]!r}.")
+        raise ValueError(f"{path}: files: expected a file in this folder, found {onnx[:80]!r}.")
     digests = tree.get("sha256", {})
     for name, digest in digests.items() if isinstance(digests, Mapping) else ():
         name = Path(str(name)).name

@@ -106,7 +106,7 @@ def _total(response: HTTPResponse, start: int) -> int | None:
     most, length = max_size(), response.headers.get("Content-Length", "")
     total = start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
     if total is None and not response.chunked:
-        raise OSError("the server does not send its length, so that completeness cannot be checked")
+        raise OSError("the server does not send its length, so completeness cannot be checked")
     whole = re.fullmatch(r"bytes \d+-\d+/(\d{1,18})", response.headers.get("Content-Range", ""))
     if whole and total is not None and int(whole[1]) != total:
         raise OSError(f"the server reports two sizes, {int(whole[1]):,} and {total:,} bytes")

@@ -37,7 +37,7 @@ def test_paddleclas_words_are_accepted_at_neutral_values(tiny_config):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("Arch.Backbone.pretrained=True", "Arch.Backbone.pretrained: expected False (Global.pretrained_model names weights "
+        ("Arch.Backbone.pretrained=True", "Arch.Backbone.pretrained: expected False (use Global.pretrained_model for weights "
          "to start from), found True (bool)."),
         ("Optimizer.lr.by_epoch=True", "Optimizer.lr.by_epoch: expected False (the learning rate is computed for every step), "
          "found True (bool)."),

@@ -209,7 +209,7 @@ def test_make_bin_says_what_it_leaves_out_and_refuses_what_evaluation_would(tmp_
         assert part in text
     (root / "a" / "1.jpg").write_bytes(cv2.imencode(".png", np.zeros((1, 200_000), np.uint8))[1].tobytes())
     assert main(command) == 1
-    assert "200000 x 1 pixels are not a face" in capsys.readouterr().out
+    assert "200000 x 1 pixels are too elongated" in capsys.readouterr().out
 
 
 def test_heic_photos_are_png_in_a_bin_and_a_record_file(people, tmp_path, monkeypatch):

@@ -205,7 +205,7 @@ def test_similar_pairs_equal_a_plain_loop():
         ([], "Give a folder, or a config with -c"),
         (
             ["no/folder"],
-            "no/folder: expected a folder with label.txt, with train.rec, or with a folder for each identity.",
+            "no/folder: expected a folder with label.txt, train.rec, or one subfolder per identity.",
         ),
         (["."], "no image in it"),
         ([".", "--max-images", "0"], "--max-images: expected a whole number of at least 1, found 0."),

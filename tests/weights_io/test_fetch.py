@@ -217,7 +217,7 @@ def test_no_redirect_leads_from_https_to_elsewhere(https_server, server, tmp_pat
     ("lie", "message"),
     [
         ({"length": "999999"}, "102400 of 999999 bytes were received"),
-        ({"length": ""}, "the server does not send its length, so that completeness cannot be checked"),
+        ({"length": ""}, "the server does not send its length, so completeness cannot be checked"),
         ({"length": "-5"}, "the server does not send its length"),
         ({"length": str(9 << 30)}, r"9,663,676,416 bytes, more than the 8,589,934,592 that are allowed; PPFACEREC_MAX"),
         ({"length": str(8 << 30)}, r"8,589,934,592 bytes are missing, and only 1,000,000,000 are free in "),

@@ -54,7 +54,7 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
         (left, i), (right, j), is_same = _two_people(path, line, text)
         if len(pairs) < expected and is_same != (len(pairs) % (2 * each) < each):
             kinds = ("'name i other j', images of two people,", "'name i j', two images of one person,")
-            fail(path, line, f"expected {kinds[not is_same]} by the first line's count, found {text[:80]!r}.")
+            fail(path, line, f"expected {kinds[not is_same]} as counted by the first line, found {text[:80]!r}.")
         names = [f"{person}/{person}_{number:04d}{suffix}" for person, number in ((left, i), (right, j))]
         pairs.append(ListedPair(line, names[0], names[1], is_same))
     if len(pairs) != expected:

@@ -126,7 +126,7 @@ def resize_short_side(image: np.ndarray, where: object = "the image") -> np.ndar
     if min(height, width) != size:
         resized = (size, size * height // width) if height > width else (size * width // height, size)
         if resized[0] * resized[1] > MAX_PIXELS:
-            raise ValueError(f"{where}: {width} x {height} pixels are not a face: resized, they would take gigabytes.")
+            raise ValueError(f"{where}: {width} x {height} pixels are too elongated: resizing would take gigabytes.")
         image = cv2.resize(image, resized, interpolation=cv2.INTER_CUBIC)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]

@@ -63,9 +63,7 @@ def open_folder(folder: str) -> TrainDataset:
     """Return the training set in a folder, or raise a ValueError."""
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(
-            f"{folder}: expected a folder with label.txt, with train.rec, or with a folder for each identity."
-        )
+        raise ValueError(f"{folder}: expected a folder with label.txt, train.rec, or one subfolder per identity.")
     if (root / "label.txt").is_file():
         return ImageNetDataset(folder, str(root / "label.txt"))
     return RecordIODataset(folder) if (root / "train.rec").is_file() else FolderDataset(folder)

@@ -92,9 +92,9 @@ class Collapsed:
             return None
         return (
             f"The embeddings have collapsed: mean cosine of the pairs of a batch {cosine:.4f} (1: all the same), "
-            f"effective dimensions {dimensions:.2f}, mean norm {norm:.3g}. No face can be told from another. Likely: "
-            "the learning rate is too high (go back to a checkpoint from before and try a tenth), all images are the "
-            "same (ppfacerec show-batch), or weights that are 0. Waiting does not help."
+            f"effective dimensions {dimensions:.2f}, mean norm {norm:.3g}. Faces cannot be distinguished. Likely: the "
+            "learning rate is too high (go back to a checkpoint from before and try a tenth), all images are the same "
+            "(ppfacerec show-batch), or weights that are 0. Waiting does not help."
         )
 
 
@@ -135,7 +135,7 @@ def saturated(loss: float, gradient_norm: float | None) -> str | None:
         return (
             f"The logits are saturated: the mean loss is {loss:.3g}, every target's probability 1 to float precision. "
             "Nothing more is learned. Likely: the training set is too easy for the head (one class, or very few "
-            "images); try a larger margin (a larger scale is no help), or stop: it is memorised."
+            "images); try a larger margin (a larger scale does not help), or stop: it is memorised."
         )
     if gradient_norm is not None and gradient_norm < _NO_GRADIENT:
         return (

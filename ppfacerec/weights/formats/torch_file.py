@@ -79,7 +79,7 @@ class TorchFile:
             self._fail(f"a zip archive with {len(pickles)} files */data.pkl, expected one")
         self._root = pickles[0][: -len("data.pkl")]
         if f"{self._root}byteorder" in self._archive.namelist() and self._member("byteorder") != b"little":
-            self._fail("a big-endian machine wrote it, which is not read")
+            self._fail("it was written by a big-endian machine, which is not supported")
         data = self._member("data.pkl")
         machine = functools.partial(TorchMachine, functools.cache(self._zip_storage))
         return run(Source(io.BytesIO(data), len(data)), f"{self.path} (data.pkl)", _ENCODING, machine)
@@ -132,7 +132,7 @@ class TorchFile:
             self._fail("its protocol is not 1001")
         system = run(source, self.path, _ENCODING)
         if isinstance(system, dict) and system.get("little_endian") is False:
-            self._fail("a big-endian machine wrote it, which is not read")
+            self._fail("it was written by a big-endian machine, which is not supported")
         self._storages: dict[str, Storage] = {}
         self._positions: dict[str, int] = {}
         tree = run(source, self.path, _ENCODING, functools.partial(TorchMachine, self._legacy_storage))
