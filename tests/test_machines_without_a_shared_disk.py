@@ -127,7 +127,7 @@ def test_machines_with_addresses_names_and_disks_of_their_own(trained, whole, tm
         for name in ("config.yaml", "latest.pdparams"):
             (trained.output(0) / name).unlink(missing_ok=True)
         said, _ = trained.run(tool="eval.py", arguments=evaluate)
-        assert "all take rank 1 on beta's" in said
+        assert "all use rank 1 on beta's" in said
         assert "Loaded 15 tensors from output/latest" in said
         assert (trained.output(0) / "eval.json").is_file()
 
