@@ -265,7 +265,7 @@ def signals(world: World, reference: Path, count: int, rng: random.Random) -> Co
         if process.exitcode == 0:
             break
         said = log.read_text()
-        check(process.exitcode == 75 and "Stopped; go on with" in said, f"{number}: {process.exitcode} {said[-2000:]}")
+        check(process.exitcode == 75 and "Stopped; resume with" in said, f"{number}: {process.exitcode} {said[-2000:]}")
         counts["signals"] += 1
         counts[number.name] += 1
     check_same(world, reference, output, "after signals")
@@ -282,7 +282,7 @@ def disk_full(world: World, reference: Path, count: int, rng: random.Random) -> 
         limit = rng.randrange(20_000, 400_000)
         status, said = world.run(output, before=lambda limit=limit: _limit_files(limit))
         check(status == 1, f"files limited to {limit} bytes: status {status}, {said[-2000:]}")
-        check("cannot be saved: it needs" in said and "the system gave no more" in said, said[-2000:])
+        check("cannot be saved: it needs" in said and "no more is available" in said, said[-2000:])
         _check_no_new(output)
         status, said = world.run(output)
         check(status == 0, said[-2000:])

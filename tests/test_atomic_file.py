@@ -48,7 +48,7 @@ def test_links_are_followed(tmp_path):
 def test_special_files_and_folders_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", "/dev/null"):
-        with pytest.raises(ValueError, match="cannot be written: a folder, a device or a pipe is there"):
+        with pytest.raises(ValueError, match="cannot be written: it is a folder, a device or a pipe"):
             check_target(path)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ValueError, match=r"out\.npz cannot be written: .*(Not a directory|File exists)"):
@@ -109,7 +109,7 @@ def test_a_full_disk_is_said_with_the_file_and_nothing_is_left(tmp_path, writer)
 
 def test_a_name_says_what_is_in_the_file(tmp_path):
     check_target(tmp_path / "a.CSV", ".csv")
-    message = r"a\.pkl: what is written is \.png or \.jpg; give it a name that ends so"
+    message = r"a\.pkl: expected a name that ends in \.png or \.jpg"
     with pytest.raises(ValueError, match=message):
         check_target(tmp_path / "a.pkl", ".png", ".jpg")
 

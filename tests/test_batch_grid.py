@@ -27,4 +27,6 @@ def test_the_grid_shows_what_the_loader_gives(tiny_net_config, tmp_path):
 @pytest.mark.parametrize(("option", "value"), [("--columns", "0"), ("--out", "grid.txt")])
 def test_bad_options_are_named(tiny_net_config, option, value, capsys):
     assert main(["show-batch", "-c", str(tiny_net_config()), "--out", "grid.png", option, value]) == 1
-    assert (option if option == "--columns" else "grid.txt: what is written is .png or .jpg") in capsys.readouterr().out
+    assert (
+        option if option == "--columns" else "grid.txt: expected a name that ends in .png or .jpg"
+    ) in capsys.readouterr().out

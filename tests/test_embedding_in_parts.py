@@ -112,5 +112,5 @@ def test_a_command_that_does_not_split_says_so_and_works_once(world):
         2, str(ROOT / "tools" / "infer.py"), "enroll", str(world / "faces"), "--model", str(world / "net.pdparams"),
         "--index", str(world / "people.npz"), log_dir=world / "log",
     )  # fmt: skip
-    assert said.count("This command does not split its work over processes: one does all of it.") >= 1
+    assert said.count("This command does not split its work over processes: rank 0 does all of it.") >= 1
     assert said.count("people.npz, 5 people") == said.count("Written: ")

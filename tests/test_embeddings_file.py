@@ -89,15 +89,15 @@ MISTAKES = [
     ({"embeddings": GOOD}, f": has no is_same, only embeddings. {EXPECTED}"),
     ({"x": GOOD, "labels": SAME}, f": has no embeddings and no is_same, only x, labels. {EXPECTED}"),
     ({}, f": has no embeddings and no is_same, only nothing. {EXPECTED}"),
-    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": not an .npz of numbers ('embeddings' is an array of object, not of numbers, booleans or texts)."),
-    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": not an .npz of numbers ('is_same' is an array of object, not of numbers, booleans or texts)."),
+    ({"embeddings": GOOD.astype(object), "is_same": SAME}, ": not an .npz of numbers ('embeddings' is an array of object, not of numbers, booleans or strings)."),
+    ({"embeddings": GOOD, "is_same": SAME.astype(object)}, ": not an .npz of numbers ('is_same' is an array of object, not of numbers, booleans or strings)."),
     ({"embeddings": GOOD[0], "is_same": SAME}, ": embeddings has shape [8] and dtype float32, expected real numbers of shape [2N, D]; rows 2i and 2i + 1 are pair i."),
     ({"embeddings": GOOD.astype(str), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype <U"),
     ({"embeddings": GOOD.astype(complex), "is_same": SAME}, ": embeddings has shape [80, 8] and dtype complex128"),
     ({"embeddings": GOOD[1:], "is_same": SAME}, ": embeddings has 79 rows, expected an even number: rows 2i and 2i + 1 are pair i."),
-    ({"embeddings": GOOD, "is_same": SAME[1:]}, ": is_same has 39 labels for 40 pairs (80 rows), expected one label a pair."),
-    ({"embeddings": GOOD, "is_same": SAME.reshape(2, 20)}, ": is_same has shape [2, 20] and dtype bool, expected one True or False (or 1 or 0) a pair."),
-    ({"embeddings": GOOD, "is_same": SAME * 2}, ": is_same has shape [40] and dtype int64, expected one True or False (or 1 or 0) a pair."),
+    ({"embeddings": GOOD, "is_same": SAME[1:]}, ": is_same has 39 labels for 40 pairs (80 rows), expected one label per pair."),
+    ({"embeddings": GOOD, "is_same": SAME.reshape(2, 20)}, ": is_same has shape [2, 20] and dtype bool, expected one True or False (or 1 or 0) per pair."),
+    ({"embeddings": GOOD, "is_same": SAME * 2}, ": is_same has shape [40] and dtype int64, expected one True or False (or 1 or 0) per pair."),
     ({"embeddings": GOOD[:10], "is_same": SAME[:5]}, ": 5 pairs cannot be split into 10 folds"),
     ({"embeddings": NAN, "is_same": SAME}, ": embeddings holds NaN or infinity in 1 of 80 rows, first in row 3 (pair 1)."),
     ({"embeddings": GOOD[:0], "is_same": SAME[:0]}, ": 0 pairs cannot be split into 10 folds"),
@@ -157,7 +157,7 @@ def with_header(shape: str, dtype: str = "<f4") -> bytes:
     [
         (with_header("(1099511627776, 1)"), "'embeddings' of shape [1099511627776, 1], float32, has 8 bytes, not 4398046511104"),
         (with_header("(2, -1)"), "has 8 bytes, not -8"),
-        (with_header("(2, 1)", "O"), "'embeddings' is an array of object, not of numbers, booleans or texts"),
+        (with_header("(2, 1)", "O"), "'embeddings' is an array of object, not of numbers, booleans or strings"),
         (with_header("__import__('os')"), "not an .npz of numbers ("),
     ],
 )  # fmt: skip
@@ -179,21 +179,21 @@ def test_texts_with_characters_that_there_are_not_are_refused(tmp_path, order):
 
 def test_an_archive_that_unfolds_to_gigabytes_is_refused(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", embeddings=np.zeros((10, 2 * 10**6), np.float32), is_same=SAME)
-    with pytest.raises(ValueError, match=r"it would unfold to 80,000,\d{3} bytes, far more than its \d\d,\d{3}\)"):
+    with pytest.raises(ValueError, match=r"it would expand to 80,000,\d{3} bytes, far more than its \d\d,\d{3}\)"):
         read_embeddings(str(tmp_path / "x.npz"))
 
 
 def test_other_options_beside_embeddings_are_refused(tmp_path, capsys):
     path = saved(tmp_path, embeddings=GOOD, is_same=SAME)
     for arguments, message in (
-        (["-o", "Global.epochs=3"], "-o Global.epochs=3: with --embeddings there is only Global.output_dir=FOLDER and Global.report=True."),
-        (["-o", "Global.report=maybe"], "-o Global.report=maybe: with --embeddings there is only"),
+        (["-o", "Global.epochs=3"], "-o Global.epochs=3: with --embeddings, expected Global.output_dir=FOLDER or Global.report=True."),
+        (["-o", "Global.report=maybe"], "-o Global.report=maybe: with --embeddings, expected"),
         (["-c", "x.yaml"], "--embeddings needs no config; leave out -c."),
     ):  # fmt: skip
         assert main(["eval", "--embeddings", path, *arguments]) == 1
         assert message in capsys.readouterr().out
     assert main(["eval", "--embeddings", path, path, "-o", f"Global.output_dir={tmp_path}"]) == 1
-    assert "--embeddings: two files are named 'mine', which names the set. Rename one." in capsys.readouterr().out
+    assert "--embeddings: two files are named 'mine', the name of the set. Rename one." in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_a_home_that_cannot_be_written_is_replaced_before_step_0(monkeypatch, tm
     monkeypatch.setattr(logging.getLogger("ppfacerec"), "propagate", True)
     environment.check_environment()
     assert os.environ["HOME"] == str(tmp_path / f"ppfacerec-home-{os.getuid()}")
-    assert "for this run it is" in caplog.text
+    assert "this run uses" in caplog.text
 
 
 def test_a_full_temporary_folder_is_passed_over_or_told(monkeypatch, tmp_path):
@@ -128,7 +128,7 @@ def test_a_name_that_other_machines_cannot_use_is_refused(monkeypatch, addresses
         refuse_loopback_name()
     assert str(error.value) == (
         f"beta, this machine's name, is {shown} here (/etc/hosts), so "
-        "other machines' processes would look for this one on their own. Give the name its real address there, or set "
+        "other machines' processes would look for this one on their own machine. Give the name its real address, or set "
         "GLOO_SOCKET_IFNAME to the network interface, such as eth0 (`ip -brief address` lists them), before the launcher "
         "starts."
     )

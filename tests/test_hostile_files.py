@@ -181,7 +181,7 @@ TERABYTES = {
 def test_a_header_that_asks_for_a_terabyte_takes_no_memory(tmp_path, kind):
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"damaged|is not an index|should have|cut off|announces|not fit"):
+        with pytest.raises(ValueError, match=r"damaged|is not an index|should have|truncated|declares|not fit"):
             TERABYTES[kind](tmp_path)
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
@@ -192,7 +192,7 @@ def test_a_packed_index_that_unfolds_a_thousandfold_is_refused(tmp_path):
     path = packed_npz(tmp_path)
     tracemalloc.start()
     with pytest.raises(
-        ValueError, match=r"is not an index of people \(it would unfold to 104,857,728 bytes, far more than"
+        ValueError, match=r"is not an index of people \(it would expand to 104,857,728 bytes, far more than"
     ):
         read_index(path)
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
@@ -203,7 +203,7 @@ def test_one_array_under_thousands_of_names_does_not_fill_the_memory(tmp_path):
     tied = {f"backbone.{i}": np.ones(100_000, np.float16) for i in range(1)}
     tied.update({f"backbone.{i}": tied["backbone.0"] for i in range(1, 5000)})
     (tmp_path / "w.pdparams").write_bytes(pickle.dumps(tied, 4))
-    with pytest.raises(ValueError, match=r"w\.pdparams: its tensors are views of each other and unfold to far more"):
+    with pytest.raises(ValueError, match=r"w\.pdparams: its tensors are views of each other and expand to far more"):
         read_any(tmp_path / "w.pdparams")
 
 
@@ -212,7 +212,7 @@ def test_modules_that_hold_each_other_twice_do_not_unfold(tmp_path):
     inner: Any = Instance(module, {"weight": writer.tensor(GOOD)})
     for _ in range(18):
         inner = Instance(module, {"a": inner, "b": inner})
-    with pytest.raises(ValueError, match="a module unfolds to more than 100,000 tensors"):
+    with pytest.raises(ValueError, match="a module expands to more than 100,000 tensors"):
         read_any(writer.write(tmp_path / "w.pt", inner))
 
 
@@ -221,7 +221,7 @@ def test_a_list_of_storages_of_other_kinds_is_refused(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content.replace(pickle.dumps(["0"], 2), pickle.dumps([0], 2)))
     assert path.read_bytes() != content
-    with pytest.raises(ValueError, match="its list of storages is not that of its tensors"):
+    with pytest.raises(ValueError, match="its list of storages does not match its tensors"):
         read_any(path)
 
 
@@ -251,7 +251,7 @@ def test_an_exported_model_names_files_of_its_own_folder(tmp_path, name):
     (tmp_path / "inference.yml").write_text(
         json.dumps({"files": {"onnx": [name]}, "input": {"dtype": "x"}, "model": {}})
     )
-    with pytest.raises(ValueError, match=r"inference\.yml: files: expected a file of this folder, found"):
+    with pytest.raises(ValueError, match=r"inference\.yml: files: expected a file in this folder, found"):
         read_description(tmp_path / "inference.yml")
 
 
@@ -274,7 +274,7 @@ def test_a_manifest_that_cannot_be_compared_is_damaged(tmp_path, lie):
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**content, "checksum": digest}))
     with pytest.raises(
-        ValueError, match=r"latest is damaged: .*latest\.manifest\.json (does not say when|is no manifest)"
+        ValueError, match=r"latest is damaged: .*latest\.manifest\.json (lacks the time|is not a manifest)"
     ):
         load_states(prefix)
 
@@ -329,7 +329,7 @@ def test_a_bomb_of_yaml_beside_an_exported_model_is_refused(tmp_path):
         *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)),
     ]
     (tmp_path / "inference.yml").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="its aliases unfold to more than 100,000 values"):
+    with pytest.raises(ValueError, match="its aliases expand to more than 100,000 values"):
         read_description(tmp_path / "inference.yml")
 
 

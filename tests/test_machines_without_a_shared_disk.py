@@ -107,7 +107,7 @@ def test_the_newest_checkpoint_of_any_machine_is_what_all_go_on_from(trained, wh
     said = (b / "train.log").read_text()
     assert "The machines have different checkpoints (rank 0" in said
     assert "output/epoch_1, optimizer step 5; rank 1" in said
-    assert "output/epoch_2, optimizer step 10): all go on from rank 1" in said
+    assert "output/epoch_2, optimizer step 10): all resume from rank 1" in said
     assert "Resumed from output/epoch_2: epoch 3, iteration 0, optimizer step 10" in said
     assert_as_uninterrupted(b, whole)
 
@@ -120,14 +120,14 @@ def test_machines_with_addresses_names_and_disks_of_their_own(trained, whole, tm
     with Hosts(tmp_path, trained.folders) as trained.hosts:
         trained.run(*COMMON, "Global.checkpoints=auto", order=(1, 0))
         said = (trained.output(1) / "train.log").read_text()
-        assert "Processes: rank 0 on beta; rank 1 on alpha; they have disks of their own" in said
+        assert "Processes: rank 0 on beta; rank 1 on alpha; they have separate disks" in said
         assert "rank 0 on beta: none; rank 1 on alpha: output/epoch_2, optimizer step 10" in said
         assert_as_uninterrupted(trained.output(1), whole)
         evaluate = ["-o", "Global.pretrained_model=output/latest", "Global.plugins=[tiny_plugin]"]
         for name in ("config.yaml", "latest.pdparams"):
             (trained.output(0) / name).unlink(missing_ok=True)
         said, _ = trained.run(tool="eval.py", arguments=evaluate)
-        assert "all take rank 1 on beta's" in said
+        assert "all use rank 1 on beta's" in said
         assert "Loaded 15 tensors from output/latest" in said
         assert (trained.output(0) / "eval.json").is_file()
 
@@ -153,7 +153,7 @@ def test_pretrained_weights_that_one_machine_has_are_loaded_by_all(trained):
     shutil.copy(trained.output(0) / "epoch_2.pdparams", trained.folders[1] / "start.pdparams")
     said, _ = trained.run(*COMMON, "Global.pretrained_model=start.pdparams", "Global.epochs=1",
                           "Optimizer.lr={name: Constant, learning_rate: 1.0e-30}")  # fmt: skip
-    assert "start.pdparams is not the same file on all processes, or not there: all take rank 1's" in said
+    assert "start.pdparams is missing or different on some processes: all use rank 1's" in said
     assert "Loaded 16 tensors from start.pdparams" in said
     start = read_weights(trained.folders[1] / "start.pdparams")
     end = read_weights(trained.output(0) / "latest")
@@ -175,7 +175,7 @@ def test_all_ranks_leave_out_a_head_of_other_people_though_one_alone_can_tell(tr
         *COMMON, *ONE_EPOCH, "Global.pretrained_model=start.pdparams", "Arch.Head.class_parallel=True",
         "DataLoader.Train.dataset.cls_label_path=rotated.txt",
     )  # fmt: skip
-    assert "the head is not loaded and starts anew; its classes are other people: 5 of 5 classes" in said
+    assert "the head is initialised from scratch; its classes are other identities: 5 of 5 classes" in said
     assert "Loaded 15 tensors from start.pdparams" in said
 
 

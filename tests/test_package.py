@@ -64,9 +64,9 @@ def test_a_mistake_is_a_message_and_not_a_traceback():
         (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
         (
             ["train", "--epochs", "3"],
-            "unknown argument --epochs. A value of the config is changed with -o Global.epochs=3",
+            "unknown argument --epochs. To change a value of the config: -o Global.epochs=3",
         ),
-        (["train", "--batch-size=64"], "is changed with -o DataLoader.Train.sampler.batch_size=64"),
+        (["train", "--batch-size=64"], "To change a value of the config: -o DataLoader.Train.sampler.batch_size=64"),
         (["eval", "--rport"], "unknown argument --rport. Did you mean '--report'?"),
     ],
 )
@@ -78,7 +78,7 @@ def test_what_is_no_argument_gets_a_hint(arguments, words, capsys):
 
 def test_paddleclas_profiler_option_is_refused_with_the_reason(capsys):
     assert cli.main(["train", "-c", "quickstart", "-p", "batch_range=[10,20]"]) == cli.EXIT_ERROR
-    assert "there is no profiler here: train.csv has the time of every step" in capsys.readouterr().out
+    assert "ppfacerec has no profiler: train.csv has the time of every step" in capsys.readouterr().out
 
 
 def test_the_command_alone_lists_the_commands_and_help_shows_defaults(capsys):
@@ -128,7 +128,7 @@ def test_a_build_for_gpus_without_one_computes_on_the_cpu_and_says_so(monkeypatc
     monkeypatch.setattr(paddle.device, "is_compiled_with_cuda", lambda: True)
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
     assert choose_device("auto") == "cpu"
-    assert "Paddle is the build for GPUs and sees none (see nvidia-smi and CUDA_VISIBLE_DEVICES)" in log_lines.text
+    assert "Paddle is the GPU build but sees no GPU (see nvidia-smi and CUDA_VISIBLE_DEVICES)" in log_lines.text
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
     assert device_problem("gpu:1") is None
     assert device_problem("gpu:2") == "Global.device is gpu:2, but there are 2 GPUs, numbered from 0."

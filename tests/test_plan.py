@@ -113,16 +113,16 @@ def test_training_warns_where_it_would_not_fit(tiny_net_config, monkeypatch, log
     Engine(config).train()
     warnings = [r.getMessage() for r in log_lines.records if r.levelname == "WARNING"]
     assert len(warnings) == 1
-    assert warnings[0].startswith(
-        "Memory, as `ppfacerec plan` estimates it: It does not fit: about 1.7 GiB of 1.0 GiB."
-    )
+    assert warnings[0].startswith("Memory, estimated by `ppfacerec plan`: It does not fit: about 1.7 GiB of 1.0 GiB.")
 
 
 def test_plan_prints_parts_traffic_and_the_verdict(capsys):
     arguments = "plan --classes 2000000 --embedding-size 64 --gpus 8 --memory 80 --backbone MobileFaceNet"
     assert cli.main(arguments.split()) == 0
     out = capsys.readouterr().out
-    assert out.startswith("MobileFaceNet, 2,000,000 classes x 64 sharded over 8 GPUs, batch 128 a GPU, sample rate 1,")
+    assert out.startswith(
+        "MobileFaceNet, 2,000,000 classes x 64 sharded over 8 GPUs, batch 128 per GPU, sample rate 1,"
+    )
     for words in ("head gradient", "backbone gradient, all-reduce", "It fits: about"):
         assert words in out
 

@@ -46,7 +46,10 @@ def test_every_number_of_sections_schedules_optimizers_and_losses_has_a_range():
         ("Optimizer.weight_decay=.nan", "Optimizer.weight_decay: expected a number of at least 0, found nan."),
         ("Global.seed=-1", "Global.seed: expected an integer from 0 to 4294967295, found -1."),
         ("Loss.Train.0.CELoss.weight=-1", "Loss.Train.0.CELoss.weight: expected a number of at least 0, found -1."),
-        ("Loss.Train.0.CELoss.epsilon=1", "Loss.Train.0.CELoss.epsilon: expected a number from 0 to below 1, found 1."),
+        (
+            "Loss.Train.0.CELoss.epsilon=1",
+            "Loss.Train.0.CELoss.epsilon: expected a number of at least 0 and below 1, found 1.",
+        ),
         ("Arch.Head.scale=0", "Arch.Head.scale: expected a positive number, found 0."),
         ("AMP.scale_loss=0", "AMP.scale_loss: expected a positive number, found 0."),
         (

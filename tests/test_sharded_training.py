@@ -64,7 +64,7 @@ def test_a_head_trained_on_two_processes_goes_on_on_one_and_then_on_three(tiny_n
     train(1, config, tmp_path / "one", "Global.epochs=6")
     moved, latest = tmp_path / "moved", f"Global.checkpoints={tmp_path}/moved/latest"
     output = train(2, config, moved, "Global.epochs=2", "Global.save_head=shards")
-    assert "5 classes spread over 2 processes (as class_parallel says)" in output
+    assert "5 classes sharded over 2 processes (set by class_parallel)" in output
     shards = json.loads((moved / "latest.manifest.json").read_text())["files"]
     assert [shards[f".head_{rank}_of_2.pdhead"]["rows"] for rank in (0, 1)] == [[0, 3], [3, 5]]
     train(1, config, moved, "Global.epochs=4", latest)

@@ -80,7 +80,7 @@ def test_every_encoding_and_line_end_reads_the_same(folder: Path, read: Read, te
 
 @pytest.mark.parametrize(("read", "text"), READERS)
 def test_another_encoding_is_an_error_with_its_line_and_a_hint(folder: Path, read: Read, text: str) -> None:
-    for encoding, hint in (("gbk", "In GBK it reads .*张三.*`iconv -f GBK -t UTF-8` makes it UTF-8"),
+    for encoding, hint in (("gbk", "Read as GBK it is .*张三.*`iconv -f GBK -t UTF-8` converts it"),
                            ("utf-16-le", "as in UTF-16 without a byte order mark.*Save the file")):  # fmt: skip
         with pytest.raises(ValueError, match=rf"(?s)list\.txt, line \d: b.* is not UTF-8 .*{hint}"):
             read(folder / "list.txt", text.encode(encoding))
@@ -111,7 +111,7 @@ def test_a_comma_and_a_backslash_are_hinted_at(folder: Path) -> None:
         pair_list(folder / "list.txt", b"a.jpg,b.jpg,1\n")
     with pytest.raises(ValueError, match=r"line 1: expected 'path' 'class', .* The line has ','; set `delimiter`"):
         label_file(folder / "list.txt", b"a.jpg,1\n")
-    with pytest.raises(ValueError, match=r"there is no image .* It has backslashes: write paths with '/'\."):
+    with pytest.raises(ValueError, match=r"the image .* does not exist.* It has backslashes: write paths with '/'\."):
         pair_list(folder / "list.txt", b"a\\1.jpg a\\2.jpg 1\n")
 
 

@@ -76,7 +76,7 @@ def test_a_signal_to_the_launcher_stops_all_and_saves(tiny_net_config, tmp_path)
     assert launcher.wait(60) == signal.SIGTERM
     assert "latest" in names(output)
     assert training_state(output / "latest")["progress"]["global_step"] > 0
-    assert "Stopped; go on with" in (output / "train.log").read_text()
+    assert "Stopped; resume with" in (output / "train.log").read_text()
     assert not list(output.glob("*.new"))
 
 
@@ -103,7 +103,7 @@ def test_a_disk_full_for_one_process_ends_all_and_keeps_the_checkpoint_before(ti
         expect=1,
     )  # fmt: skip
     assert f"{output}/step_4 cannot be saved: it needs 0." in said
-    assert "but the system gave no more (No space left on device; " in said
+    assert "but no more is available (No space left on device; " in said
     assert names(output) == ["step_2"]
     assert not list(output.glob("*.new"))
     said = train(tiny_net_config(), output, *SHARDS, "Global.checkpoints=auto")

@@ -101,7 +101,7 @@ def test_a_visualdl_that_is_broken_is_told_by_its_error(tmp_path, monkeypatch, l
     assert not log
     assert [r.getMessage() for r in log_lines.records] == [
         "Global.use_visualdl is on, but VisualDL is installed but fails when it is imported (TypeError: Descriptors "
-        "cannot be created directly.). Perhaps a newer one does not: pip install --upgrade visualdl. "
+        "cannot be created directly.). A newer version may work: pip install --upgrade visualdl. "
         "Training goes on without it."
     ]
 
@@ -123,7 +123,7 @@ def test_records_that_fail_are_told_once_and_others_are_written(folder, monkeypa
     assert steps(folder, "good") == [0, 1, 2]
     assert [r.getMessage() for r in log_lines.records] == [
         "VisualDL: a record could not be written (ValueError: could not convert string to float: 'no number'); "
-        "training goes on, further failures are not said."
+        "training goes on, further failures are not reported."
     ]
 
 

@@ -4,17 +4,17 @@ import argparse
 
 from ppfacerec.cli.parser import argument, flag, number
 
-_THRESHOLD = argument("--threshold", "a threshold of your own instead", type=float, metavar="COSINE")
-_INDEX = argument("--index", "the people", required=True, metavar="PEOPLE.npz")
+_THRESHOLD = argument("--threshold", "use this threshold instead", type=float, metavar="COSINE")
+_INDEX = argument("--index", "the index of people", required=True, metavar="PEOPLE.npz")
 # fmt: off
 _COMMON = [
-    argument("--model", "weights such as output/X/best_model, an exported folder, a name of `ppfacerec models`",
+    argument("--model", "weights such as output/X/best_model, an exported folder, or a name from `ppfacerec models`",
              required=True, metavar="MODEL"),
-    number("--batch-size", "images at once", default=32),
+    number("--batch-size", "images per batch", default=32),
 ]
 _IMAGES = [
     argument("images", "files, folders, or .txt lists of aligned faces", nargs="+", metavar="IMAGES"),
-    flag("--allow-outside", "lists may name paths that are absolute or lead out of their folder"),
+    flag("--allow-outside", "allow absolute paths, and paths outside a list's folder, in lists"),
 ]
 _FAR = [
     argument("--far", "false accept rate of the threshold; default: 1e-3, or the next larger one that was measured",
@@ -22,31 +22,31 @@ _FAR = [
     _THRESHOLD,
 ]
 _TASKS = {
-    "embed": ("Embeddings of images into a file.", [
+    "embed": ("Write the embeddings of images to a file.", [
         *_IMAGES,
-        argument("--out", "embeddings (N, D) and their files", required=True, metavar="FILE.npz"),
+        argument("--out", "file for the embeddings (N, D) and image paths", required=True, metavar="FILE.npz"),
     ]),
-    "compare": ("Are two faces of the same person?", [
+    "compare": ("Decide whether two faces show the same person.", [
         argument("first", "a face", metavar="A"),
         argument("second", "another", metavar="B"),
         *_FAR,
     ]),
-    "enroll": ("Make an index of people from a folder each.", [
-        argument("folder", "a folder of images for each person: FOLDER/anna/1.jpg", metavar="FOLDER"),
+    "enroll": ("Make an index of people from one folder per person.", [
+        argument("folder", "a folder with one subfolder of images per person: FOLDER/anna/1.jpg", metavar="FOLDER"),
         _INDEX,
     ]),
-    "search": ("Who is it, among enrolled people?", [
+    "search": ("Identify faces among enrolled people.", [
         *_IMAGES,
         _INDEX,
         flag("--ann", "search approximately, for thousands of photos among millions; needs the extra [ann]"),
-        number("--top", "people shown", default=5),
-        argument("--strangers", "share of strangers that may be taken for someone enrolled", type=float, default=1e-2,
-                 metavar="RATE"),
+        number("--top", "people to show per image", default=5),
+        argument("--strangers", "share of strangers that may be mistaken for an enrolled person", type=float,
+                 default=1e-2, metavar="RATE"),
         _THRESHOLD,
     ]),
     "cluster": ("Group images by person.", [
         *_IMAGES,
-        argument("--out", "write image,cluster lines", metavar="FILE.csv"),
+        argument("--out", "write a CSV with the columns image,cluster", metavar="FILE.csv"),
         *_FAR,
     ]),
 }

@@ -18,8 +18,8 @@ from ppfacerec.core.version import __version__
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _NO_PROFILER = (
-    "-p (--profiler_options) is PaddleClas's; there is no profiler here: train.csv has the time of every step and of "
-    "waiting for data (batch_cost, reader_cost), and paddle.profiler or py-spy measure a run from outside."
+    "-p (--profiler_options) is a PaddleClas option; ppfacerec has no profiler: train.csv has the time of every step "
+    "and of waiting for data (batch_cost, reader_cost), and paddle.profiler or py-spy can profile a run from outside."
 )
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             add(subparser)
     name = first_command(given)
     if name and name not in COMMANDS:
-        parser.error(f"unknown command '{name}'{near_match(name, COMMANDS)} `ppfacerec` alone lists them all")
+        parser.error(f"unknown command '{name}'{near_match(name, COMMANDS)} `ppfacerec` alone lists all")
     parsed, unknown = parser.parse_known_args(given)
     if not parsed.command:
         parser.print_help()
@@ -71,7 +71,7 @@ def _guarded(arguments: argparse.Namespace) -> int:
         if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1" and not arguments.splits:
             if os.environ.get("PADDLE_TRAINER_ID", "0") != "0":
                 return 0
-            log.logger.info("This command does not split its work over processes: one does all of it.")
+            log.logger.info("This command does not split its work over processes: rank 0 does all of it.")
             os.environ["PADDLE_TRAINERS_NUM"] = "1"
         module, _, function = arguments.run.partition(":")
         return int(getattr(import_module(f"ppfacerec.cli.commands.{module}"), function)(arguments))

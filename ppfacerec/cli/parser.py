@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         hint = near_match(name, [option for option in options if option.startswith("--")])
         key = _config_key(name.lstrip("-").replace("-", "_"))
         if key and "--override" in options:
-            hint = f". A value of the config is changed with -o {key}={value}"
+            hint = f". To change a value of the config: -o {key}={value}"
         self.error(f"unknown argument {name}{hint}")
 
 
@@ -69,7 +69,7 @@ number = partial(argument, type=int, metavar="N")
 def config_arguments(required: bool = False) -> list[Argument]:
     """Return the options -c, -o and PaddleClas's -p."""
     return [
-        argument("-c --config", "the YAML config, or a name of `ppfacerec configs`", metavar="FILE", required=required),
+        argument("-c --config", "a YAML config, or a name from `ppfacerec configs`", metavar="FILE", required=required),
         argument(
             "-o --override",
             "change a value of the config, such as -o Global.epochs=5 or -o DataLoader.Train.sampler.batch_size=64",

@@ -68,13 +68,13 @@ def load_config(
         unknown = [name for name in plugins if name in (found_plugins or ()) and name not in sys.modules]
         if unknown:
             problems.append(
-                f"Global.plugins: {', '.join(unknown)} would be run; name the file with -c to allow it (`infer` has no "
-                "-c: export the model with it)."
+                f"Global.plugins: {', '.join(unknown)} would be imported; give the config with -c to allow it (`infer` "
+                "has no -c: export the model with it)."
             )
         else:
             problems += import_plugins(plugins)
     elif plugins:  # without the import, their components cannot be checked
-        problems.append("Global.plugins: not imported while there are other problems.")
+        problems.append("Global.plugins: not imported until the other problems are fixed.")
         raise ConfigError(problems, where)
     config = with_our_names(config)
     problems += check_config(config, mode, found=problems)

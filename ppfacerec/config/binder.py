@@ -87,7 +87,7 @@ class Binder:
         if not isinstance(dataset, Mapping):  # reported separately
             return {**tree, "transform_ops": ["DecodeImage"]}
         if "transform_ops" not in dataset:
-            self.problems.append(f"{path}.dataset.transform_ops: missing; at least DecodeImage and NormalizeImage.")
+            self.problems.append(f"{path}.dataset.transform_ops: expected at least DecodeImage and NormalizeImage.")
         rest = {k: v for k, v in dataset.items() if k != "transform_ops"}
         return {**tree, "dataset": rest, "transform_ops": dataset.get("transform_ops") or ["DecodeImage"]}
 
@@ -95,7 +95,7 @@ class Binder:
         for key in tree:
             if key not in fields:
                 self.problems.append(
-                    f"{_join(path, str(key))}: unknown key{near_match(str(key), known)} Known here: {', '.join(known)}."
+                    f"{_join(path, str(key))}: unknown key{near_match(str(key), known)} Known keys: {', '.join(known)}."
                 )
 
 

@@ -112,7 +112,7 @@ def _check_values(spec: Spec, rules: Mapping[str, Any], config: Config) -> Itera
     for name, (path, kind) in paths.items():
         exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
         if Path(path).exists() and not exists:  # such as a named pipe
-            yield f"{spec.path}.{name}: {path} is no {'folder' if kind == 'folder' else 'regular file'}."
+            yield f"{spec.path}.{name}: {path} is not a {'folder' if kind == 'folder' else 'regular file'}."
         elif not exists and not _is_made_later(path, demo):
             yield f"{spec.path}.{name}: the {kind} {path} does not exist (relative paths start at {Path.cwd()})."
     if not any(_is_made_later(path, demo) for path, _ in paths.values()):
@@ -197,7 +197,7 @@ def _check_images(config: Config, mode: Mode) -> Iterator[str]:
         names, sized = [spec.name for spec in section.transform_ops], []
         for needed in TRANSFORMS.names():
             if getattr(TRANSFORMS.get(needed), "is_needed", False) and needed not in names:
-                yield f"{path}.dataset.transform_ops: {needed} is missing; without it the network sees other numbers."
+                yield f"{path}.dataset.transform_ops: {needed} is missing; the network needs it."
         for spec in section.transform_ops:
             if path == "DataLoader.Eval" and getattr(TRANSFORMS.get(spec.name), "is_random", False):
                 yield f"{spec.path}: evaluation takes no random transform; Global.flip_test adds the mirror image."

@@ -73,7 +73,7 @@ def check_spec(registry: Registry, spec: Spec, rules: Mapping[str, Any]) -> Iter
         argument = arguments.get(name)
         ours = registry.canonical_name(spec.name, name)
         if ours != name:
-            yield f"{spec.path}.{name}: it is {ours} in other words, and both are given; leave one out."
+            yield f"{spec.path}.{name}: another name of {ours}, and both are given; leave one out."
         elif argument is None:
             yield (
                 f"{spec.path}.{name}: {spec.name} has no argument '{name}'{near_match(name, arguments)}"

@@ -14,10 +14,10 @@ from ppfacerec.core.registry import Registry, near_match, thaw
 _HEAD = """# Config keys
 
 The grammar is PaddleClas's. `-o a.b.0.c=value` changes any value (YAML, split at the first `=`); several may follow
-one `-o`. Numbers may be written `4e-3` and `1.0/255.0`. A config is checked whole before anything is built; unknown
-keys are errors. What a component takes (`Backbone`, `Head`, `lr`, transforms, ...) are the arguments of its class,
+one `-o`. Numbers may be written `4e-3` and `1.0/255.0`. The whole config is checked before anything is built; unknown
+keys are errors. The keys of a component (`Backbone`, `Head`, `lr`, transforms, ...) are the arguments of its class,
 nothing else. PaddleClas's other keys are accepted where they have no effect: [paddleclas.md](paddleclas.md).
-`ppfacerec train --help-keys SECTION` prints a section of this page; `python -m ppfacerec.config.docs` makes it.
+`ppfacerec train --help-keys SECTION` prints a section of this page; `python -m ppfacerec.config.docs` generates it.
 """
 
 

@@ -16,36 +16,36 @@ KEYS: dict[str, tuple[Optional[tuple[Any, ...]], str]] = {
     "Global.eval_mode": (("face_recognition", "adaface", None), "evaluation is always face verification"),
     "Global.retrieval_feature_from": (("backbone", None), "the embedding is always the backbone's output"),
     "Global.re_ranking": ((False, None), "re-ranking is for retrieval, not for verification"),
-    "Global.feature_binarize": ((False, None), "embeddings are compared as they are"),
+    "Global.feature_binarize": ((False, None), "embeddings are compared as floats"),
     "Global.use_dali": ((False, None), "images are decoded by OpenCV"),
-    "Global.to_static": ((False, None), "training is eager"),
+    "Global.to_static": ((False, None), "training runs in eager mode"),
     "Global.use_amp": ((True, None), "the AMP section itself switches AMP on"),
     "Global.print_mem_info": (None, "`ppfacerec plan` estimates memory"),
-    "Global.log_ranks": (("0", 0, None), "rank 0 writes the log, the others their warnings"),
-    "Global.start_eval_epoch": ((0, 1, None), "Global.eval_interval says when to evaluate"),
-    "Global.iter_per_epoch": ((None,), "an epoch is the data set once"),
-    "Global.train_mode": ((None, "default"), "there is one training loop"),
-    "Global.uniform_output_enabled": (None, "what a run writes does not change"),
+    "Global.log_ranks": (("0", 0, None), "rank 0 logs everything, other ranks only warnings"),
+    "Global.start_eval_epoch": ((0, 1, None), "Global.eval_interval sets when to evaluate"),
+    "Global.iter_per_epoch": ((None,), "an epoch is one pass over the data set"),
+    "Global.train_mode": ((None, "default"), "there is only one training loop"),
+    "Global.uniform_output_enabled": (None, "the output format is fixed"),
     "Global.use_multilabel": ((False, None), "a face has one identity"),
-    "Global.distributed": (None, "the launcher says how many processes there are"),
-    "Global.use_distillation": ((False, None), "there is no distillation"),
-    "Global.warmup_iter": ((0, None), "Optimizer.lr.warmup_epoch takes fractions"),
-    "AMP.use_promote": ((False, None), "O1 and O2 are Paddle's own"),
+    "Global.distributed": (None, "the launcher sets the number of processes"),
+    "Global.use_distillation": ((False, None), "distillation is not supported"),
+    "Global.warmup_iter": ((0, None), "use Optimizer.lr.warmup_epoch, which may be fractional"),
+    "AMP.use_promote": ((False, None), "O1 and O2 follow Paddle's own lists of operators"),
     "AMP.use_fp16_test": ((False, None), "evaluation computes in float32"),
-    "Arch.infer_output_key": (("features", None), "inference always gives the embedding"),
-    "Arch.infer_add_softmax": ((False, None), "inference always gives the embedding"),
-    "Arch.Neck": ((None,), "the embedding comes straight from the backbone"),
-    "Arch.Backbone.pretrained": ((False, None), "Global.pretrained_model names weights to start from"),
-    "Arch.Backbone.use_ssld": ((False, None), "Global.pretrained_model names weights to start from"),
+    "Arch.infer_output_key": (("features", None), "inference always returns the embedding"),
+    "Arch.infer_add_softmax": ((False, None), "inference always returns the embedding"),
+    "Arch.Neck": ((None,), "the backbone's output is the embedding"),
+    "Arch.Backbone.pretrained": ((False, None), "use Global.pretrained_model for weights to start from"),
+    "Arch.Backbone.use_ssld": ((False, None), "use Global.pretrained_model for weights to start from"),
     "Arch.Backbone.input_size": (([112, 112], None), "the backbones take 112 x 112"),
     "Loss.Eval": (None, "evaluation computes no loss"),
     "Metric.Train": (None, "the training log shows the loss"),
     "Optimizer.multi_precision": (None, "half-precision weights always have float32 masters"),
-    "Optimizer.lr.by_epoch": ((False, None), "the rate is computed for every step"),
-    "Optimizer.lr.last_epoch": ((-1, None), "a checkpoint has the schedule's position"),
-    "Optimizer.lr.verbose": (None, "train.csv has the rate of every step"),
-    "Optimizer.lr.warmup_iter": ((0, None), "warmup_epoch takes fractions"),
-    "DataLoader.Train.loader.use_shared_memory": (None, "batches come through memory that needs no /dev/shm"),
+    "Optimizer.lr.by_epoch": ((False, None), "the learning rate is computed for every step"),
+    "Optimizer.lr.last_epoch": ((-1, None), "checkpoints store the schedule's position"),
+    "Optimizer.lr.verbose": (None, "train.csv has the learning rate of every step"),
+    "Optimizer.lr.warmup_iter": ((0, None), "use warmup_epoch, which may be fractional"),
+    "DataLoader.Train.loader.use_shared_memory": (None, "workers pass batches without /dev/shm"),
     "DataLoader.Eval.loader.use_shared_memory": (None, "evaluation has no worker processes"),
     "DataLoader.Eval.dataset.concat_mem_file_name": (None, "the .bin files of val_data_path are read"),
     "Infer": (None, "inference reads its images from the command line"),
@@ -81,8 +81,8 @@ def translate(tree: Tree) -> tuple[Tree, list[str], list[str]]:
     mode, kind = _get(tree, "Global.eval_mode"), _other_kind(tree)
     if kind:
         problem = (
-            f"this is a {kind} config of PaddleClas. ppfacerec trains and evaluates face verification: take one of "
-            "`ppfacerec configs`, and PaddleClas itself for the rest."
+            f"this is a {kind} config of PaddleClas. ppfacerec only trains and evaluates face verification: use one of "
+            "`ppfacerec configs`, or PaddleClas itself for other tasks."
         )
         raise ConfigError([problem])
     tree, notes, problems = thaw(tree), [], []
@@ -128,7 +128,7 @@ def _global(tree: Tree, problems: list[str]) -> None:
     section, head = _get(tree, "Global"), _get(tree, "Arch.Head")
     classes = _take(section, "class_num")
     if classes is not None and classes != _get(head, "class_num"):
-        problems.append(f"Global.class_num: {classes!r}, but Arch.Head.class_num says the number of identities.")
+        problems.append(f"Global.class_num: {classes!r}, but Arch.Head.class_num sets the number of identities.")
     if isinstance(_get(section, "plugins"), str):  # a single name is a list of one
         section["plugins"] = [section["plugins"]]
     use_amp = _take(_get(tree, "AMP"), "use_amp", True)
@@ -155,7 +155,7 @@ def _optimizer(tree: Tree, problems: list[str]) -> None:
     if isinstance(regularizer, dict) and regularizer.get("name") == "L2":
         section["weight_decay"] = regularizer.get("coeff", 0.0)
     elif regularizer is not None:
-        problems.append(f"Optimizer.regularizer: only {{name: L2, coeff: ...}} is known, found {regularizer!r}.")
+        problems.append(f"Optimizer.regularizer: only {{name: L2, coeff: ...}} is supported, found {regularizer!r}.")
     schedule = _get(section, "lr")
     if _get(schedule, "name") == "Piecewise" and "learning_rate" in schedule:
         rate, values = schedule.pop("learning_rate"), schedule.get("values")

@@ -43,54 +43,54 @@ def component(registry: str, help_text: str, **rules: Any) -> Any:
 class GlobalSection:
     """Settings of the run as a whole."""
 
-    output_dir: str = key("./output", "where everything is written")
-    device: str = key("auto", "a GPU if Paddle has one (auto); cpu; gpu; gpu:1, that one of several (one process)")
-    epochs: int = key(25, "length of the training", AT_LEAST_1)
-    seed: int = key(0, "of initial weights, order of samples, augmentation, dropout", SEED)
-    checkpoints: Optional[str] = key(None, "output/X/latest: resume there; auto: from the newest one, or begin")
+    output_dir: str = key("./output", "folder for all output")
+    device: str = key("auto", "auto: a GPU if Paddle sees one; cpu; gpu; gpu:1: one of several (single process)")
+    epochs: int = key(25, "passes over the training set", AT_LEAST_1)
+    seed: int = key(0, "seeds initial weights, sample order, augmentation, dropout", SEED)
+    checkpoints: Optional[str] = key(None, "output/X/latest: resume from it; auto: from the newest, if any")
     pretrained_model: Optional[str] = key(None, "weights to start from or to evaluate: a file, model name or URL")
-    load_head: Literal["auto", True, False] = key("auto", "of pretrained_model: where it fits, it must fit, or never")
+    load_head: Literal["auto", True, False] = key("auto", "load pretrained_model's head: if it fits, must fit, never")
     save_interval: int = key(1, "epochs between `epoch_N` checkpoints (`latest` is saved after each)", AT_LEAST_1)
     save_interval_steps: int = key(0, "optimizer steps between `step_N` checkpoints; 0: none", OFF_OR_MORE)
-    save_interval_minutes: float = key(0, "minutes after which `latest` is saved within an epoch", OFF_OR_MORE)
-    keep_last: int = key(0, "how many of `step_N` and `epoch_N` stay, the newest; 0: all", OFF_OR_MORE)
+    save_interval_minutes: float = key(0, "minutes between saves of `latest` within an epoch", OFF_OR_MORE)
+    keep_last: int = key(0, "newest `step_N` and `epoch_N` checkpoints to keep; 0: all", OFF_OR_MORE)
     save_in_background: bool = key(True, "a thread writes checkpoints while training continues")
-    save_head: Union[bool, Literal["shards"]] = key(True, "False: best_model has none; shards: one file a process")
+    save_head: Union[bool, Literal["shards"]] = key(True, "False: not in best_model; shards: one file per process")
     eval_during_train: bool = key(True, "evaluate during the training and after its last epoch")
     eval_interval: int = key(1, "epochs between evaluations", AT_LEAST_1)
-    eval_before_train: bool = key(False, "evaluate the starting weights too, as epoch 0")
+    eval_before_train: bool = key(False, "also evaluate the initial weights, as epoch 0")
     eval_backend: Literal["auto", "eager", "onednn"] = key("auto", "onednn is for CPUs, about 4 times faster")
-    report: bool = key(False, "write `output_dir/report/index.html`, of the last evaluation (docs/evaluation.md)")
-    report_faces: bool = key(True, "False (`eval --no-faces`): the report has no pictures of faces")
+    report: bool = key(False, "write the last evaluation to `output_dir/report/index.html` (docs/evaluation.md)")
+    report_faces: bool = key(True, "False (`eval --no-faces`): the report has no face images")
     save_thresholds: bool = key(True, "`ppfacerec eval` keeps measured thresholds in `.info.json` beside the weights")
     print_batch_step: int = key(20, "iterations between log lines", AT_LEAST_1)
-    update_freq: int = key(1, "batches accumulated for a step, with the gradient of one large batch", AT_LEAST_1)
+    update_freq: int = key(1, "batches accumulated per step; same gradient as one large batch", AT_LEAST_1)
     max_bad_steps: Optional[int] = key(50, "AMP: this many skipped steps in a row end the run", or_null(AT_LEAST_1))
     watchdog_minutes: Optional[float] = key(30, "minutes without a finished batch that end the run", or_null(POSITIVE))
-    check_replicas_steps: int = key(0, "steps between comparisons of the processes; 0: at the start", OFF_OR_MORE)
-    use_sync_bn: bool = key(False, "several GPUs: batch norms use the statistics of all of them in every step")
-    bn_sync: Literal["average", "broadcast"] = key("average", "batch-norm statistics of several processes, each step")
+    check_replicas_steps: int = key(0, "steps between comparisons of all replicas; 0: only at the start", OFF_OR_MORE)
+    use_sync_bn: bool = key(False, "several GPUs: compute batch-norm statistics over all of them in every step")
+    bn_sync: Literal["average", "broadcast"] = key("average", "how processes share batch-norm statistics at each step")
     use_visualdl: bool = key(False, "write curves and pictures to `output_dir/vdl` (docs/visualdl.md)")
     visualdl_faces: bool = key(True, "False leaves out the pictures of faces")
     flip_test: bool = key(True, "evaluation adds the mirrored image's embedding")
     feature_normalize: bool = key(False, "normalise both embeddings before they are added")
-    image_shape: tuple[int, ...] = key((3, IMAGE_SIZE, IMAGE_SIZE), "the only one that the backbones take")
+    image_shape: tuple[int, ...] = key((3, IMAGE_SIZE, IMAGE_SIZE), "the only shape that the backbones take")
     save_inference_dir: str = key("./inference", "where `ppfacerec export` writes (docs/deployment.md)")
-    plugins: tuple[str, ...] = key((), "modules to import first, which may register components")
+    plugins: tuple[str, ...] = key((), "modules to import first; they may register components")
     callbacks: Specs = component(
-        "training.callbacks.CALLBACKS", "of `plugins`; they receive the events of the training", default=()
+        "training.callbacks.CALLBACKS", "registered by `plugins`; they receive the events of the training", default=()
     )
-    demo_data: Optional[Mapping[str, Any]] = key(None, "make synthetic faces: `root` and arguments of `demo-data`")
+    demo_data: Optional[Mapping[str, Any]] = key(None, "make synthetic faces; keys: `root`, arguments of `demo-data`")
 
 
 @dataclass(frozen=True)
 class AMPSection:
     """Mixed precision on GPUs; enabled by the presence of this section."""
 
-    scale_loss: float = key(65536.0, "first factor on the loss", POSITIVE)
-    use_dynamic_loss_scaling: bool = key(True, "the factor follows what the gradients allow")
+    scale_loss: float = key(65536.0, "initial loss scale", POSITIVE)
+    use_dynamic_loss_scaling: bool = key(True, "adapt the loss scale to the gradients")
     level: Literal["O1", "O2"] = key("O1", "O2 keeps the weights in half precision")
-    dtype: Literal["float16", "bfloat16"] = key("float16", "of what is computed in half precision")
+    dtype: Literal["float16", "bfloat16"] = key("float16", "type of half-precision computations")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class ArchSection:
     Head: Spec = component(
         "heads.HEADS", "{name: ArcMargin, embedding_size: ..., class_num: ...}", optional=("class_num",)
     )
-    name: Literal["RecModel"] = key("RecModel", "the only one")
+    name: Literal["RecModel"] = key("RecModel", "the only value")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ class LossSection:
     """The training objective: a weighted sum of losses."""
 
     Train: Specs = component(
-        "losses.LOSSES", "a list such as [CELoss: {weight: 1.0}]", extra={"weight": (float, 1.0, "factor in the sum")}
+        "losses.LOSSES",
+        "a list such as [CELoss: {weight: 1.0}]",
+        extra={"weight": (float, 1.0, "factor in the sum")},
     )
 
 
@@ -124,14 +126,12 @@ class OptimizerSection:
         "optim.SCHEDULES",
         "{name: Cosine, learning_rate: ...}",
         given=("epochs", "steps_per_epoch"),
-        extra={
-            "base_batch_size": (Optional[int], None, "total batch that the rates are for; they are scaled to yours")
-        },
+        extra={"base_batch_size": (Optional[int], None, "total batch size of the rates; they are scaled to yours")},
         is_light=True,
     )
-    clip_norm: Optional[float] = key(None, "largest global norm of all gradients", or_null(POSITIVE))
-    one_dim_param_no_weight_decay: bool = key(False, "no decay for biases, batch norms, PReLU slopes")
-    no_weight_decay_name: Optional[str] = key(None, "no decay for parameters with one of these words in the name")
+    clip_norm: Optional[float] = key(None, "clip the gradients' global norm to this", or_null(POSITIVE))
+    one_dim_param_no_weight_decay: bool = key(False, "no weight decay for biases, batch norms, PReLU slopes")
+    no_weight_decay_name: Optional[str] = key(None, "no weight decay for parameters with one of these in the name")
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,9 @@ class LoaderSection:
 class TrainLoaderSection(LoaderSection):
     """Preparation of training batches, and handling of unreadable images."""
 
-    persistent_workers: bool = key(True, "keep the processes from epoch to epoch")
-    prefetch_factor: int = key(2, "batches that each process may be ahead", AT_LEAST_1)
-    on_bad_image: Literal["error", "skip"] = key(
-        "error", "skip: list it in `bad_images.txt` and take the next good one"
-    )
+    persistent_workers: bool = key(True, "keep worker processes between epochs")
+    prefetch_factor: int = key(2, "batches that each worker prepares ahead", AT_LEAST_1)
+    on_bad_image: Literal["error", "skip"] = key("error", "skip: list it in `bad_images.txt` and use the next good one")
     max_bad_images: int = key(100, "more skipped images than this end the run", NOT_NEGATIVE)
 
 
@@ -179,8 +177,8 @@ class TrainDataSection(DataSection):
 class DataLoaderSection:
     """Training and evaluation data."""
 
-    Train: Optional[TrainDataSection] = section("to train on", default=None)
-    Eval: Optional[DataSection] = section("to evaluate on", default=None)
+    Train: Optional[TrainDataSection] = section("training data", default=None)
+    Eval: Optional[DataSection] = section("evaluation data", default=None)
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ class MetricSection:
 class EMASection:
     """Exponential moving average of the weights for evaluation and best_model; enabled by this section's presence."""
 
-    decay: float = key(0.9998, "how much of the average stays in a step", BETWEEN_0_AND_1)
+    decay: float = key(0.9998, "fraction of the average kept in a step", BETWEEN_0_AND_1)
 
 
 @dataclass(frozen=True)
@@ -204,9 +202,9 @@ class Config:
     Global: GlobalSection = section("the section with epochs, output_dir, ...")
     Arch: ArchSection = section("the section with Backbone and Head")
     Optimizer: Optional[OptimizerSection] = section("optimizer and learning rate", default=None)
-    Loss: Optional[LossSection] = section("what is minimised", default=None)
+    Loss: Optional[LossSection] = section("the training objective", default=None)
     DataLoader: DataLoaderSection = section("the data", default_factory=DataLoaderSection)
-    Metric: Optional[MetricSection] = section("what is measured", default=None)
+    Metric: Optional[MetricSection] = section("metrics of the evaluation", default=None)
     AMP: Optional[AMPSection] = section("mixed precision", default=None)
     EMA: Optional[EMASection] = section("average of the weights", default=None)
 

@@ -34,7 +34,7 @@ class _PlainLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(
-                    None, None, "the merge key '<<' is not read; write the keys out", key_node.start_mark
+                    None, None, "the merge key '<<' is not supported; write the keys out", key_node.start_mark
                 )
 
 
@@ -120,7 +120,7 @@ def _load(kind: type[Loader], text: str, source: str) -> tuple[Loader, Any]:
             loader.dispose()
     if size > MAX_VALUES:
         raise ConfigError(
-            [f"its aliases unfold to more than {MAX_VALUES:,} values; no config needs that many."], source
+            [f"its aliases expand to more than {MAX_VALUES:,} values; no config needs that many."], source
         )
     return loader, value
 

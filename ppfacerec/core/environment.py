@@ -58,8 +58,8 @@ def check_environment() -> None:
 def _check_locale() -> None:
     if sys.getfilesystemencoding() == "ascii":
         raise ValueError(
-            "The locale is ASCII and Python's UTF-8 mode is off, so a path in other letters would end the run. Set "
-            "LC_ALL=C.UTF-8, or unset PYTHONUTF8."
+            "The locale is ASCII and Python's UTF-8 mode is off, so a path with non-ASCII characters would end the "
+            "run. Set LC_ALL=C.UTF-8, or unset PYTHONUTF8."
         )
 
 
@@ -109,8 +109,8 @@ def _use_writable_folders() -> None:
         home = Path(tempfile.gettempdir()) / f"ppfacerec-home-{os.getuid()}"
         home.mkdir(mode=0o700, exist_ok=True)
         if home.is_symlink() or home.stat().st_uid != os.getuid():
-            raise ValueError(f"{home} belongs to someone else; set HOME to a folder that can be written.") from error
-        logger.warning("HOME cannot be written (%s); for this run it is %s.", error, home)
+            raise ValueError(f"{home} belongs to another user; set HOME to a writable folder.") from error
+        logger.warning("HOME is not writable (%s); this run uses %s.", error, home)
         os.environ["HOME"] = str(home)
 
 
@@ -121,6 +121,6 @@ def _temporary_folder() -> str:
         if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= _TEMPORARY_SPACE:
             return folder
     raise ValueError(
-        f"no folder for temporary files has {_TEMPORARY_SPACE >> 20} MiB free: Paddle traces networks through one. "
-        "Set TMPDIR to a folder that can be written, or make room in /tmp."
+        f"no folder for temporary files has {_TEMPORARY_SPACE >> 20} MiB free: Paddle needs one to trace networks. Set "
+        "TMPDIR to a writable folder, or free space in /tmp."
     )

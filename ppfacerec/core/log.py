@@ -166,7 +166,7 @@ class CsvLog:
                     writer.writeheader()
                 writer.writerow(row)
         except OSError as error:
-            raise ValueError(f"{self._path} cannot be written ({error.strerror}); see to the disk.") from error
+            raise ValueError(f"{self._path} cannot be written ({error.strerror}); check the disk.") from error
 
     def keep(self, is_kept: Callable[[Mapping[str, str]], bool]) -> None:
         """Drop rows that a resumed run will write again, and a row truncated by a kill."""

@@ -18,7 +18,7 @@ AT_LEAST_1 = Range("an integer of at least 1", lambda x: 1 <= x < _INF)
 NOT_NEGATIVE = Range("a number of at least 0", lambda x: 0 <= x < _INF)
 OFF_OR_MORE = Range("0 (off) or more", lambda x: 0 <= x < _INF)
 POSITIVE = Range("a positive number", lambda x: 0 < x < _INF)
-BELOW_1 = Range("a number from 0 to below 1", lambda x: 0 <= x < 1)
+BELOW_1 = Range("a number of at least 0 and below 1", lambda x: 0 <= x < 1)
 FROM_0_TO_1 = Range("a number from 0 to 1", lambda x: 0 <= x <= 1)
 BETWEEN_0_AND_1 = Range("a number between 0 and 1", lambda x: 0 < x < 1)
 SEED = Range("an integer from 0 to 4294967295", lambda x: 0 <= x < 1 << 32)  # NumPy's

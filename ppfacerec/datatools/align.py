@@ -53,7 +53,7 @@ def read_landmarks(path: str) -> dict[str, np.ndarray]:
             fail(path, number, f"expected 'path x1 y1 ... x5 y5' with numbers, found {line[:80]!r}.")
         landmarks[os.path.normpath(name)] = points
     if not landmarks:
-        raise ValueError(f"{path}: no line in it. Expected lines 'path x1 y1 ... x5 y5'.")
+        raise ValueError(f"{path}: no lines found. Expected lines 'path x1 y1 ... x5 y5'.")
     return landmarks
 
 
@@ -76,7 +76,7 @@ def align_folder(
         faces: which of several in a photo: the largest near the centre, the largest, or all (x.jpg, x.face1.jpg, ...).
     """
     if not names:
-        raise ValueError(f"{root}: no image in it or in a folder of it {IMAGE_SUFFIXES}.")
+        raise ValueError(f"{root}: no images in it or its subfolders {IMAGE_SUFFIXES}.")
     targets = {name: f"{stem}{suffix}" for name, stem in _own_stems(names, faces).items()}
     return in_processes(_Aligner(root, out, targets, landmarks, detector, faces), names, num_processes)
 
@@ -130,7 +130,7 @@ class _Aligner:
             main = main_face(found, image.shape[1], image.shape[0])
             taken = [main] if main else []
         if taken and (degrees := _turn(image, taken[0], self._detector)):
-            raise ValueError(f"the photo seems turned: its face is upright when it is turned left by {degrees} degrees")
+            raise ValueError(f"the photo seems rotated: its face is upright if it is rotated left by {degrees} degrees")
         return [face.points for face in taken], len(found)
 
     def __call__(self, name: str) -> Aligned:

@@ -74,7 +74,7 @@ def _too_few(sizes: np.ndarray, num_pairs: int, num_folds: int) -> str:
     text = f"its {len(sizes)} people ({(sizes > 1).sum()} with two images) do not make {num_pairs} pairs in {num_folds}"
     most_folds = next((folds for folds, pairs in most.items() if pairs), None)
     if most_folds is None:
-        return f"{text} folds, nor any: two people are needed, and two images of one."
+        return f"{text} folds, or any other number: two people are needed, one with two images."
     enough = next((folds for folds, pairs in most.items() if pairs >= num_pairs), most_folds)
     works = [f"--folds {folds} with --num-pairs up to {most[folds]}" for folds in dict.fromkeys((most_folds, enough))]
     return f"{text} folds without a common person. The largest that work: {', or '.join(works)}."

@@ -33,13 +33,13 @@ def write_records(path: Path, samples: Iterable[tuple[int, bytes]]) -> None:
         for label, image in samples:
             if label < max(len(firsts) - 1, 0):
                 raise ValueError(
-                    f"A record file needs its images by ascending label, got {label} after {len(firsts) - 1}."
+                    f"A record file needs its images in order of label, got {label} after {len(firsts) - 1}."
                 )
             firsts += [num_records] * (label + 1 - len(firsts))  # also for identities without images
             append((float(label),), image)
         images_end, num_identities = num_records, len(firsts)
         if images_end == 1:
-            raise ValueError(f"{path} would have no image.")
+            raise ValueError(f"{path} would contain no images.")
         if images_end + num_identities > EXACT_NUMBERS:
             raise ValueError(
                 f"{images_end - 1} images and {num_identities} identities are more than a record file's header can "

@@ -152,12 +152,12 @@ def _is_there(root: Path, made: dict[str, int]) -> bool:
         found = None
     if not isinstance(found, dict):
         raise ValueError(
-            f"{root} exists and is not demo data (there is no demo.json in it), so it is left as it is. "
-            "Choose another folder for the demo data, or remove this one if you do not need it."
+            f"{root} exists and is not demo data (it has no demo.json), so it is left unchanged. Choose another folder "
+            "for the demo data, or remove this one if you do not need it."
         )
     if found != made:
         raise ValueError(
-            f"{root} holds demo data made with {found}, expected {made}. "
-            "Remove the folder to have it made again, choose another one, or use the same arguments."
+            f"{root} holds demo data made with {found}, expected {made}. Remove the folder to make it again, choose "
+            "another one, or use the same arguments."
         )
     return True

@@ -63,7 +63,7 @@ def check_same_data(config: Config, dataset: TrainDataset, people: ClassIdentity
     """Check that the training data agree. All ranks call it."""
     facts = {
         "the number of images": len(dataset), "the number of classes": dataset.num_classes,
-        "who the classes are (digest)": people.digest[:12], "the samples in their order (digest)": people.samples[:12],
+        "the classes' identities (digest)": people.digest[:12], "the sample order (digest)": people.samples[:12],
     }  # fmt: skip
     assert config.DataLoader.Train is not None, "checked by load_config"
     kwargs = config.DataLoader.Train.dataset.kwargs
@@ -89,7 +89,7 @@ def check_same(facts: Mapping[str, Any], what: str) -> None:
         if len(values) > 1:
             lines.append(f"{name} is " + ", ".join(f"{value} on {_names(ranks)}" for value, ranks in values.items()))
     if lines:
-        raise ValueError(f"{what}: {'; '.join(lines)}. Start all with the same.")
+        raise ValueError(f"{what}: {'; '.join(lines)}. Start all processes with the same.")
 
 
 def _names(ranks: list[int]) -> str:

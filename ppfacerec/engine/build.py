@@ -29,7 +29,7 @@ def _check_classes(num_classes: int, num_images: int) -> None:
         raise ValueError(
             f"The labels go up to {num_classes - 1}, but there are only {num_images} images: a head for so many "
             "classes would be mostly empty. Is a label wrong? dataset.relabel: True numbers them without gaps; "
-            f"Arch.Head.class_num={num_classes} asks for it as it is."
+            f"Arch.Head.class_num={num_classes} allows it anyway."
         )
 
 
@@ -46,14 +46,14 @@ def build_train_loader(config: Config, output_dir: Path) -> TrainLoader:
         rank=distributed.rank(), world_size=distributed.world_size(),
     )  # fmt: skip
     logger.info(
-        "Training set: %d images, labels 0 to %d; %d iterations an epoch",
+        "Training set: %d images, labels 0 to %d; %d iterations per epoch",
         len(dataset), dataset.num_classes - 1, len(sampler),
     )  # fmt: skip
     if left_out := getattr(dataset, "left_out", ""):
         logger.info("Left out of the training set: %s.", left_out)
     if class_num is None:
         _check_classes(dataset.num_classes, len(dataset))
-        logger.info("Arch.Head.class_num is not given: the %d of the data are taken.", dataset.num_classes)
+        logger.info("Arch.Head.class_num is not set: using the %d classes of the data.", dataset.num_classes)
     elif dataset.num_classes < class_num:
         logger.warning("Arch.Head.class_num is %d, but the labels end at %d.", class_num, dataset.num_classes - 1)
     hint = gap_hint(dataset.labels, dataset.num_classes)
@@ -74,7 +74,7 @@ def _write_label_map(dataset: TrainDataset, output_dir: Path) -> None:
         return
     path = output_dir / "label_map.txt"
     path.write_text("".join(f"{new}\t{old}\n" for new, old in enumerate(original)))
-    logger.info("Classes were numbered anew; which label of the file each one was is in %s.", path)
+    logger.info("Classes were renumbered; the original label of each is in %s.", path)
 
 
 def build_losses(config: Config) -> WeightedSum:
@@ -110,13 +110,13 @@ def build_schedule(config: Config, loader: TrainLoader) -> Callable[[int], float
     base = section.lr.kwargs.get("base_batch_size")
     if base is None:
         logger.info(
-            "Total batch %d (%d a process x %d processes x update_freq %d), learning rate %g as given. "
-            "PaddleClas's 4e-3 is for a total batch of 1024; Optimizer.lr.base_batch_size: 1024 would scale it.",
+            "Total batch %d (%d per process x %d processes x update_freq %d), learning rate %g as given. PaddleClas's "
+            "4e-3 is for a total batch of 1024; Optimizer.lr.base_batch_size: 1024 would scale it.",
             total, loader.sampler.batch_size, distributed.world_size(), glob.update_freq, schedule.learning_rate,
         )  # fmt: skip
         return schedule
     factor = total / base
-    logger.info("Total batch %d: learning rates times %g (base_batch_size %d).", total, factor, base)
+    logger.info("Total batch %d: learning rates multiplied by %g (base_batch_size %d).", total, factor, base)
     return lambda step: schedule(step) * factor
 
 

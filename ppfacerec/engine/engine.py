@@ -97,7 +97,7 @@ class Engine:
         if checkpoint:
             facts = resume(checkpoint, state, facts, loader.dataset)
         if state.progress.epoch > glob.epochs:
-            logger.info("All %d epochs are trained; Global.epochs can be raised to go on.", glob.epochs)
+            logger.info("All %d epochs are trained; to continue, raise Global.epochs.", glob.epochs)
         evaluator = self._evaluator() if glob.eval_during_train else None
         if evaluator:
             evaluator.check()
@@ -163,8 +163,8 @@ class Engine:
         make_demo_data_on_each_disk(self.config.Global.demo_data)
         recognizer = self._recognizer()
         if self.config.Global.pretrained_model is None:
-            unused = " Global.checkpoints is for training alone." if self.config.Global.checkpoints else ""
-            logger.warning("Global.pretrained_model is not set: these are the numbers of random weights.%s", unused)
+            unused = " Global.checkpoints is only for training." if self.config.Global.checkpoints else ""
+            logger.warning("Global.pretrained_model is not set: these are the results of random weights.%s", unused)
         evaluator = self._evaluator()
         evaluator.check()
         evaluation = evaluator.evaluate(recognizer.backbone)
@@ -194,11 +194,11 @@ class Engine:
             distributed.world_size(), "" if distributed.world_size() == 1 else "es",
         )  # fmt: skip
         if distributed.world_size() > 1:
-            shared = "share a disk" if self._disks.is_shared else "have disks of their own; checkpoints are on rank 0's"
+            shared = "share a disk" if self._disks.is_shared else "have separate disks; checkpoints are on rank 0's"
             zone = time.strftime("UTC%z")
             logger.info("Processes: %s; they %s. Times are %s.", distributed.describe_ranks(), shared, zone)
         if self._notes:
-            logger.info("Without effect here: %s.", ", ".join(self._notes))
+            logger.info("Keys without effect: %s.", ", ".join(self._notes))
 
     def _recognizer(self, dataset: TrainDataset | None = None, people: ClassIdentity | None = None) -> FaceRecognizer:
         """Build the backbone and, if there is a data set, a head for its classes."""
@@ -220,7 +220,7 @@ class Engine:
     def _with_sync_bn(self, backbone: nn.Layer) -> nn.Layer:
         if self._device == "gpu" and distributed.world_size() > 1:
             return nn.SyncBatchNorm.convert_sync_batchnorm(backbone)  # keeps the keys of the state dict
-        logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no such layer for CPUs).")
+        logger.info("Global.use_sync_bn has no effect: it is for several GPUs (Paddle has no SyncBatchNorm for CPUs).")
         return backbone
 
     def _check_memory(self, recognizer: FaceRecognizer, loader: TrainLoader) -> None:
@@ -242,7 +242,7 @@ class Engine:
         )
         memory = device_memory()
         if size.total() > memory:
-            logger.warning("Memory, as `ppfacerec plan` estimates it: %s", fit(size, memory))
+            logger.warning("Memory, estimated by `ppfacerec plan`: %s", fit(size, memory))
 
     def _precision(self) -> MixedPrecision:
         amp = self.config.AMP

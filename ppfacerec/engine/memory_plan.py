@@ -142,15 +142,15 @@ def report(size: TrainingSize, memory: int | None) -> str:
     how = "sharded" if size.class_parallel else "replicated"
     parts = sorted(((n, b) for n, b in size.memory().items() if b), key=lambda part: -part[1])
     lines = [
-        f"{size.backbone.name}, {size.class_num:,} classes x {size.embedding_size} {how} over {gpus}, "
-        f"batch {size.batch_size} a GPU, sample rate {size.sample_rate:g}, {size.optimizer}, AMP {size.amp or 'off'}"
-        f"{', recompute' if size.recompute else ''}",
+        f"{size.backbone.name}, {size.class_num:,} classes x {size.embedding_size} {how} over {gpus}, batch "
+        f"{size.batch_size} per GPU, sample rate {size.sample_rate:g}, {size.optimizer}, AMP "
+        f"{size.amp or 'off'}{', recompute' if size.recompute else ''}",
         "",
-        table(["memory of a GPU", "GiB"], [[n, f"{b / GIB:.2f}"] for n, b in [*parts, ("total", size.total())]]),
+        table(["memory per GPU", "GiB"], [[n, f"{b / GIB:.2f}"] for n, b in [*parts, ("total", size.total())]]),
     ]
     if size.num_gpus > 1:
         sent = {**size.sent(), "total": sum(size.sent().values())}
-        lines += ["", table(["sent by a GPU in a step", "MiB"], [[n, f"{b / (1 << 20):.1f}"] for n, b in sent.items()])]
+        lines += ["", table(["sent per GPU and step", "MiB"], [[n, f"{b / (1 << 20):.1f}"] for n, b in sent.items()])]
     return "\n".join([*lines, *(["", fit(size, memory)] if memory else [])])
 
 

@@ -75,12 +75,12 @@ def save_thresholds(config: Config, embedding_size: int, evaluation: Evaluation)
     info = dataclasses.replace(info, **way, thresholds={**earlier, **thresholds_of(evaluation.results)})
     if info.mismatches(used):
         logger.warning(
-            "The thresholds are not kept in %s: images were prepared in another way than it says.", info_path(weights)
+            "The thresholds are not saved in %s: it describes another preprocessing of the images.", info_path(weights)
         )
         return
     try:
         path = info.save_beside(weights)
     except OSError as error:
-        logger.warning("%s cannot be written (%s): the thresholds are not kept.", info_path(weights), error)
+        logger.warning("%s cannot be written (%s): the thresholds are not saved.", info_path(weights), error)
         return
-    logger.info("Thresholds written beside the weights: %s (not with Global.save_thresholds: False)", path)
+    logger.info("Thresholds written beside the weights: %s (Global.save_thresholds: False disables this)", path)

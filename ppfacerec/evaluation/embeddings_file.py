@@ -59,7 +59,7 @@ def evaluate_files(paths: Sequence[str], output_dir: Path, report: bool) -> Eval
     for path in paths:
         name, file = Path(path).stem, read_embeddings(path)
         if name in results:
-            raise ValueError(f"--embeddings: two files are named '{name}', which names the set. Rename one.")
+            raise ValueError(f"--embeddings: two files are named '{name}', the name of the set. Rename one.")
         results[name] = file.evaluate()
         if file.identities is not None:
             identities[name] = file.identities

@@ -75,13 +75,13 @@ def convert_weights(
 def _checked_arch(weights: Weights, source_name: SourceName) -> Spec:
     if weights.arch is None:
         raise ValueError(
-            f"{weights.path}: its names are of no network that is known here ({', '.join(list(weights.backbone)[:3])}, "
-            f"...). Known are {', '.join(BACKBONES.names())}."
+            f"{weights.path}: its tensor names match no supported network ({', '.join(list(weights.backbone)[:3])}, "
+            f"...). Supported: {', '.join(BACKBONES.names())}."
         )
     if source_name not in ("auto", weights.source):
         raise ValueError(
-            f"{weights.path} is {weights.source}'s {weights.arch.name} by its names, not {source_name}'s. Leave --from "
-            "out, or give the other file."
+            f"{weights.path} is {weights.source}'s {weights.arch.name} by its tensor names, not {source_name}'s. Leave "
+            "out --from, or give another file."
         )
     return weights.arch
 

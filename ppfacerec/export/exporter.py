@@ -91,8 +91,8 @@ def _check_spread(embeddings: np.ndarray) -> None:
     spread = np.abs(embeddings - embeddings[:1]).max() / max(np.abs(embeddings).max(), 1e-30)
     if spread < 10 * TOLERANCE:
         raise ValueError(
-            f"The network gives nearly the same embedding for very different pictures (by {spread:.0e} of the "
-            "largest number); nothing is exported. Check the weights."
+            f"The network gives nearly the same embedding for very different pictures (they differ by {spread:.0e} of "
+            "the largest number); nothing is exported. Check the weights."
         )
 
 

@@ -34,8 +34,8 @@ def rgb_network(backbone: nn.Layer, info: ModelInfo) -> tuple[nn.Layer, ModelInf
         expected, found = backbone(images.flip(axis=[1])).numpy(), swapped(images).numpy()
     if len(first) != 1 or not relative_difference(expected, found) <= TOLERANCE:
         raise ValueError(
-            "The network takes BGR and has no one first convolution that red and blue could be swapped in; programs "
-            "that run exported models give RGB. Train it on RGB (DecodeImage.to_rgb: True) to export it."
+            "The network takes BGR and has no single first convolution in which red and blue could be swapped; "
+            "programs that run exported models pass RGB. Train it on RGB (DecodeImage.to_rgb: True) to export it."
         )
     return swapped, replace(info, colors="RGB", mean=info.mean[::-1], std=info.std[::-1])
 

@@ -38,7 +38,7 @@ def save_onnx(prefix: Path, target: Path, info: ModelInfo, for_cpu: bool = False
     if paddle.__version__.split(".")[0] == "2":
         raise ValueError(
             f"ONNX export needs Paddle 3 (paddle2onnx 2 reads its programs), this is {paddle.__version__}. Export the "
-            "weights with Paddle 3, they are the same."
+            "same weights with Paddle 3."
         )
     onnx, onnxruntime, paddle2onnx = (needed(name) for name in ("onnx", "onnxruntime", "paddle2onnx"))
     raw = target.with_name(f"{target.name}.raw")

@@ -76,10 +76,10 @@ class MarginHead(HeadTraits, nn.Layer):
 
     def _log_layout(self, options: HeadOptions) -> None:
         if distributed.world_size() > 1:
-            size, reason = self.shard.world_size, "as class_parallel says"
+            size, reason = self.shard.world_size, "set by class_parallel"
             if options.class_parallel is None:
-                reason = f"class_parallel's default: {PARALLEL_FROM:,} classes and more are spread"
-            where = f"spread over {size} processes" if size > 1 else "in every process"
+                reason = f"class_parallel's default: {PARALLEL_FROM:,} classes or more are sharded"
+            where = f"sharded over {size} processes" if size > 1 else "replicated in every process"
             logger.info("Head: %d classes %s (%s).", self.class_num, where, reason)
         if self.sample_rate < 1:
             logger.info(

@@ -51,8 +51,8 @@ class MarginScores:
         is_part = classes.num_classes != classes.class_num
         if is_part or classes.num_sub_centers > 1 or classes.transform(cosine.detach()) is not None:
             raise ValueError(
-                "CELoss.epsilon: label smoothing needs every class's plain logit: it does not go with sample_rate, "
-                "class_parallel, num_sub_centers, or a head that changes the negatives."
+                "CELoss.epsilon: label smoothing needs every class's plain logit: it cannot be combined with "
+                "sample_rate, class_parallel, num_sub_centers, or a head that changes the negatives."
             )
         cosines = paddle.matmul(self.unit, paddle.sum(normalize(self.weight), axis=0))
         return (classes.scale * (cosines - cosine) + target) / classes.class_num

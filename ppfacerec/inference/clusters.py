@@ -23,7 +23,7 @@ def cluster(embeddings: np.ndarray, threshold: float) -> np.ndarray:
         ValueError: more than 20,000 images, a threshold outside the range of cosines, or embeddings not of length 1.
     """
     if len(embeddings) > MAX_IMAGES:
-        raise ValueError(f"{len(embeddings)} images are too many to be clustered (at most {MAX_IMAGES}).")
+        raise ValueError(f"{len(embeddings)} images are too many to cluster (at most {MAX_IMAGES}).")
     embeddings, threshold = check_unit_rows("embeddings", embeddings), Threshold(threshold).cosine
     if len(embeddings) < 2:
         return np.zeros(len(embeddings), np.int64)

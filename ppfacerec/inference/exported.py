@@ -46,7 +46,7 @@ def read_description(path: Path) -> Exported:
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path}: expected what `ppfacerec export` writes (files, input, model): {error}.") from error
     if onnx is not None and (onnx != Path(onnx).name or "\0" in onnx):
-        raise ValueError(f"{path}: files: expected a file of this folder, found {onnx[:80]!r}.")
+        raise ValueError(f"{path}: files: expected a file in this folder, found {onnx[:80]!r}.")
     digests = tree.get("sha256", {})
     for name, digest in digests.items() if isinstance(digests, Mapping) else ():
         name = Path(str(name)).name
@@ -64,6 +64,6 @@ def read_metadata(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
     info, digest = from_tree(tree, f"{path}: metadata"), metadata.get(METADATA_DIGEST, NO_DIGEST)
     content = path.read_bytes().replace(digest.encode(), NO_DIGEST.encode())
     if info.thresholds and hashlib.sha256(content).hexdigest() != digest:
-        logger.warning("%s was changed after its export (quantised?): the thresholds of before are not used.", path)
+        logger.warning("%s was changed after its export (quantised?): its earlier thresholds are not used.", path)
         info = replace(info, thresholds={})
     return info

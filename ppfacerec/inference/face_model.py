@@ -205,7 +205,7 @@ class FaceModel:
     def _read(self, image: Image, name: str, check: FaceCheck) -> np.ndarray:
         pixels = read_image(image, name, self.info.image_size)
         if int(pixels.max()) - int(pixels.min()) < _LEAST_RANGE:  # all such images get the same embedding
-            raise ValueError(f"{name}: all of the image is of one shade, {pixels.max()} of 255; expected a face.")
+            raise ValueError(f"{name}: the whole image is one shade, {pixels.max()} of 255; expected a face.")
         check.add(pixels, name)
         return pixels
 
@@ -226,7 +226,7 @@ def load(name: str | Path, device: Any = "auto") -> FaceModel:
             f"device: expected auto, cpu or gpu, found {device!r}; CUDA_VISIBLE_DEVICES chooses among several."
         )
     if not isinstance(name, (str, Path)) or not str(name):
-        raise ValueError(f"name: expected a path, a name of the zoo or an https URL, found {name!r}.")
+        raise ValueError(f"name: expected a path, a model name or an https URL, found {name!r}.")
     path = Path(name)
     description = find_description(path)
     if description:
@@ -259,8 +259,8 @@ def _onnx(path: Path) -> FaceModel:
     metadata, is_uint8 = onnx_metadata(path)
     if METADATA not in metadata:
         raise ValueError(
-            f"{path} does not say how its images are prepared (it was not exported by ppfacerec). Convert the weights "
-            "that it was made from, or run it with onnxruntime yourself."
+            f"{path} does not describe its preprocessing (it was not exported by ppfacerec). Convert the weights that "
+            "it was made from, or run it with onnxruntime yourself."
         )
     info = read_metadata(path, metadata)
     return FaceModel(_prepared(run_onnx(path), info, is_uint8), info, str(path))

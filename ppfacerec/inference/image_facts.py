@@ -94,7 +94,7 @@ class FaceCheck:
         """Log a warning if there are more such images than in sets of aligned faces."""
         for names, what in (
             (self._unaligned, "the eye positions are not darker than their surroundings; are they aligned faces? "
-             "See `ppfacerec align`: others give wrong answers"),
+             "See `ppfacerec align`: unaligned faces give wrong answers"),
             (self._blue, "the skin is blue; are red and blue swapped? Give RGB: image[..., ::-1] of OpenCV's"),
         ):  # fmt: skip
             if len(names) > MANY_UNALIGNED * self._total:

@@ -43,7 +43,7 @@ def find_images(paths: str | Path | Sequence[str | Path], allow_outside: bool = 
         else:
             images = list(_listed(path, allow_outside)) if path.suffix == ".txt" else [path]
         if not images:
-            raise ValueError(f"{path}: no image in it ({', '.join(IMAGE_SUFFIXES)}).")
+            raise ValueError(f"{path}: no images in it ({', '.join(IMAGE_SUFFIXES)}).")
         found += images
     return found
 
@@ -97,8 +97,8 @@ def is_one_image(images: Any) -> bool:
     if isinstance(images, np.ndarray):
         if images.shape[:1] == (3,) and images.ndim == 3 and images.shape[2] not in (1, 3, 4):
             raise ValueError(
-                f"An array of shape {list(images.shape)} has its colours first, or is three grey images. Give "
-                "(H, W, 3), image.transpose(1, 2, 0), or a list of three."
+                f"An array of shape {list(images.shape)} has its channels first, or is three grey images. Give (H, W, "
+                "3), image.transpose(1, 2, 0), or a list of three."
             )
         if images.ndim < 2 and images.dtype.kind not in "OU":
             raise ValueError(f"images: expected {_EXPECTED}, found {images.dtype} {list(images.shape)}.")

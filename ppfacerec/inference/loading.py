@@ -65,7 +65,7 @@ def load_predictor(prefix: Path) -> Predictor:
     def make() -> Any:
         if _digests(prefix) != key:
             raise ValueError(
-                f"{prefix.parent}: the exported model has changed or is gone since it was loaded. After a fork its "
+                f"{prefix.parent}: the exported model was changed or removed after it was loaded. After a fork its "
                 "files are read again: keep them as they are, or load the model in the new process."
             )
         return native_predictor(prefix)
@@ -85,14 +85,14 @@ def _load(name: str, config: Config | None, make: Callable[[Spec, Weights], Netw
     spec = config.Arch.Backbone if config else known.spec if known else weights.arch
     if spec is None:
         raise ValueError(
-            f"{weights.path}: neither its names nor {info_path(weights.path).name} or config.yaml beside it identify "
-            "the network. Give a config with -c."
+            f"{weights.path}: neither its tensor names nor {info_path(weights.path).name} or config.yaml beside it "
+            "identify the network. Give a config with -c."
         )
     network = make(spec, weights)
     from_config = info_of_config(config, network.embedding_size) if config else None
     if known and from_config:
         for line in known.mismatches(from_config):
-            logger.warning("%s: %s; the weights' own is used.", weights.path, line)
+            logger.warning("%s: %s; using that of the weights.", weights.path, line)
     return network, known or from_config or info_of_weights(weights, network.embedding_size)
 
 
@@ -107,8 +107,8 @@ def _filled(spec: Spec, weights: Weights) -> nn.Layer:
     problems = list(check_spec(BACKBONES, spec, {}))
     if problems:
         raise ValueError(
-            f"{weights.path}: the network described beside it cannot be built: {' '.join(problems)} Import the module "
-            "of a network of your own first, or export the model with -c and use that."
+            f"{weights.path}: the network described beside it cannot be built: {' '.join(problems)} If it is your own "
+            "network, import its module first, or export the model with -c and use that."
         )
     backbone = BACKBONES.build(spec)
     report = match_weights(backbone, weights.backbone)

@@ -63,8 +63,8 @@ class PeopleIndex:
         embeddings = check_unit_rows("embeddings", embeddings)
         if embeddings.ndim != 2 or not 0 < len(names) == len(files) == len(embeddings):
             raise ValueError(
-                f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files: expected "
-                "as many of each, and at least one."
+                f"{len(embeddings)} embeddings, {len(names)} names and {len(files)} files: expected equal numbers, and "
+                "at least one."
             )
         order = np.argsort(np.asarray(names), kind="stable")
         self.embeddings = np.ascontiguousarray(embeddings[order])
@@ -128,7 +128,7 @@ class PeopleIndex:
         """Return an embedding (D,) as float32; its size must be the index's, and its length 1."""
         if np.shape(embedding) != self.embeddings.shape[1:]:
             raise ValueError(
-                f"The embedding: expected one of shape [{self.embeddings.shape[1]}], as the index's, found "
+                f"The embedding: expected one of shape [{self.embeddings.shape[1]}], as in the index, found "
                 f"{list(np.shape(embedding))}."
             )
         return check_unit_rows("The embedding", embedding)
@@ -176,7 +176,7 @@ class PeopleIndex:
         if probe.shape != self.probe.shape or float(probe @ self.probe) < _SAME_MODEL:
             raise ValueError(
                 f"The index was made with another model ({self.model}) than {model.name}; their embeddings cannot be "
-                "compared. Enroll again, or give that model."
+                "compared. Enroll again, or use that model."
             )
 
     def save(self, path: str | Path) -> None:

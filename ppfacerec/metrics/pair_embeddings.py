@@ -61,7 +61,7 @@ def check_unit_rows(name: str, embeddings: np.ndarray) -> np.ndarray:
     if not (np.abs(lengths - 1) < 1e-3).all():  # false for NaN and overflow
         raise ValueError(
             f"{name}: expected finite embeddings of length 1, found lengths from {np.min(lengths):.4g} to "
-            f"{np.max(lengths):.4g}. `FaceModel.embed` gives such; divide others by their lengths."
+            f"{np.max(lengths):.4g}. `FaceModel.embed` returns these; divide others by their lengths."
         )
     return rows
 
@@ -81,11 +81,11 @@ def check_pairs(
         )
     if labels.ndim != 1 or labels.dtype.kind not in "biu" or not np.isin(labels, (0, 1)).all():
         found = f"shape {list(labels.shape)} and dtype {labels.dtype}"
-        raise ValueError(f"is_same has {found}, expected one True or False (or 1 or 0) a pair.")
+        raise ValueError(f"is_same has {found}, expected one True or False (or 1 or 0) per pair.")
     if len(labels) * 2 != len(embeddings):
         raise ValueError(
-            f"is_same has {len(labels)} labels for {len(embeddings) // 2} pairs ({len(embeddings)} rows), "
-            "expected one label a pair."
+            f"is_same has {len(labels)} labels for {len(embeddings) // 2} pairs ({len(embeddings)} rows), expected one "
+            "label per pair."
         )
     if num_folds < 2 or len(labels) < num_folds:
         raise ValueError(

@@ -20,7 +20,7 @@ def doubts(embeddings: np.ndarray, distances: np.ndarray, is_same: np.ndarray, n
     if distances.max() < COLLAPSED:
         found.append(
             f"all embeddings are nearly equal (largest squared distance of a pair {distances.max():.2g}): the network "
-            "has collapsed, or was given one image over and over. No threshold means anything."
+            "has collapsed, or received the same image every time. No threshold is meaningful."
         )
     if is_same.any() and not is_same.all():
         single = [len(set(fold.tolist())) == 1 for fold in np.array_split(is_same, num_folds)]

@@ -37,7 +37,7 @@ def parameter_groups(
     named = [(n, p) for layer in layers for n, p in layer.named_parameters() if not p.stop_gradient]
     for word in words:
         if not any(word in name for name, _ in named):
-            raise ValueError(f"no_weight_decay_name: no parameter has '{word}' in its name, such as {named[0][0]}.")
+            raise ValueError(f"no_weight_decay_name: no parameter name has '{word}' in it; one is {named[0][0]}.")
     for name, parameter in named:
         still = (one_dim_param_no_weight_decay and parameter.ndim <= 1) or any(word in name for word in words)
         (others if still else decaying).append(parameter)

@@ -60,7 +60,7 @@ class StopSignals(Callback):
                 continue
             if self._first is None:
                 self.wants_stop, self._first = True, time.monotonic()
-                logger.warning("%s: stopping after this step. Once more stops at once.", signal.Signals(number).name)
+                logger.warning("%s: stopping after this step. A second one stops at once.", signal.Signals(number).name)
             elif time.monotonic() - self._first > SAME_SIGNAL_SECONDS:
                 logger.error("%s again: stopped at once.", signal.Signals(number).name)
                 os._exit(128 + number)

@@ -55,7 +55,7 @@ def download(url: str, part: Path) -> None:
             if total is not None and total - start > free:
                 raise OSError(f"{total - start:,} bytes are missing, and only {free:,} are free in {part.parent}")
             if resumed:
-                logger.info("%s: going on at %.1f MB", url, start / 1e6)
+                logger.info("%s: resuming at %.1f MB", url, start / 1e6)
             _copy(response, part, start, total)
     except (urllib.error.URLError, HTTPException, OSError) as error:
         raise ValueError(
@@ -106,10 +106,10 @@ def _total(response: HTTPResponse, start: int) -> int | None:
     most, length = max_size(), response.headers.get("Content-Length", "")
     total = start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
     if total is None and not response.chunked:
-        raise OSError("the server does not send its length, so that completeness cannot be checked")
+        raise OSError("the server does not send its length, so completeness cannot be checked")
     whole = re.fullmatch(r"bytes \d+-\d+/(\d{1,18})", response.headers.get("Content-Range", ""))
     if whole and total is not None and int(whole[1]) != total:
-        raise OSError(f"the server says that it has {int(whole[1]):,} bytes, and {total:,}")
+        raise OSError(f"the server reports two sizes, {int(whole[1]):,} and {total:,} bytes")
     if total is not None and total > most:
         raise OSError(_too_large(f"{total:,} bytes"))
     return total

@@ -40,18 +40,18 @@ def problem_of(name: str) -> str | None:
         if not is_secure(name):
             return f"expected an https URL, found {shown}; download it by hand and give the file."
         if "@" in urllib.parse.urlsplit(name).netloc:
-            return f"{shown}: a user and password in an address are not sent; download it by hand and give the file."
+            return f"{shown}: a user name and password in a URL are not sent; download it by hand and give the file."
         fragment = name.partition("#")[2]
         if fragment and not _CHECKSUM.fullmatch(fragment):
-            return f"{shown}: expected #sha256= and 64 hexadecimal digits after the address."
+            return f"{shown}: expected #sha256= and 64 hexadecimal digits after the URL."
         return None
     if name in ZOO:
         model = ZOO[name]
         if model.url:
             return None
         return (
-            f"'{name}' has no direct address; download it by hand from {model.publisher.page} and give the file, "
-            "which is converted on the fly."
+            f"'{name}' has no direct URL; download it by hand from {model.publisher.page} and give the file, which is "
+            "converted on the fly."
         )
     if Path(name).exists():
         return None
@@ -91,8 +91,8 @@ def _cached(url: str, sha256: str | None) -> Path:
             expected = sha256 or (record.read_text(encoding="utf-8").strip() if record.is_file() else None)
             if expected is not None and file_digest(path) != expected:
                 raise ValueError(
-                    f"{path}, downloaded from {without_secrets(url)} earlier, is not what it was: its SHA-256 is "
-                    f"another one than {expected}. Remove it to have it downloaded again."
+                    f"{path}, downloaded from {without_secrets(url)} earlier, has changed: its SHA-256 is not "
+                    f"{expected}. Remove it to download it again."
                 )
             logger.info("%s: using %s", url, path)
         else:
@@ -113,7 +113,7 @@ def _checked_sum(url: str, part: Path, expected: str | None) -> str:
             f"{without_secrets(url)}: the file has the SHA-256 {found}, expected {expected}. It was changed, or not "
             "fully received, and has been removed. Try again, or get the file elsewhere and give its path."
         )
-    compared = "" if expected else f" (none to compare with; add #sha256={found} to the address to ask for this file)"
+    compared = "" if expected else f" (none to compare with; add #sha256={found} to the URL to require this file)"
     logger.info("Downloaded %s, SHA-256 %s%s", url, found, compared)
     return found
 

@@ -100,7 +100,7 @@ class ModelInfo:
         for name in names:
             mine, theirs = getattr(self, name), getattr(other, name)
             if not (np.allclose(mine, theirs) if not isinstance(mine, str) else mine == theirs):
-                lines.append(f"{name} is {thaw(mine)} by the weights and {thaw(theirs)} by the config")
+                lines.append(f"{name} is {thaw(mine)} for the weights and {thaw(theirs)} in the config")
         return lines
 
 
@@ -139,8 +139,8 @@ def info_beside(weights: str | Path) -> ModelInfo | None:
     info = read_info(path)
     if info.weights_sha256 is not None and Path(weights).is_file() and info.weights_sha256 != sha256(weights):
         logger.warning(
-            "%s belongs to other weights than %s: its thresholds and preprocessing are not used. An evaluation of "
-            "these weights writes it again.", path, weights,
+            "%s belongs to other weights than %s: its thresholds and preprocessing are not used. Evaluating these "
+            "weights rewrites it.", path, weights,
         )  # fmt: skip
         return None
     return info

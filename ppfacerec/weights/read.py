@@ -160,7 +160,7 @@ def _folder_state(path: str) -> dict[str, np.ndarray]:
         state[file.name[: -len(".pdparam")]] = array
     if not state:
         there = [f", such as {file}" for file in sorted(Path(path).glob("*.pdparams"))[:1]]
-        raise ValueError(f"{path} is a folder without *.pdparam files; give a file of weights{''.join(there)}.")
+        raise ValueError(f"{path} is a folder without *.pdparam files; give a weights file{''.join(there)}.")
     return {name: array for name, array in state.items() if "dist@" not in name}  # a rank's shard of the head
 
 
@@ -173,8 +173,8 @@ def _torch_state(path: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
             if isinstance(file.tree, dict):
                 found = f"dict with {', '.join(map(str, list(file.tree)[:6])) or 'nothing'}"
             raise ValueError(
-                f"{path}: no tensors found where a state dict should be (it holds a {found}). Save the "
-                "network's state_dict() with torch.save; a frozen TorchScript module has none any more."
+                f"{path}: no tensors found where a state dict should be (it holds a {found}). Save the network's "
+                "state_dict() with torch.save; a frozen TorchScript module no longer has one."
             )
         _check_size(path, sum(view.nbytes for view in views.values()), file.max_bytes)
         return {name: view.numpy() for name, view in views.items()}, _insightface_head(path, file.tree)
@@ -203,13 +203,13 @@ def _collect_module_views(module: Mapping[Any, Any], prefix: str, views: dict[st
         elif isinstance(value, Unread):
             _collect_module_views(value, f"{prefix}{name}.", views)
         if len(views) > _MOST_TENSORS:  # a few modules that hold each other twice expand to millions
-            raise ValueError(f"a module unfolds to more than {_MOST_TENSORS:,} tensors.")
+            raise ValueError(f"a module expands to more than {_MOST_TENSORS:,} tensors.")
 
 
 def _check_size(path: str, num_bytes: int, max_bytes: int) -> None:
     """An array under a thousand names is small until it is converted."""
     if num_bytes > max_bytes:
-        raise ValueError(f"{path}: its tensors are views of each other and unfold to far more than the file holds.")
+        raise ValueError(f"{path}: its tensors are views of each other and expand to far more than the file holds.")
 
 
 def _insightface_head(path: str, tree: Any) -> np.ndarray | None:
@@ -224,12 +224,12 @@ def _insightface_head(path: str, tree: Any) -> np.ndarray | None:
             share = _head_share(file.tree)
             fits = share is not None and share.shape[1:] == first.shape[1:]
             if share is None or not fits or not 0 <= len(shares[-1]) - share.shape[0] <= 1:
-                raise ValueError(f"{part}: its share of the head does not continue {path}'s; one is missing.")
+                raise ValueError(f"{part}: its part of the head does not continue {path}'s; one is missing.")
             shares.append(share.numpy())
     centres = np.concatenate(shares)
     text = f"{path}: head: {len(centres)} classes from {', '.join(part.name for part in parts)}"
     if len(parts) == 1:
-        logger.warning("%s alone. A training on several GPUs has a part of the classes in each checkpoint_gpu_N.pt; "
+        logger.warning("%s alone. Training on several GPUs saves a part of the classes in each checkpoint_gpu_N.pt; "
                        "put all of them into one folder.", text)  # fmt: skip
     else:
         logger.info("%s", text)

@@ -99,6 +99,6 @@ def zoo_table() -> str:
             *lines,
             "\nDownloaded by name:",
             *files,
-            "\nThe others are downloaded by hand from their page; Global.pretrained_model takes the file as it is.",
+            "\nThe others are downloaded by hand from their page; Global.pretrained_model takes the file unchanged.",
         ]
     )

@@ -150,7 +150,7 @@ def test_files_folders_and_lists_are_found_in_order(tmp_path, people):
     with pytest.raises(ValueError, match="gone does not exist; expected an image, a folder of images"):
         find_images([tmp_path / "gone"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: no image in it"):
+    with pytest.raises(ValueError, match="empty: no images in it"):
         find_images([tmp_path / "empty"])
 
 
@@ -181,7 +181,7 @@ def test_enroll_and_search_know_the_enrolled_and_call_strangers_unknown(tmp_path
     said = capsys.readouterr().out
     assert re.search(r"probe\.jpg +2 +2 0\.9\d\d, \d 0\.\d+\n", said)
     assert re.search(r"stranger\.jpg +unknown", said)
-    assert "about 1 in 5 strangers is taken for someone enrolled (measured on 12 enrolled images" in said
+    assert "about 1 in 5 strangers is mistaken for an enrolled person (measured on 12 enrolled images" in said
     assert main(arguments) == 0
     assert "too few images (12) to measure how many strangers are accepted. Threshold 0.800" in capsys.readouterr().out
 
@@ -235,7 +235,7 @@ def test_approximate_search_finds_nearly_all_that_exact_search_finds():
         exact, found = index.search(probe, 1)[0], people.search(probe, 1)[0]
         assert (found.name, found.file) == (exact.name, exact.file)
         assert found.cosine == pytest.approx(exact.cosine, abs=1e-6)
-    with pytest.raises(ValueError, match=r"expected one of shape \[32\], as the index's, found \[3\]"):
+    with pytest.raises(ValueError, match=r"expected one of shape \[32\], as in the index, found \[3\]"):
         people.search(np.ones(3, np.float32))
 
 
@@ -250,7 +250,7 @@ def test_approximate_search_on_the_command_line_says_what_it_finds(tmp_path, wei
     exact = capsys.readouterr().out
     assert main([*arguments, "--ann"]) == 0
     approximate = capsys.readouterr().out
-    assert "Approximate search: 100.0 % of the 5 nearest people of exact search are found" in approximate
+    assert "Approximate search finds 100.0 % of the 5 nearest people of exact search" in approximate
     assert approximate[approximate.index("image  ") :] == exact[exact.index("image  ") :]
 
 
@@ -278,7 +278,7 @@ def test_an_index_is_read_back_and_another_model_is_refused(tmp_path, model):
     assert again.threshold(0.1) == index.threshold(0.1)
     with pytest.raises(ValueError, match=r"was made with another model \(m\) than .* Enroll again"):
         again.check_model(model)
-    with pytest.raises(ValueError, match=r"expected one of shape \[8\], as the index's, found \[3\]"):
+    with pytest.raises(ValueError, match=r"expected one of shape \[8\], as in the index, found \[3\]"):
         again.search(np.ones(3))
 
 

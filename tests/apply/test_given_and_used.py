@@ -50,7 +50,7 @@ def test_a_model_that_knows_itself_needs_no_config_beside_it(tmp_path):
     (tmp_path / "config.yaml").write_text("Global: {plugins: [not_here]}\n")
     assert ppfacerec.load(weights).embed(face(0)).shape == (16,)
     ModelInfo({"name": "MyNet"}, 16).save(info_path(tmp_path / "w.pdparams"))
-    message = r"w\.pdparams: the network described beside it cannot be built: backbone: unknown backbone 'MyNet'.*module of a network"
+    message = r"w\.pdparams: the network described beside it cannot be built: backbone: unknown backbone 'MyNet'.*import its module"
     with pytest.raises(ValueError, match=message):
         ppfacerec.load(weights)
 
@@ -134,12 +134,12 @@ def test_every_form_of_an_image_gives_the_same_embedding(tmp_path, model):
         (lambda m: m.embed(None), "images: expected a path, .* in an iterable, found None"),
         (lambda m: m.embed(3), "images: expected a path, .* in an iterable, found 3"),
         (lambda m: m.embed(np.array(3)), r"images: expected a path, .* found int64 \[\]"),
-        (lambda m: m.embed(np.zeros((112, 112, 3), np.uint8)), "image 0: all of the image is of one shade, 0 of 255"),
+        (lambda m: m.embed(np.zeros((112, 112, 3), np.uint8)), "image 0: the whole image is one shade, 0 of 255"),
         (lambda m: m.compare(face(0), face(1), threshold=np.array([0.4])), "threshold: expected a cosine from -1 to 1"),
         (lambda m: m.threshold([1e-3]), "far: expected a false accept rate between 0 and 1"),
-        (lambda m: ppfacerec.load(None), "name: expected a path, a name of the zoo or an https URL, found None"),
-        (lambda m: ppfacerec.load(3), "name: expected a path, a name of the zoo or an https URL, found 3"),
-        (lambda m: index().search(np.eye(4)[:1]), r"expected one of shape \[4\], as the index's, found \[1, 4\]"),
+        (lambda m: ppfacerec.load(None), "name: expected a path, a model name or an https URL, found None"),
+        (lambda m: ppfacerec.load(3), "name: expected a path, a model name or an https URL, found 3"),
+        (lambda m: index().search(np.eye(4)[:1]), r"expected one of shape \[4\], as in the index, found \[1, 4\]"),
         (lambda m: index().threshold("0.1"), "stranger_rate: expected a number between 0 and 1"),
         (lambda m: index(nearest_others=[np.nan] * 4), "nearest_others: expected cosines"),
         (lambda m: index(probe=np.eye(3)[0]), r"probe: expected shape \[4\], found \[3\]"),
@@ -214,7 +214,7 @@ def test_enrolment_says_who_is_lost_who_is_twice_and_what_was_left_out(tmp_path,
     )
     assert "People without a usable image: lost." in said
     assert "9 of 10 images are used, 1 left out." in said
-    assert "Names that probably stand for one person (a copied folder?): anna = anna again." in said
+    assert "Names that probably belong to one person (a copied folder?): anna = anna again." in said
     assert "3 people, 9 images" in said
     assert (tmp_path / "p.npz").stat().st_mode & 0o777 == 0o600
 
@@ -225,7 +225,7 @@ def test_a_flat_folder_of_lfws_names_is_said_with_its_people(tmp_path, weights, 
     (tmp_path / "bo.jpg").write_bytes(jpeg(picture(1, 0)))
     assert main(["infer", "enroll", str(tmp_path), "--index", str(tmp_path / "p.npz"), "--model", weights]) == 0
     said = capsys.readouterr().out
-    assert "not in a person's folder: 5. The person is taken from" in said and "(Tony_Blair: 4, bo: 1)" in said
+    assert "not in a person's folder: 5. The person is the file name" in said and "(Tony_Blair: 4, bo: 1)" in said
 
 
 def test_cluster_says_its_threshold_and_writes_no_formulas(tmp_path, weights, capsys, monkeypatch):
@@ -236,8 +236,8 @@ def test_cluster_says_its_threshold_and_writes_no_formulas(tmp_path, weights, ca
     images = [f"=cmd{number}.jpg" for number in range(3)]
     assert main(["infer", "cluster", *images, "--model", weights, "--out", "c.csv"]) == 0
     said = capsys.readouterr().out
-    assert "has enough pairs for a FAR of 1e-3; the next larger one is used" in said
-    assert "while their mean cosine is above it: threshold 0.800: at most 1 in 100 pairs of different people" in said
+    assert "has enough pairs for a FAR of 1e-3; using the next larger FAR" in said
+    assert "while their mean cosine is above this: threshold 0.800: at most 1 in 100 pairs of different people" in said
     assert [row["image"] for row in csv.DictReader((tmp_path / "c.csv").read_text().splitlines())] == [
         f"./=cmd{n}.jpg" for n in range(3)
     ]
@@ -248,7 +248,7 @@ def test_embeddings_go_to_npz_or_nowhere(tmp_path, weights, capsys, out):
     (tmp_path / "a.jpg").write_bytes(jpeg(face(0)))
     arguments = ["infer", "embed", str(tmp_path / "a.jpg"), "--model", weights, "--out", str(tmp_path / out)]
     assert main(arguments) == 1
-    assert f"{out}: what is written is .npz" in capsys.readouterr().out
+    assert f"{out}: expected a name that ends in .npz" in capsys.readouterr().out
     assert not (tmp_path / out).exists()
 
 
@@ -266,7 +266,7 @@ def test_no_format_is_written_under_the_name_of_another(tmp_path, weights, capsy
         (tmp_path / "people" / name[0]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "people" / name).write_bytes(jpeg(face(ord(name[0]))))
     assert main([*arguments, "x.xlsx", *(["--model", weights] if arguments[0] == "infer" else [])]) == 1
-    assert f"x.xlsx: what is written is {suffix}; give it a name that ends so" in capsys.readouterr().out
+    assert f"x.xlsx: expected a name that ends in {suffix}" in capsys.readouterr().out
     assert not (tmp_path / "x.xlsx").exists()
 
 
@@ -281,7 +281,7 @@ def test_pil_images_count_as_their_files_do(model):
 
 
 def test_an_array_with_its_colours_first_is_not_taken_for_three_grey_images(model):
-    with pytest.raises(ValueError, match=r"shape \[3, 112, 112\] has its colours first"):
+    with pytest.raises(ValueError, match=r"shape \[3, 112, 112\] has its channels first"):
         model.embed(np.ascontiguousarray(face(0).transpose(2, 0, 1)))
 
 

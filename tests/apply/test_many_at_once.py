@@ -273,7 +273,7 @@ def test_an_exported_model_that_has_changed_is_not_taken_for_the_one_that_was_lo
     embed_all(model)
     error = in_process("fork", error_of, model)
     assert error == (
-        f"{folder}: the exported model has changed or is gone since it was loaded. After a fork its files are read "
+        f"{folder}: the exported model was changed or removed after it was loaded. After a fork its files are read "
         "again: keep them as they are, or load the model in the new process."
     )
 

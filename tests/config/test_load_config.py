@@ -74,7 +74,7 @@ def test_quotient_is_a_number(tiny_config):
     [
         (
             ["Globl.epochs=1"],
-            "Globl: unknown key. Did you mean 'Global'? Known here: Global, Arch, Optimizer, Loss, DataLoader, Metric, "
+            "Globl: unknown key. Did you mean 'Global'? Known keys: Global, Arch, Optimizer, Loss, DataLoader, Metric, "
             "AMP, EMA.",
         ),
         (
@@ -95,7 +95,7 @@ def test_quotient_is_a_number(tiny_config):
         ),
         (
             ["AMP.scale_los=2"],
-            "AMP.scale_los: unknown key. Did you mean 'scale_loss'? Known here: scale_loss, use_dynamic_loss_scaling, "
+            "AMP.scale_los: unknown key. Did you mean 'scale_loss'? Known keys: scale_loss, use_dynamic_loss_scaling, "
             "level, dtype.",
         ),
         (
@@ -149,7 +149,7 @@ def test_quotient_is_a_number(tiny_config):
             "'RandFlipImage'? Known: CropImage, DecodeImage, NormalizeImage, RandBlur, RandCropImage, RandCropPad, "
             "RandFlipImage, RandGrey, RandJPEG, RandLowResolution, RandPhotometric, RandomErasing, ResizeImage, ToCHWImage.",
         ),
-        (["Metric.Evl=[]"], "Metric.Evl: unknown key. Did you mean 'Eval'? Known here: Eval."),
+        (["Metric.Evl=[]"], "Metric.Evl: unknown key. Did you mean 'Eval'? Known keys: Eval."),
         (["Global.epochs=many"], "Global.epochs: expected an integer, found 'many' (str)."),
         (["Global.epochs=True"], "Global.epochs: expected an integer, found True (bool)."),
         (["Global.flip_test=1"], "Global.flip_test: expected true or false, found 1 (int)."),
@@ -288,7 +288,7 @@ def test_the_other_projects_spellings_of_embedding_size_are_read(tiny_config, sp
 def test_two_spellings_of_one_argument_are_refused(tiny_config):
     with pytest.raises(ConfigError) as error:
         load_config(tiny_config(), ["Arch.Backbone.embedding_size=128", "Arch.Backbone.class_num=64"])
-    assert "Arch.Backbone.class_num: it is embedding_size in other words, and both are given; leave one out." in str(
+    assert "Arch.Backbone.class_num: another name of embedding_size, and both are given; leave one out." in str(
         error.value
     )
 
@@ -381,7 +381,7 @@ def test_a_yaml_bomb_is_refused(tmp_path):
     laughs += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
     (tmp_path / "bomb.yaml").write_text(laughs)
     assert problems_of(tmp_path / "bomb.yaml") == [
-        "its aliases unfold to more than 100,000 values; no config needs that many."
+        "its aliases expand to more than 100,000 values; no config needs that many."
     ]
 
 
@@ -397,11 +397,11 @@ TOO_MUCH = {
     "brackets": ("a: " + "[" * 5000 + "]" * 5000, "brackets are nested more than 500 deep."),
     "merged": (
         doubled("{{<<: [{}]}}"),
-        "not valid YAML: line 2, column 10: the merge key '<<' is not read; write the keys out.",
+        "not valid YAML: line 2, column 10: the merge key '<<' is not supported; write the keys out.",
     ),
     "tuples": (
         doubled("!!omap [{{k: [{}]}}]"),
-        "its aliases unfold to more than 100,000 values; no config needs that many.",
+        "its aliases expand to more than 100,000 values; no config needs that many.",
     ),
     "long": ("a: 1\n" + "# " * 200_000, "400,005 characters of YAML; no config needs more than 262,144."),
     "digits": (
@@ -469,5 +469,5 @@ def test_a_heads_own_check_is_asked_besides_that_of_the_options(tiny_config, tmp
 def test_a_named_pipe_is_called_so_and_not_missing(tiny_config, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (found,) = problems_of(tiny_config(), f"DataLoader.Train.dataset.cls_label_path={tmp_path}/pipe")
-    assert found == f"DataLoader.Train.dataset.cls_label_path: {tmp_path}/pipe is no regular file."
+    assert found == f"DataLoader.Train.dataset.cls_label_path: {tmp_path}/pipe is not a regular file."
     assert any("not a regular file" in problem for problem in problems_of(tmp_path / "pipe"))

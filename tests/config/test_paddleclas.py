@@ -37,16 +37,16 @@ def test_paddleclas_words_are_accepted_at_neutral_values(tiny_config):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("Arch.Backbone.pretrained=True", "Arch.Backbone.pretrained: expected False (Global.pretrained_model names weights "
+        ("Arch.Backbone.pretrained=True", "Arch.Backbone.pretrained: expected False (use Global.pretrained_model for weights "
          "to start from), found True (bool)."),
-        ("Optimizer.lr.by_epoch=True", "Optimizer.lr.by_epoch: expected False (the rate is computed for every step), "
+        ("Optimizer.lr.by_epoch=True", "Optimizer.lr.by_epoch: expected False (the learning rate is computed for every step), "
          "found True (bool)."),
-        ("Optimizer.regularizer={name: L1, coeff: 1e-4}", "Optimizer.regularizer: only {name: L2, coeff: ...} is known, "
+        ("Optimizer.regularizer={name: L1, coeff: 1e-4}", "Optimizer.regularizer: only {name: L2, coeff: ...} is supported, "
          "found {'name': 'L1', 'coeff': 0.0001}."),
-        ("Global.class_num=5000", "Global.class_num: 5000, but Arch.Head.class_num says the number of identities."),
+        ("Global.class_num=5000", "Global.class_num: 5000, but Arch.Head.class_num sets the number of identities."),
         ("Global.epochs=2*3", "-o Global.epochs=2*3: arithmetic such as 2*3 is not evaluated; write the number."),
-        ("Global.eval_mode=retrieval", "this is a retrieval config of PaddleClas. ppfacerec trains and evaluates face "
-         "verification: take one of `ppfacerec configs`, and PaddleClas itself for the rest."),
+        ("Global.eval_mode=retrieval", "this is a retrieval config of PaddleClas. ppfacerec only trains and evaluates face "
+         "verification: use one of `ppfacerec configs`, or PaddleClas itself for other tasks."),
     ],
 )  # fmt: skip
 def test_what_has_no_counterpart_is_refused_with_the_replacement(tiny_config, override, message):
@@ -123,11 +123,13 @@ def test_no_code_of_a_config_that_nobody_named_or_that_has_problems(tiny_config,
     (tmp_path / "runs_code.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     path = tiny_config(**{"Global.plugins": ["runs_code"]})
-    with pytest.raises(ConfigError, match="Global.plugins: runs_code would be run; name the file with -c to allow it"):
+    with pytest.raises(
+        ConfigError, match="Global.plugins: runs_code would be imported; give the config with -c to allow it"
+    ):
         load_config(path, is_named=False)
     with pytest.raises(SystemExit, match="imported"):  # named by the user
         load_config(path, ["Global.plugins=[runs_code]"], is_named=False)
-    assert problems_of(path, "Global.epohs=1")[-1] == "Global.plugins: not imported while there are other problems."
+    assert problems_of(path, "Global.epohs=1")[-1] == "Global.plugins: not imported until the other problems are fixed."
 
 
 def test_a_file_of_weights_wins_over_paddleclas_folder_of_the_same_name(tmp_path):
@@ -139,5 +141,5 @@ def test_a_file_of_weights_wins_over_paddleclas_folder_of_the_same_name(tmp_path
     for name in ("best_model", "best_model/"):  # a shell completes the folder's name
         assert weights_file(f"{tmp_path}/{name}") == f"{tmp_path}/best_model.pdparams"
     (tmp_path / "best_model" / "model.pdparams").touch()
-    with pytest.raises(ValueError, match=r"give a file of weights, such as .*/best_model/model\.pdparams\."):
+    with pytest.raises(ValueError, match=r"give a weights file, such as .*/best_model/model\.pdparams\."):
         read_any(tmp_path / "best_model")

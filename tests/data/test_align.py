@@ -58,9 +58,11 @@ def test_a_moved_face_comes_back():
 
 
 def test_landmarks_of_no_face_are_refused():
-    with pytest.raises(ValueError, match="the five landmarks are all at one place"):
+    with pytest.raises(ValueError, match="all five landmarks are at the same point"):
         align(picture(0, 0), np.ones((5, 2)))
-    with pytest.raises(ValueError, match=r"its landmarks are not those of a face: one stays \d+ pixels off its place"):
+    with pytest.raises(
+        ValueError, match=r"its landmarks are not those of a face: aligned, one is \d+ pixels out of place"
+    ):
         align(picture(0, 0), TEMPLATE[[3, 0, 4, 1, 2]] * [1, 4])
 
 
@@ -117,7 +119,7 @@ def test_a_folder_is_aligned_and_the_rest_is_listed(photos, processes):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "no line in it. Expected lines 'path x1 y1 ... x5 y5'."),
+        ("", "no lines found. Expected lines 'path x1 y1 ... x5 y5'."),
         ("a.jpg 1 2 3\n", "line 1: expected 'path x1 y1 ... x5 y5' with numbers, found 'a.jpg 1 2 3'."),
         ("a.jpg 1 2 3 4 5 6 7 8 9 10\nb.jpg 1 2 3 4 5 6 7 8 9 x", "line 2: expected"),
         ("1 2 3 4 5 6 7 8 9 10\n", "line 1: expected"),
@@ -241,7 +243,7 @@ def test_a_turned_photo_is_named_and_not_written(tmp_path, monkeypatch, capsys, 
         assert (tmp_path / "out" / "1.jpg").is_file()
     else:
         assert listed == (
-            f"1.png\tthe photo seems turned: its face is upright when it is turned left by {90 * quarters} degrees\n"
+            f"1.png\tthe photo seems rotated: its face is upright if it is rotated left by {90 * quarters} degrees\n"
         )
         assert not (tmp_path / "out" / "1.jpg").exists()
 
@@ -277,7 +279,7 @@ def test_no_photo_takes_the_name_of_another_ones_face(tmp_path):
 @pytest.mark.parametrize("out", ["photos", "photos/out"])
 def test_faces_do_not_go_into_the_folder_of_the_photos(tmp_path, capsys, out):
     assert run_align(tmp_path, ["a.jpg"], out=out) == 1
-    assert "its faces would be taken for photos. Name a folder outside of it." in capsys.readouterr().out
+    assert "its faces would be read as photos. Choose a folder outside it." in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.jpg"]
 
 
@@ -288,7 +290,7 @@ def test_faces_that_were_there_are_counted_and_doubted_again(tmp_path, capsys):
     (tmp_path / "out" / "a.jpg").write_bytes(jpeg(np.zeros((112, 112, 3), np.uint8)))
     assert run_align(tmp_path, ["a.jpg"]) == 0
     text = capsys.readouterr().out
-    assert "(1 of them were there already and are left as they are)" in text
+    assert "(1 of them already existed and were left unchanged)" in text
     assert "Faces that look wrong (photos sideways or upside down?): 1," in text
 
 

@@ -71,7 +71,9 @@ def test_each_bad_image_is_listed_once_with_its_reason(damaged, tmp_path, log_li
         assert len(loader.bad_images) == 4
     lines = sorted(listed.read_text().splitlines(), key=lambda line: line.split("(")[1])
     assert len(lines) == 4
-    for line, number, words in zip(lines, (4, 9, 10, 20), ("0 bytes", "b'no image'", "JPEG is cut off", "cannot read")):
+    for line, number, words in zip(
+        lines, (4, 9, 10, 20), ("0 bytes", "b'no image'", "JPEG is truncated", "cannot read")
+    ):
         assert f"label.txt, line {number} (" in line
         assert words in line
     assert sum("replaced by the next good one" in record.message for record in log_lines.records) == 8

@@ -43,9 +43,12 @@ def test_reordered_lines_are_the_same_people_but_other_samples(tmp_path):
 @pytest.mark.parametrize(
     ("new_labels", "words"),
     [
-        ({0: 1, 1: 2, 2: 0}, "3 of 3 classes are other people (3 of them had another number)"),
-        ({0: 1, 1: 0, 2: 2}, "2 of 3 classes are other people (2 of them had another number)"),
-        ({0: 0, 1: 1, 2: 5}, "there were 3 classes and are 6; 1 of 3 classes are other people (0 of them had another"),
+        ({0: 1, 1: 2, 2: 0}, "3 of 3 classes are other identities (3 of them had another number)"),
+        ({0: 1, 1: 0, 2: 2}, "2 of 3 classes are other identities (2 of them had another number)"),
+        (
+            {0: 0, 1: 1, 2: 5},
+            "there were 3 classes and now there are 6; 1 of 3 classes are other identities (0 of them had another",
+        ),
     ],
     ids=["rotated", "swapped at equal counts", "renumbered"],
 )
@@ -91,7 +94,7 @@ def test_folders_are_people_by_name_whatever_images_they_have(folders):
     now = FolderDataset(str(folders))
     words = before.difference(now.class_identity(), lambda label: class_name(now, label))
     assert words == (
-        "2 of 3 classes are other people (1 of them had another number): "
+        "2 of 3 classes are other identities (1 of them had another number): "
         "class 1 (cy) was class 2, class 2 (dora) is new or has other images"
     )
 
@@ -104,7 +107,7 @@ def test_records_of_swapped_people_at_equal_counts_are_others(tmp_path):
         found.append(RecordIODataset(str(tmp_path)).class_identity())
     assert found[0].digest == found[1].digest
     assert found[0].samples == found[1].samples
-    assert "2 of 2 classes are other people (2 of them had another number)" in found[0].difference(found[2])
+    assert "2 of 2 classes are other identities (2 of them had another number)" in found[0].difference(found[2])
 
 
 def test_joined_sets_are_their_parts(folders, tmp_path):
@@ -128,7 +131,7 @@ def test_a_data_set_of_a_users_own_is_known_by_what_it_says_of_its_samples():
             return 2
 
     first, turned = class_identity_of(Own(["a", "b"])), class_identity_of(Own(["b", "a"]))
-    assert first.difference(turned).startswith("2 of 2 classes are other people (2 of them")
+    assert first.difference(turned).startswith("2 of 2 classes are other identities (2 of them")
 
 
 @pytest.mark.parametrize("length", [1, 3, 7, 8, 9, 40])

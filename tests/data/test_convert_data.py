@@ -205,11 +205,11 @@ def test_make_bin_says_what_it_leaves_out_and_refuses_what_evaluation_would(tmp_
     command = ["make-bin", "--root", str(root), "--out", str(tmp_path / "x.bin"), "--num-pairs", "2", "--folds", "1"]
     assert main(command) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for part in ("2 images that do not lie in a person's folder itself (first: b/deep/3.jpg)", "1 .tiff", "(empty)"):
+    for part in ("2 images that are not directly in a person's folder (first: b/deep/3.jpg)", "1 .tiff", "(empty)"):
         assert part in text
     (root / "a" / "1.jpg").write_bytes(cv2.imencode(".png", np.zeros((1, 200_000), np.uint8))[1].tobytes())
     assert main(command) == 1
-    assert "200000 x 1 pixels are not a face" in capsys.readouterr().out
+    assert "200000 x 1 pixels are too elongated" in capsys.readouterr().out
 
 
 def test_heic_photos_are_png_in_a_bin_and_a_record_file(people, tmp_path, monkeypatch):

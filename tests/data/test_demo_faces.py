@@ -136,7 +136,7 @@ def test_other_arguments_than_the_folders_are_an_error(demo: Path) -> None:
         f"{demo} holds demo data made with {{'version': 2, 'num_identities': 3, 'images_per_identity': 2, "
         "'num_pairs': 40, 'seed': 7}, expected {'version': 2, 'num_identities': 4, 'images_per_identity': 2, "
         "'num_pairs': 40, 'seed': 7}. "
-        "Remove the folder to have it made again, choose another one, or use the same arguments."
+        "Remove the folder to make it again, choose another one, or use the same arguments."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make_demo_data(demo, **{**SMALL, "num_identities": 4})
@@ -145,7 +145,7 @@ def test_other_arguments_than_the_folders_are_an_error(demo: Path) -> None:
 def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "label.txt").write_text("mine")
     message = (
-        f"{tmp_path} exists and is not demo data (there is no demo.json in it), so it is left as it is. "
+        f"{tmp_path} exists and is not demo data (it has no demo.json), so it is left unchanged. "
         "Choose another folder for the demo data, or remove this one if you do not need it."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -175,4 +175,4 @@ def test_without_a_semaphore_one_process_draws(monkeypatch, log_lines) -> None:
     monkeypatch.setattr("ppfacerec.data.loading.parallel.ProcessPoolExecutor", no_room)
     shots = list_shots(2, 1, 40, 0)[:2]
     assert list(demo_faces.in_processes(draw_jpeg, shots, 2)) == [draw_jpeg(shot) for shot in shots]
-    assert "/dev/shm holds no semaphore (No space left on device): one process does the work." in log_lines.text
+    assert "/dev/shm cannot hold a semaphore (No space left on device): using one process." in log_lines.text

@@ -35,7 +35,7 @@ A1, A2, B1 = "anna/anna_0001.jpg", "anna/anna_0002.jpg", "bo/bo_0001.jpg"
 def test_bins_are_those_named_or_all(tiny_data: Path) -> None:
     lfw = FiveFaceEvalDataset(str(tiny_data), ["lfw", "lfw"])
     assert lfw.names == ["lfw"]
-    assert lfw.describe() == "lfw; left out: cfp_fp (val_targets: all takes them too)"
+    assert lfw.describe() == "lfw; left out: cfp_fp (val_targets: all includes them)"
     assert len(lfw.open("lfw")) == 20
     both = FiveFaceEvalDataset(str(tiny_data), "all")
     assert both.names == ["cfp_fp", "lfw"]
@@ -90,12 +90,12 @@ LIST_MISTAKES = [
     (f"{A1} {A2} 2\n", ", line 1: expected 1 (same person) or 0 at the end, found '2'."),
     (f"{A1} {A2} True\n", ", line 1: expected 1 (same person) or 0 at the end, found 'True'."),
     (f"{A1},{A2},1\n", f", line 1: expected 'left' 'right' '0 or 1', found '{A1},{A2},1'. The line has ','; set `delimiter` to it."),
-    ("\n \n", ": no pair in it."),
-    (f"{A1} {A2} 1\n\n{A1} bo/none.jpg 0\n", ", line 3: there is no image ROOT/bo/none.jpg. Is the image folder 'ROOT' right?"),
-    (f"{A1} ../pairs.txt 0\n", ", line 1: '../pairs.txt' leaves the image folder ROOT; paths start there."),
-    (f"{A1} anna/../../pairs.txt 0\n", ", line 1: '../pairs.txt' leaves the image folder ROOT; paths start there."),
-    (f"{A1} /etc/passwd 0\n", ", line 1: '/etc/passwd' leaves the image folder ROOT; paths start there."),
-    (f"{A1} anna 0\n", ", line 1: there is no image ROOT/anna. Is the image folder 'ROOT' right?"),
+    ("\n \n", ": no pairs found."),
+    (f"{A1} {A2} 1\n\n{A1} bo/none.jpg 0\n", ", line 3: the image ROOT/bo/none.jpg does not exist. Is the image folder 'ROOT' right?"),
+    (f"{A1} ../pairs.txt 0\n", ", line 1: '../pairs.txt' leaves the image folder ROOT. Write paths relative to it."),
+    (f"{A1} anna/../../pairs.txt 0\n", ", line 1: '../pairs.txt' leaves the image folder ROOT. Write paths relative to it."),
+    (f"{A1} /etc/passwd 0\n", ", line 1: '/etc/passwd' leaves the image folder ROOT. Write paths relative to it."),
+    (f"{A1} anna 0\n", ", line 1: the image ROOT/anna does not exist. Is the image folder 'ROOT' right?"),
 ]  # fmt: skip
 
 
@@ -148,12 +148,12 @@ LFW_MISTAKES = [
     ("", ", line 1: expected the numbers of folds and pairs, such as '10<TAB>300', found ''."),
     ("0\t300\n", ", line 1: expected the numbers of folds and pairs, such as '10<TAB>300', found '0\\t300'."),
     ("1\t1\nanna\t1\tx\n", ", line 2: expected 'name i j' or 'name i other j', found 'anna\\t1\\tx'."),
-    ("1\t1\nanna\t1\tbo\t1\n", ", line 2: expected 'name i j', two images of one person, by the first line's count, found 'anna\\t1\\tbo\\t1'."),
-    ("1\t1\nanna\t1\t2\nanna\t1\t3\n", ", line 3: expected 'name i other j', images of two persons, by the first line's count, found 'anna\\t1\\t3'."),
-    ("2\t1\nanna\t1\t2\nanna\t1\tbo\t1\n", ": 2 pairs, but its first line announces 4: 2 x 1 of one person and as many of two. Get the file again."),
-    ("1\t1\nanna\t1\t2\nanna\t1\tbo\t1\nanna\t1\t2\n", ": 3 pairs, but its first line announces 2: 1 x 1 of one person and as many of two. Get the file again."),
-    ("1\t1\nanna\t1\t9\n\nanna\t1\tbo\t1\n", ", line 2: there is no image ROOT/anna/anna_0009.jpg. Is the image folder 'ROOT' right?"),
-    ("1\t1\n..\t1\t2\nanna\t1\tbo\t1\n", ", line 2: '../.._0001.jpg' leaves the image folder ROOT; paths start there."),
+    ("1\t1\nanna\t1\tbo\t1\n", ", line 2: expected 'name i j', two images of one person, as counted by the first line, found 'anna\\t1\\tbo\\t1'."),
+    ("1\t1\nanna\t1\t2\nanna\t1\t3\n", ", line 3: expected 'name i other j', images of two people, as counted by the first line, found 'anna\\t1\\t3'."),
+    ("2\t1\nanna\t1\t2\nanna\t1\tbo\t1\n", ": 2 pairs, but its first line declares 4: 2 x 1 of one person and as many of two. Get the file again."),
+    ("1\t1\nanna\t1\t2\nanna\t1\tbo\t1\nanna\t1\t2\n", ": 3 pairs, but its first line declares 2: 1 x 1 of one person and as many of two. Get the file again."),
+    ("1\t1\nanna\t1\t9\n\nanna\t1\tbo\t1\n", ", line 2: the image ROOT/anna/anna_0009.jpg does not exist. Is the image folder 'ROOT' right?"),
+    ("1\t1\n..\t1\t2\nanna\t1\tbo\t1\n", ", line 2: '../.._0001.jpg' leaves the image folder ROOT. Write paths relative to it."),
 ]  # fmt: skip
 
 

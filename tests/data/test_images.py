@@ -108,5 +108,5 @@ def test_a_damaged_heic_is_named():
 
 
 def test_a_long_image_asks_for_no_gigabytes():
-    with pytest.raises(ValueError, match=r"long\.png: 200000 x 1 pixels are not a face"):
+    with pytest.raises(ValueError, match=r"long\.png: 200000 x 1 pixels are too elongated"):
         resize_short_side(decode_rgb(png(np.zeros((1, 200_000, 3), np.uint8)), "long.png"), "long.png")

@@ -95,7 +95,7 @@ def test_num_classes_is_the_largest_label_plus_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "expected"),
     [
-        ("", {}, "label.txt: no line in it. Expected lines such as 'images/00000001.jpg<TAB>0'."),
+        ("", {}, "label.txt: no lines found. Expected lines such as 'images/00000001.jpg<TAB>0'."),
         (
             "a.jpg\t0\nb.jpg 1\n",
             {},
@@ -114,7 +114,7 @@ def test_num_classes_is_the_largest_label_plus_one(tmp_path):
             "a.jpg\t0\nb.jpg\t5\n",
             {"class_num": 5},
             "label.txt, line 2: label 5 is out of range for class_num 5; the file's labels need Arch.Head.class_num: 6, "
-            "or relabel: True where they have gaps or begin at 1.",
+            "or relabel: True if they have gaps or start at 1.",
         ),
         (
             "x.txt\t0\n",

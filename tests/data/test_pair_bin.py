@@ -88,8 +88,8 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
 
 
 MISTAKES = [
-    ((IMAGES, [True]), f" has 4 images and 1 labels, expected two images a label. {EXPECTED}"),
-    ((IMAGES[:3], LABELS), f" has 3 images and 2 labels, expected two images a label. {EXPECTED}"),
+    ((IMAGES, [True]), f" has 4 images and 1 labels, expected two images per label. {EXPECTED}"),
+    ((IMAGES[:3], LABELS), f" has 3 images and 2 labels, expected two images per label. {EXPECTED}"),
     ((IMAGES, [True, 2]), f": label 1: expected True or False, found 2. {EXPECTED}"),
     ((IMAGES, [True, 0.5]), f": label 1: expected True or False, found 0.5. {EXPECTED}"),
     ((IMAGES, ["same", "different"]), f": label 0: expected True or False, found str of 4. {EXPECTED}"),
@@ -122,7 +122,7 @@ def test_what_is_no_list_of_pairs_is_explained(content: Any, message: str, tmp_p
 
 def test_writing_pairs_without_labels_is_refused(tmp_path: Path) -> None:
     for images, labels in ((IMAGES, [True]), ([], [])):
-        with pytest.raises(ValueError, match="expected two images a label, and at least one pair"):
+        with pytest.raises(ValueError, match="expected two images per label, and at least one pair"):
             write_bin(tmp_path / "new.bin", images, labels)
     assert os.listdir(tmp_path) == []
 
@@ -130,7 +130,7 @@ def test_writing_pairs_without_labels_is_refused(tmp_path: Path) -> None:
 def test_hostile_bin_runs_nothing(tmp_path: Path) -> None:
     path = saved(tmp_path, b"\x80\x02(cos\nsystem\nX\x09\x00\x00\x00touch boo\x85R](\x88e\x86.")
     with pytest.raises(
-        ValueError, match=r"pairs\.bin is not safe to open: it tries to import os\.system\. Nothing was run"
+        ValueError, match=r"pairs\.bin is not safe to open: it tries to import os\.system\. Nothing was executed"
     ):
         read_bin(path)
 

@@ -100,7 +100,7 @@ def test_labels_that_are_no_identity_numbers_are_read_from_the_images(tmp_path):
 
 
 def test_images_must_come_by_ascending_label(tmp_path):
-    with pytest.raises(ValueError, match="by ascending label, got 0 after 1"):
+    with pytest.raises(ValueError, match="in order of label, got 0 after 1"):
         write_records(tmp_path / "train.rec", [(1, b"x"), (0, b"x")])
     assert list(tmp_path.iterdir()) == []
 
@@ -108,7 +108,7 @@ def test_images_must_come_by_ascending_label(tmp_path):
 def test_an_image_whose_label_disagrees_is_named(tmp_path):
     write_raw(tmp_path, [((3.0, 4.0), b""), ((0.0,), b"a"), ((5.0,), b"b"), ((1.0, 3.0), b"")])
     assert message(tmp_path) == (
-        "train.rec, record 2 (byte 76): its own label is 5, but the identity records of the file put it to class 0."
+        "train.rec, record 2 (byte 76): its own label is 5, but the file's identity records assign it to class 0."
     )
 
 
@@ -133,7 +133,7 @@ def test_broken_magic_is_named_with_its_byte(written):
     damage(written / "train.rec", offset, b"JUNK")
     assert message(written) == (
         f"train.rec, record 4 (byte {offset}): expected the magic number 0a23d7ce, found 4a554e4b. train.rec is damaged, "
-        "or train.idx is of another file; get both again."
+        "or train.idx belongs to another file; get both again."
     )
 
 
@@ -142,11 +142,10 @@ def test_a_truncated_file_is_named_with_its_byte(written):
     last = int((written / "train.idx").read_text().splitlines()[-1].split()[1])
     (written / "train.rec").write_bytes(content[: last - 10])
     assert message(written) == (
-        f"train.idx says that record 13 starts at byte {last}, but train.rec has only {last - 10} bytes: it is truncated, "
-        "or the two are not of the same set. Get both again."
+        f"train.idx lists record 13 at byte {last}, but train.rec has only {last - 10} bytes: it is truncated, or the two files are from different sets. Get both again."
     )
     (written / "train.rec").write_bytes(content[: last + 12])
-    assert f"train.rec, record 13 (byte {last}): 32 bytes announced, 4 there; the file is cut off." in message(written)
+    assert f"train.rec, record 13 (byte {last}): 32 bytes declared, 4 found; the file is truncated." in message(written)
 
 
 def test_an_idx_that_disagrees_is_named(written):
@@ -163,7 +162,7 @@ def test_an_idx_that_disagrees_is_named(written):
         ("0\t0\n1\n", "train.idx is not an index: expected lines 'key<TAB>byte', found 3 numbers."),
         ("0\tzero\n", "train.idx is not an index: expected lines 'key<TAB>byte' of whole numbers."),
         ("0\t0\n0\t40\n", "train.idx: record 0 is listed twice."),
-        ("0\t-4\n", "train.idx says that record 0 starts at byte -4, but train.rec has only"),
+        ("0\t-4\n", "train.idx lists record 0 at byte -4, but train.rec has only"),
     ],
 )
 def test_an_idx_that_is_none_is_named(written, text, expected):
@@ -200,5 +199,5 @@ def test_a_header_too_short_or_with_too_many_labels_is_named(tmp_path):
     with pytest.raises(ValueError, match="3 bytes are too few for the header of an image record"):
         RecordFile(tmp_path / "train.rec").read(0)
     (tmp_path / "train.rec").write_bytes(frame(struct.pack("<IfQQ", 1000, 0, 0, 0)))
-    with pytest.raises(ValueError, match="its header announces 1000 labels, but it has 24 bytes"):
+    with pytest.raises(ValueError, match="its header declares 1000 labels, but it has 24 bytes"):
         RecordFile(tmp_path / "train.rec").read(0)

@@ -48,7 +48,7 @@ def test_folders_are_identities_by_name(people):
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no image in it. Expected a folder for each identity with its images in it"):
+    with pytest.raises(ValueError, match="no image in it. Expected one subfolder of images per identity"):
         FolderDataset(str(tmp_path))
 
 
@@ -106,7 +106,7 @@ def test_synthetic_faces_decode_and_repeat():
     ("labels", "hint"),
     [
         ([0, 1, 2], ""),
-        ([1, 2, 3], "1 of the classes 0 to 3 have no image (they begin at 1), but a class centre each."),
+        ([1, 2, 3], "1 of the classes 0 to 3 have no image (they start at 1), but each has a class centre."),
         ([0, 1000, 2000], "1,998 of the classes 0 to 2,000 have no image (there are gaps between them)"),
         ([0, 2_000_000_000], "1,999,999,999 of the classes 0 to 2,000,000,000 have no image"),
     ],

@@ -74,7 +74,7 @@ def test_a_killed_worker_ends_the_run_with_a_message(victim):
     next(run)
     os.kill(pids[victim], signal.SIGKILL)
     with pytest.raises(
-        ValueError, match=rf"Data worker {victim + 1} of 2 \(process {pids[victim]}\) was ended by SIGKILL\."
+        ValueError, match=rf"Data worker {victim + 1} of 2 \(process {pids[victim]}\) was terminated by SIGKILL\."
     ):
         for _ in run:
             pass

@@ -147,7 +147,7 @@ def test_a_config_is_examined(tiny_net_config, capsys):
     _, found = examine(capsys, "-c", config, "-o", "DataLoader.Train.sampler.batch_size=1000000")
     assert found["memory"]["level"] == "error"
     _, found = examine(capsys, "-c", config, "--max-images", 7)
-    assert "7 of 20 were looked at" in found["images"]["message"]
+    assert "7 of 20 were examined" in found["images"]["message"]
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_similar_pairs_equal_a_plain_loop():
         ([], "Give a folder, or a config with -c"),
         (
             ["no/folder"],
-            "no/folder: expected a folder with label.txt, with train.rec, or with a folder for each identity.",
+            "no/folder: expected a folder with label.txt, train.rec, or one subfolder per identity.",
         ),
         (["."], "no image in it"),
         ([".", "--max-images", "0"], "--max-images: expected a whole number of at least 1, found 0."),
@@ -232,7 +232,7 @@ def test_one_class_is_an_error(tmp_path, capsys):
     (tmp_path / "people" / "anna" / "1.jpg").write_bytes(jpeg(face(0)))
     status, found = examine(capsys, tmp_path / "people")
     assert status == 1
-    assert found["classes"]["message"] == "All images are of one class: there is nothing to tell apart."
+    assert found["classes"]["message"] == "All images are of one class: there is nothing to distinguish."
 
 
 @pytest.mark.parametrize(("factor", "level"), [(2.9, "ok"), (8.0, "warning"), (1 / 8, "warning")])
@@ -253,7 +253,7 @@ def test_a_person_with_a_class_in_two_data_sets_is_found_by_name(tiny_net_config
     path = tiny_net_config(**{"DataLoader.Train.dataset": dataset, "Arch.Head.class_num": None})
     found = examine(capsys, "-c", path)[1]["one person, two classes (names)"]
     assert found["level"] == "warning"
-    assert found["message"].startswith("People with several folders and a class for each: 1")
+    assert found["message"].startswith("People with several folders, each its own class: 1")
     assert found["examples"] == ["class 2 (p2) = class 9 (P2)"]
 
 

@@ -153,7 +153,7 @@ def test_a_head_left_out_is_in_no_file_and_the_backbone_loads(tmp_path, log_line
     again, _ = build(seed=1)
     load_pretrained(again, str(tmp_path / "best_model"))
     assert_equal(arrays(again.backbone), arrays(recognizer.backbone))
-    assert "the head is not loaded and starts anew (1 missing: head.weight)" in log_lines.text
+    assert "the head is not loaded but initialised from scratch (1 missing: head.weight)" in log_lines.text
 
 
 def test_optimizer_state_has_structured_names():
@@ -260,7 +260,10 @@ def test_another_class_num_keeps_the_new_head_and_says_so(tmp_path, log_lines):
     before = target.head.weight.numpy().copy()
     load_pretrained(target, save_weights(tmp_path / "w.pdparams", arrays(source)))
     np.testing.assert_array_equal(target.head.weight.numpy(), before)
-    assert "the head is not loaded and starts anew (1 other shape: head.weight [8, 9] for [8, 5])" in log_lines.text
+    assert (
+        "the head is not loaded but initialised from scratch (1 other shape: head.weight [8, 9] for [8, 5])"
+        in log_lines.text
+    )
 
 
 @pytest.mark.parametrize(

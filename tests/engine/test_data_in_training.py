@@ -58,13 +58,13 @@ def test_fine_tuning_with_other_people_names_them(tiny_net_config, tiny_data, tm
     (tmp_path / "rotated.txt").write_text("".join(f"{name}\t{(int(label) + 1) % 5}\n" for name, label in lines))
     train(tiny_net_config(), f"Global.pretrained_model={tmp_path}/output/latest", f"Global.output_dir={tmp_path}/fine",
           f"{DATASET}.cls_label_path={tmp_path}/rotated.txt", "Global.epochs=1")  # fmt: skip
-    said = "starts anew; its classes are other people: 5 of 5 classes are other people (5 of them had another number): class 0 ("
+    said = "initialised from scratch; its classes are other identities: 5 of 5 classes are other identities (5 of them had another number): class 0 ("
     assert f"{said}{tmp_path}/rotated.txt, line " in log_lines.text
 
 
 def test_class_num_is_taken_from_the_data(tiny_net_config, tmp_path, log_lines):
     plain = train(tiny_net_config(**{"Arch.Head.class_num": None}))  # without the key
-    assert "Arch.Head.class_num is not given: the 5 of the data are taken." in log_lines.text
+    assert "Arch.Head.class_num is not set: using the 5 classes of the data." in log_lines.text
     assert_same(plain, train(tiny_net_config(), "Arch.Head.class_num=null"))
 
 
@@ -94,7 +94,7 @@ def test_a_run_with_bad_images_lists_them_and_does_not_depend_on_the_workers(tin
     alone = train(tiny_net_config(), *damaged)
     listed = (tmp_path / "output" / "bad_images.txt").read_text().splitlines()
     assert len(listed) == 4
-    for number, reason in ((4, "0 bytes"), (8, "the JPEG is cut off"), (9, "8 bytes"), (13, "cannot read")):
+    for number, reason in ((4, "0 bytes"), (8, "the JPEG is truncated"), (9, "8 bytes"), (13, "cannot read")):
         assert any(f"line {number} (" in line and reason in line for line in listed)
     assert_same(alone, train(tiny_net_config(), *damaged, "DataLoader.Train.loader.num_workers=2"))
     assert len((tmp_path / "output" / "bad_images.txt").read_text().splitlines()) == 4
@@ -128,7 +128,7 @@ def test_a_killed_worker_ends_the_run(tiny_net_config, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_forward_backward", killing)
     before = set(psutil.Process().children(recursive=True))
-    with pytest.raises(ValueError, match=r"Data worker \d of 2 \(process \d+\) was ended by SIGKILL"):
+    with pytest.raises(ValueError, match=r"Data worker \d of 2 \(process \d+\) was terminated by SIGKILL"):
         train(tiny_net_config(), "DataLoader.Train.loader.num_workers=2")
     assert set(psutil.Process().children(recursive=True)) <= before
 

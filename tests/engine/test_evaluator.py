@@ -203,7 +203,7 @@ def test_a_broken_set_is_told_before_training(tiny_net_config, tmp_path):
     with pytest.raises(ValueError, match=r"^small: 5 pairs cannot be split into 10 folds"):
         Engine(config).train()
     (tmp_path / "small.bin").write_bytes(b"<html>")
-    with pytest.raises(ValueError, match=r"small\.bin is damaged, truncated or no pickle"):
+    with pytest.raises(ValueError, match=r"small\.bin is damaged, truncated or not a pickle"):
         Engine(config).train()
     assert not list((tmp_path / "output").glob("*.pdparams"))
 

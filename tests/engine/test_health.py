@@ -99,7 +99,7 @@ def test_embeddings_that_are_all_the_same_are_named_once(tiny_net_config, tmp_pa
 def test_embeddings_of_zero_are_collapsed_and_have_no_gradient(tiny_net_config, tmp_path):
     train(tiny_net_config(), "Arch.Backbone.name=ZeroNet", "Global.epochs=14")
     rows = {row["condition"]: row["message"] for row in alarms(tmp_path / "output")}
-    assert "mean norm 0. No face" in rows["embeddings_collapsed"]
+    assert "mean norm 0. Faces cannot" in rows["embeddings_collapsed"]
     assert "but the backbone's gradients are 0." in rows["logits_saturated"]
 
 

@@ -103,9 +103,9 @@ def test_the_next_step_equals_paddles_own(name, request, log_lines):
     assert_as_paddles_own(next_step(recognizer, optimizer, prefix), prefix)
     kinds = {"AdamW": "moment1_0, moment2_0, beta1_pow_acc_0, beta2_pow_acc_0", "Momentum": "velocity_0"}[name]
     assert log_lines.records[-1].getMessage() == (
-        f"Going on from PaddleClas's checkpoint {prefix} with epoch 4, optimizer step 21.\n"
+        f"Resuming from PaddleClas's checkpoint {prefix} with epoch 4, optimizer step 21.\n"
         f"  taken: 16 weights of latest.pdparams; the optimizer's state ({kinds}) of all 12 trained parameters\n"
-        "  not taken: the best metric, 0.75 (of another evaluation than this one; best_model starts anew); "
+        "  not taken: the best metric, 0.75 (from a different evaluation; best_model is chosen from scratch); "
         "the order of samples and random numbers (each program has its own); "
         "the learning rate (the schedule of the config gives it, at this step)"
     )
@@ -161,8 +161,8 @@ def test_another_optimizers_state_is_left_out_and_the_log_says_so(adamw, log_lin
     recognizer, optimizer, progress, message = resumed(adamw, "Momentum", log_lines)
     assert "taken: 16 weights of latest.pdparams\n" in message
     assert (
-        "not taken: the optimizer's state (it has no velocity_0 for backbone.features.0.weight: another optimizer's, or "
-        "backbone.features.0.weight was not trained); it starts anew; the best metric" in message
+        "not taken: the optimizer's state (it has no velocity_0 for backbone.features.0.weight: it is from another optimizer, or "
+        "backbone.features.0.weight was not trained); it starts from scratch; the best metric" in message
     )
     assert progress.epoch == 4
     assert optimizer_tensors(TrainState(recognizer, optimizer)) == {}
@@ -178,7 +178,7 @@ def test_a_state_that_misses_a_parameter_or_has_another_shape_is_left_out(adamw,
     ):
         *_, message = resumed(copied(adamw, tmp_path, pdopt=change), "AdamW", log_lines)
         assert words in message
-        assert "it starts anew" in message
+        assert "it starts from scratch" in message
 
 
 def test_without_a_table_a_wrong_order_or_number_is_no_certainty(adamw, tmp_path, log_lines):
@@ -211,7 +211,7 @@ def test_missing_files_are_said(adamw, tmp_path, log_lines):
     assert is_paddleclas(prefix)
     *_, progress, message = resumed(prefix, "AdamW", log_lines)
     assert progress.epoch == 1
-    assert "the number of finished epochs (.pdstates does not tell it)" in message
+    assert "the number of finished epochs (missing in .pdstates)" in message
 
 
 @pytest.mark.slow
@@ -256,7 +256,7 @@ def test_a_whole_training_goes_on_from_it(tiny_net_config, tmp_path, adamw, log_
     overrides = [f"Global.checkpoints={adamw}", "Global.epochs=5", "Global.eval_during_train=False"]
     config, notes = load_config(path, overrides)
     Engine(config, notes).train()
-    assert "Going on from PaddleClas's checkpoint" in log_lines.text
+    assert "Resuming from PaddleClas's checkpoint" in log_lines.text
     lines = [r.getMessage() for r in log_lines.records if "[Train]" in r.getMessage()]
     assert lines[0].startswith("[Train][Epoch 4/5][Iter: 0/5]")
     weights = read_weights(tmp_path / "output" / "latest")
@@ -406,4 +406,4 @@ def test_a_checkpoint_that_does_not_fit_the_example_is_not_converted(adamw, tmp_
         str(adamw),
     ]
     assert main(arguments) == 1
-    assert "is in the middle of epoch 2, where PaddleClas cannot begin; take an epoch_N." in capsys.readouterr().out
+    assert "is in the middle of epoch 2, where PaddleClas cannot resume; use an epoch_N." in capsys.readouterr().out

@@ -58,9 +58,9 @@ def test_load_head_decides(checkpoint, log_lines):
         before = net.head.weight.numpy().copy()
         load_pretrained(net, path, load_head)
         np.testing.assert_array_equal(net.head.weight.numpy(), before)
-    assert log_lines.text.count("the head is not loaded and starts anew") == 1  # False asked for it
+    assert log_lines.text.count("the head is not loaded but initialised from scratch") == 1  # False asked for it
     with pytest.raises(
-        ValueError, match=r"does not fit the head .* \[512, 5\] for \[512, 7\]\. With Global\.load_head: auto"
+        ValueError, match=r"does not fit the head .* \[512, 5\] for \[512, 7\]\. Global\.load_head: auto"
     ):
         load_pretrained(recognizer(7), path, True)
 
@@ -68,15 +68,15 @@ def test_load_head_decides(checkpoint, log_lines):
 def test_images_that_the_config_prepares_otherwise_are_said(checkpoint, log_lines):
     net = FaceRecognizer(MobileFaceNetInsight())
     load_pretrained(net, checkpoint[0], config_info=ModelInfo(MBF, 512, colors="BGR", mean=(0.0, 0.5, 0.5)))
-    assert "colors is RGB by the weights and BGR by the config. Change the config's transform_ops" in log_lines.text
-    assert "mean is [0.5, 0.5, 0.5] by the weights and [0.0, 0.5, 0.5] by the config" in log_lines.text
+    assert "colors is RGB for the weights and BGR in the config. Change the config's transform_ops" in log_lines.text
+    assert "mean is [0.5, 0.5, 0.5] for the weights and [0.0, 0.5, 0.5] in the config" in log_lines.text
 
 
 def test_another_networks_weights_are_named(checkpoint):
     from ppfacerec.backbones import MobileFaceNet
 
     with pytest.raises(
-        ValueError, match=r"does not fit the backbone .* They are MobileFaceNetInsight's by their names\."
+        ValueError, match=r"does not fit the backbone .* By their names, they are MobileFaceNetInsight's\."
     ):
         load_pretrained(FaceRecognizer(MobileFaceNet()), checkpoint[0])
 
@@ -84,7 +84,7 @@ def test_another_networks_weights_are_named(checkpoint):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("adaface-ir50-ms1mv2", "Global.pretrained_model: 'adaface-ir50-ms1mv2' has no direct address"),
+        ("adaface-ir50-ms1mv2", "Global.pretrained_model: 'adaface-ir50-ms1mv2' has no direct URL"),
         ("http://x.org/a.pth", "Global.pretrained_model: expected an https URL"),
         ("insightface-r50-ms1mv", "Did you mean 'insightface-r50-ms1mv3'?"),
     ],
@@ -124,4 +124,4 @@ def test_an_evaluation_says_that_it_takes_no_checkpoint(tiny_net_config, capsys)
 
     assert main(["eval", "-c", str(tiny_net_config()), "-o", "Global.checkpoints=auto"]) == 0
     said = capsys.readouterr().out
-    assert "these are the numbers of random weights. Global.checkpoints is for training alone." in said
+    assert "these are the results of random weights. Global.checkpoints is only for training." in said

@@ -182,7 +182,7 @@ def test_nothing_but_damaged_ones_is_an_error_and_nothing_is_overwritten(trained
         train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto")
     for name in ("latest", "epoch_1", "epoch_2", "step_4", "step_8"):
         assert f"Checkpoint {trained}/{name} is damaged" in str(e.value)
-    assert str(e.value).endswith("To start anew, give another output_dir, or remove them.")
+    assert str(e.value).endswith("To start from scratch, give another output_dir, or remove them.")
 
 
 HASH = "0" * 64
@@ -203,7 +203,9 @@ HASH = "0" * 64
 def test_a_manifest_that_is_none_is_called_damaged(tmp_path, content):
     text = content if isinstance(content, str) else json.dumps(content)
     (tmp_path / "latest.manifest.json").write_text(text)
-    with pytest.raises(ValueError, match=r"Checkpoint .*latest is damaged: .*latest\.manifest\.json is no manifest \("):
+    with pytest.raises(
+        ValueError, match=r"Checkpoint .*latest is damaged: .*latest\.manifest\.json is not a manifest \("
+    ):
         Manifest.read(tmp_path / "latest")
 
 
@@ -279,7 +281,7 @@ def test_a_checkpoint_of_another_training_is_refused_with_every_key(trained, tin
         train(tiny_net_config(), *PLAIN, "Global.checkpoints=auto", *overrides)
     name = find_checkpoint("auto", trained).prefix
     assert str(caught.value) == (
-        f"{name} is a checkpoint of another training: {changes}. Change that back to go on; or start a new training from "
+        f"{name} is a checkpoint of another training: {changes}. Change that back to resume; or start a new training from "
         f"its weights, with -o Global.pretrained_model={name} in place of Global.checkpoints, in another output_dir."
     )
 
@@ -425,7 +427,7 @@ def test_measured_thresholds_stay_beside_the_weights_that_they_are_of(
     of_latest = thresholds("latest")
     assert of_latest
     assert train(config) == {}  # a finished training, started again
-    assert "All 3 epochs are trained; Global.epochs can be raised to go on." in log_lines.text
+    assert "All 3 epochs are trained; to continue, raise Global.epochs." in log_lines.text
     assert (thresholds("best_model"), thresholds("latest")) == (of_best, of_latest)
 
 

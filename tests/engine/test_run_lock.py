@@ -95,7 +95,7 @@ def test_where_files_cannot_be_locked_the_run_goes_on_with_a_warning(tmp_path, m
     monkeypatch.setattr(fcntl, "flock", unable)
     with only_run(tmp_path):
         pass
-    assert "cannot be locked (Operation not supported): a second run there would not be noticed" in log_lines.text
+    assert "cannot be locked (Operation not supported): a second run there would not be detected" in log_lines.text
 
 
 def test_lock_if_free_says_whether_it_is(tmp_path, holder):
@@ -115,8 +115,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):
         with pytest.raises(ValueError) as caught:
             make_output_dir(folder)
         assert str(caught.value) == (
-            f"Global.output_dir: {folder} cannot be written to ({reason}). Give another folder, or see to its "
-            "permissions and the disk."
+            f"Global.output_dir: {folder} cannot be written to ({reason}). Give another folder, or check its permissions and the disk."
         )
     with pytest.raises(ValueError, match=r"Global\.output_dir: /sys/kernel cannot be written to"):
         make_output_dir(Path("/sys/kernel"))  # also for root

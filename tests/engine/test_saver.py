@@ -156,12 +156,12 @@ def test_a_disk_that_becomes_full_ends_the_run_and_keeps_the_checkpoint_before(
     with pytest.raises(ValueError, match="step_4 cannot be saved") as caught:
         train(tiny_net_config(), *PLAIN, "Global.save_interval_steps=2", f"Global.save_in_background={background}")
     assert (
-        f"{output}/step_4 cannot be saved: it needs 0.1 MiB, but the system gave no more (No space left on device; "
+        f"{output}/step_4 cannot be saved: it needs 0.1 MiB, but no more is available (No space left on device; "
         in str(caught.value)
     )
     assert str(caught.value).endswith(
-        f"are free) in {output}. The checkpoints there are as they were. Free some space, or keep fewer of them "
-        "(Global.keep_last), then go on with -o Global.checkpoints=auto."
+        f"are free) in {output}. The checkpoints there are unchanged. Free some space, or keep fewer of them "
+        "(Global.keep_last), then resume with -o Global.checkpoints=auto."
     )
     assert names(output) == ["step_2"]
     assert not left_over(output)

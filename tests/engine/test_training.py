@@ -169,9 +169,9 @@ def test_pretrained_weights_are_where_training_starts(tiny_net_config, tmp_path)
 def test_base_batch_size_scales_the_learning_rate(tiny_net_config, tmp_path, log_lines):
     common = ["Global.eval_during_train=False", "Optimizer.lr={name: Constant, learning_rate: 0.5}"]
     train(tiny_net_config(), *common)
-    assert "Total batch 4 (4 a process x 1 processes x update_freq 1), learning rate 0.5 as given" in log_lines.text
+    assert "Total batch 4 (4 per process x 1 processes x update_freq 1), learning rate 0.5 as given" in log_lines.text
     train(tiny_net_config(), *common, "Optimizer.lr.base_batch_size=1024", "Global.output_dir=" + str(tmp_path / "b"))
-    assert "Total batch 4: learning rates times 0.00390625 (base_batch_size 1024)" in log_lines.text
+    assert "Total batch 4: learning rates multiplied by 0.00390625 (base_batch_size 1024)" in log_lines.text
     assert float(rows(tmp_path / "b" / "train.csv")[0]["lr"]) == 0.5 * 4 / 1024
 
 
@@ -253,7 +253,7 @@ def test_signal_finishes_the_step_saves_and_says_how_to_go_on(tiny_net_config, t
     assert cli.main(["train", "-c", str(tiny_net_config())]) == cli.EXIT_STOPPED == 75
     _, states = load_states(tmp_path / "output" / "latest")
     assert states["progress"]["global_step"] == 3
-    assert f"go on with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
+    assert f"resume with -o Global.checkpoints={tmp_path}/output/latest" in (tmp_path / "output/train.log").read_text()
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ def test_each_of_two_processes_says_where_it_stands(tiny_net_config, tmp_path, m
         log_dir=tmp_path / "log", expect=1,
     )  # fmt: skip
     first, second = ((tmp_path / "output" / f"stalled_rank{rank}.txt").read_text() for rank in (0, 1))
-    assert "or waiting for another process, whose own report says where it stands." in first
+    assert "or waiting for another process, whose own report shows where it is." in first
     assert "It is reading training data" in second
     assert "in sleep_for_ever" in second
     assert "in sleep_for_ever" not in first

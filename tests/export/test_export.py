@@ -66,7 +66,7 @@ def test_a_bgr_network_without_one_first_convolution_is_refused(tmp_path):
             self.other = paddle.nn.Conv2D(3, 1, 1)
 
     info = tiny("BGR")[1]
-    with pytest.raises(ValueError, match="takes BGR and has no one first convolution"):
+    with pytest.raises(ValueError, match="takes BGR and has no single first convolution"):
         export_model(Two(), info, tmp_path / "out")
 
 
@@ -190,7 +190,7 @@ def test_a_foreign_onnx_file_is_refused(tmp_path):
     model = onnx.load(str(tmp_path / "inference.onnx"))
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "foreign.onnx"))
-    with pytest.raises(ValueError, match=r"foreign\.onnx does not say how its images are prepared"):
+    with pytest.raises(ValueError, match=r"foreign\.onnx does not describe its preprocessing"):
         ppfacerec.load(tmp_path / "foreign.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"abc")
     with pytest.raises(ValueError, match="is not an ONNX model that onnxruntime can run"):
@@ -268,7 +268,7 @@ def test_a_config_that_prepares_images_otherwise_is_said_and_the_weights_own_is_
 
     _, info = load_backbone(str(weights), load_config(config, (), "export")[0])
     assert info.colors == "BGR"
-    assert "colors is BGR by the weights and RGB by the config; the weights' own is used" in log_lines.text
+    assert "colors is BGR for the weights and RGB in the config; using that of the weights" in log_lines.text
 
 
 def test_export_with_a_config_asks_for_no_data(tmp_path, weights, tiny_net_config):
@@ -281,7 +281,7 @@ def test_export_with_a_config_asks_for_no_data(tmp_path, weights, tiny_net_confi
 def test_weights_of_an_unknown_network_without_info_ask_for_a_config(tmp_path):
     write_pdparams(tmp_path / "w.pdparams", {"a": np.ones(3, np.float32)})
     with pytest.raises(
-        ValueError, match=r"neither its names nor w\.info\.json or config\.yaml beside it identify the network"
+        ValueError, match=r"neither its tensor names nor w\.info\.json or config\.yaml beside it identify the network"
     ):
         ppfacerec.load(tmp_path / "w.pdparams")
 

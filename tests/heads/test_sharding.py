@@ -48,11 +48,11 @@ def test_first_weights_do_not_depend_on_the_number_of_processes(monkeypatch):
             9_999,
             None,
             1,
-            "9999 classes in every process (class_parallel's default: 10,000 classes and more are spread)",
+            "9999 classes replicated in every process (class_parallel's default: 10,000 classes or more are sharded)",
         ),
-        (10_000, None, 4, "10000 classes spread over 4 processes (class_parallel's default: 10,000 classes and more"),
-        (10_000, False, 1, "10000 classes in every process (as class_parallel says)"),
-        (50, True, 4, "50 classes spread over 4 processes (as class_parallel says)"),
+        (10_000, None, 4, "10000 classes sharded over 4 processes (class_parallel's default: 10,000 classes or more"),
+        (10_000, False, 1, "10000 classes replicated in every process (set by class_parallel)"),
+        (50, True, 4, "50 classes sharded over 4 processes (set by class_parallel)"),
     ],
 )
 def test_classes_are_spread_where_it_pays_and_the_log_says_why(monkeypatch, log_lines, class_num, asked, parts, reason):

@@ -222,14 +222,14 @@ MISTAKES = [
     ),
     (GOOD.astype(str), [True] * 10, "embeddings has shape [20, 4] and dtype <U32, expected real numbers"),
     (GOOD[1:], [True] * 10, "embeddings has 19 rows, expected an even number: rows 2i and 2i + 1 are pair i."),
-    (GOOD, [True] * 9, "is_same has 9 labels for 10 pairs (20 rows), expected one label a pair."),
-    (GOOD, ["yes"] * 10, "is_same has shape [10] and dtype <U3, expected one True or False (or 1 or 0) a pair."),
+    (GOOD, [True] * 9, "is_same has 9 labels for 10 pairs (20 rows), expected one label per pair."),
+    (GOOD, ["yes"] * 10, "is_same has shape [10] and dtype <U3, expected one True or False (or 1 or 0) per pair."),
     (
         GOOD,
         [0, 1, 2] * 3 + [0],
-        "is_same has shape [10] and dtype int64, expected one True or False (or 1 or 0) a pair.",
+        "is_same has shape [10] and dtype int64, expected one True or False (or 1 or 0) per pair.",
     ),
-    (GOOD, [0.0] * 10, "is_same has shape [10] and dtype float64, expected one True or False (or 1 or 0) a pair."),
+    (GOOD, [0.0] * 10, "is_same has shape [10] and dtype float64, expected one True or False (or 1 or 0) per pair."),
     (
         GOOD[:8],
         [True] * 4,

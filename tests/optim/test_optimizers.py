@@ -77,6 +77,6 @@ def test_parameters_with_a_word_of_no_weight_decay_name_do_not_decay():
     assert [p is layer.fc.weight for p in decaying["params"]] == [True]
     assert len(others["params"]) == 3
     with pytest.raises(
-        ValueError, match=r"no_weight_decay_name: no parameter has 'norm' in its name, such as conv1\.weight"
+        ValueError, match=r"no_weight_decay_name: no parameter name has 'norm' in it; one is conv1\.weight"
     ):
         parameter_groups([layer], 0.1, False, "norm")

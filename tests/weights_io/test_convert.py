@@ -100,7 +100,7 @@ def test_a_mismatch_is_written_where_asked(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source_name": "adaface"}, "is insightface's MobileFaceNetInsight by its names, not adaface's"),
+        ({"source_name": "adaface"}, "is insightface's MobileFaceNetInsight by its tensor names, not adaface's"),
         ({"target": "out.onnx"}, r"out\.onnx: expected a name that ends in \.pdparams or \.safetensors"),
     ],
 )
@@ -113,7 +113,8 @@ def test_a_wrong_request_is_named(tmp_path, monkeypatch, mbf, arguments, message
 def test_an_unknown_network_names_the_known_ones(tmp_path):
     path = save_torch(tmp_path / "w.pth", {"encoder.0.weight": np.ones(3, np.float32)})
     with pytest.raises(
-        ValueError, match=r"of no network that is known here \(encoder\.0\._weight, \.\.\.\)\. Known are .*IR101, IR18"
+        ValueError,
+        match=r"tensor names match no supported network \(encoder\.0\._weight, \.\.\.\)\. Supported: .*IR101, IR18",
     ):
         convert_weights(str(path), tmp_path / "out.pdparams")
 

@@ -177,7 +177,7 @@ def test_how_many_classes_a_head_has_and_from_which_files_is_said(tmp_path, log_
     read_any(tmp_path / "checkpoint_gpu_0.pt")
     (warning,) = [r.getMessage() for r in log_lines.records if r.levelname == "WARNING"]
     assert (
-        "head: 3 classes from checkpoint_gpu_0.pt alone. A training on several GPUs has a part of the classes"
+        "head: 3 classes from checkpoint_gpu_0.pt alone. Training on several GPUs saves a part of the classes"
         in warning
     )
 
@@ -190,5 +190,5 @@ def test_a_part_of_a_head_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the parts checkpoint_gpu_1\.pt of the head are not beside it"):
         read_any(tmp_path / "checkpoint_gpu_0.pt")
     write_shares(tmp_path, [3, 1, 3, 3])
-    with pytest.raises(ValueError, match=r"gpu_1\.pt: its share of the head does not continue .*; one is missing"):
+    with pytest.raises(ValueError, match=r"gpu_1\.pt: its part of the head does not continue .*; one is missing"):
         read_any(tmp_path / "checkpoint_gpu_0.pt")

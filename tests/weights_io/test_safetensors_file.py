@@ -62,7 +62,7 @@ def entry(start, end, shape, dtype="F32"):
         ({"a": entry(0, 8, [2]), "b": entry(4, 8, [1])}, "invalid offset for tensor `b`"),
         ({"a": entry(0, 4, [1])}, "file not fully covered"),
         ({"a": entry(0, 2**47, [2**45])}, "file not fully covered"),
-        ({"a": entry(0, 8, [1], "C64")}, "tensor 'a' has the dtype C64"),
+        ({"a": entry(0, 8, [1], "C64")}, "tensor 'a' has dtype C64"),
         ({"a": entry(0, 8, [-2])}, "expected usize"),
         ({"a": entry(0, 8, [True, 2])}, "expected usize"),
         ({"a": [1]}, "invalid JSON in header"),

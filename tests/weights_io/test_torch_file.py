@@ -76,7 +76,7 @@ def test_many_views_of_one_storage_do_not_fill_the_memory(tmp_path):
     writer = TorchWriter()
     storage = writer.store(np.zeros(100_000, np.float32))
     tree = {str(i): writer.view(storage, 0, (100_000,), (1,)) for i in range(1000)}
-    with pytest.raises(ValueError, match="unfold to far more than the file holds"):
+    with pytest.raises(ValueError, match="expand to far more than the file holds"):
         read_any(writer.write(tmp_path / "w.pth", tree))
 
 
@@ -94,7 +94,7 @@ def test_a_hostile_file_is_refused_and_nothing_is_run(tmp_path, monkeypatch, wri
     monkeypatch.chdir(tmp_path)
     writer = TorchWriter()
     path = write(writer, tmp_path / "w.pth", {"a": writer.tensor(A), "b": hostile})
-    with pytest.raises(UnsafePickleError, match=r"is not safe to open: it tries to import .* Nothing was run"):
+    with pytest.raises(UnsafePickleError, match=r"is not safe to open: it tries to import .* Nothing was executed"):
         read_any(path)
     assert [p.name for p in tmp_path.iterdir()] == ["w.pth"]
 
@@ -162,7 +162,7 @@ def test_damage_is_named(tmp_path, write):
 def test_a_zip_archive_that_was_cut_off_is_called_so(tmp_path):
     path = save_torch(tmp_path / "w.pth", {"a": A})
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match="a zip archive without its end, so it was cut off"):
+    with pytest.raises(ValueError, match="a truncated zip archive, without its end"):
         read_any(path)
 
 

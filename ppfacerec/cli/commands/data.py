@@ -22,7 +22,7 @@ def align(arguments: argparse.Namespace) -> int:
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; expected the folder of the photos.")
     if out.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"{out} lies in {root}: its faces would be taken for photos. Name a folder outside of it.")
+        raise ValueError(f"{out} lies in {root}: its faces would be read as photos. Choose a folder outside it.")
     listed = check_target(out / "not_found.txt")
     landmarks = read_landmarks(arguments.landmarks) if arguments.landmarks else None
     detector = partial(YuNetDetector, arguments.detector) if arguments.detector else MTCNNDetector
@@ -44,18 +44,18 @@ def align(arguments: argparse.Namespace) -> int:
         file.writelines(f"{printable(name)}\t{printable(what)}\n" for name, what in lines)
     there = sum(photo.was_there for photo in photos)
     logger.info("%d of %d photos aligned in %s%s.", total - len(without), total, out,
-                f" ({there} of them were there already and are left as they are)" if there else "")  # fmt: skip
+                f" ({there} of them already existed and were left unchanged)" if there else "")  # fmt: skip
     if without:
         logger.warning("Photos without a face: %d, listed in %s, first: %s (%s).",
                        len(without), listed, without[0].name, without[0].problem)  # fmt: skip
     lost = {os.path.dirname(p.name) for p in without} - {os.path.dirname(p.name) for p in photos if not p.problem}
     if lost:
-        logger.warning("Folders that lose all their photos: %s.", printed_names(sorted(lost)))
+        logger.warning("Folders without any aligned photo: %s.", printed_names(sorted(lost)))
     if doubtful:
-        logger.warning("Faces that look wrong (photos sideways or upside down?): %d, listed there too: %s.",
+        logger.warning("Faces that look wrong (photos sideways or upside down?): %d, also listed there: %s.",
                        len(doubtful), printed_names([photo.name for photo in doubtful]))  # fmt: skip
     if more := sum(photo.left_out for photo in photos):
-        logger.warning("Faces left out of photos that show several: %d, photos: %d; --faces all takes them.",
+        logger.warning("Faces left out of photos that show several: %d, photos: %d; --faces all includes them.",
                        more, sum(photo.left_out > 0 for photo in photos))  # fmt: skip
     return 0
 

@@ -15,7 +15,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         value, problems = parse_yaml(text, f"-o {override}")
         if problems or not equals or key not in settings or not isinstance(value, type(settings[key])):
             raise ConfigError(
-                [f"-o {override}: with --embeddings there is only Global.output_dir=FOLDER and Global.report=True."],
+                [f"-o {override}: with --embeddings, expected Global.output_dir=FOLDER or Global.report=True."],
                 "the command",
             )
         settings[key] = value

@@ -53,7 +53,7 @@ def enroll(arguments: argparse.Namespace) -> int:
     check_target(arguments.index, ".npz")
     folder, model = Path(arguments.folder), load(arguments.model)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; expected one with a folder of images for each person.")
+        raise ValueError(f"{folder} is not a folder; expected one with a subfolder of images per person.")
     given = find_images([folder])
     files, embeddings = _embed_files(model, given, arguments.batch_size)
     names = [person_of(file, folder) for file in files]
@@ -61,8 +61,8 @@ def enroll(arguments: argparse.Namespace) -> int:
     index = PeopleIndex(embeddings, names, list(map(str, files)), probe_of(model), arguments.model)
     if index.same_people:
         logger.warning(
-            "Names that probably stand for one person (a copied folder?): %s. They do not count as strangers to each "
-            "other.", printed_names([" = ".join(pair) for pair in index.same_people]),
+            "Names that probably belong to one person (a copied folder?): %s. They are not counted as strangers to "
+            "each other.", printed_names([" = ".join(pair) for pair in index.same_people]),
         )  # fmt: skip
     index.save(arguments.index)
     logger.info("Written: %s, %d people, %d images", arguments.index, index.num_people, len(index))
@@ -77,7 +77,7 @@ def _warn_of_people(folder: Path, given: list[Path], names: list[str]) -> None:
     flat = Counter(person_of(file, folder) for file in given if file.parent == folder)
     if flat:
         logger.warning(
-            "Images in %s itself and not in a person's folder: %d. The person is taken from the file name without its "
+            "Images in %s itself, not in a person's folder: %d. The person is the file name without its "
             "number (%s).", folder, sum(flat.values()),
             printed_names([f"{name}: {count}" for name, count in flat.most_common()]),
         )  # fmt: skip
@@ -94,7 +94,7 @@ def search(arguments: argparse.Namespace) -> int:
     people = ApproximatePeople(index) if arguments.ann else index
     if isinstance(people, ApproximatePeople):
         logger.info(
-            "Approximate search: %.1f %% of the %d nearest people of exact search are found (measured on enrolled "
+            "Approximate search finds %.1f %% of the %d nearest people of exact search (measured on enrolled "
             "images).", 100 * people.recall(arguments.top), arguments.top,
         )  # fmt: skip
     files, embeddings = _embed_files(model, arguments.images, arguments.batch_size, arguments.allow_outside)
@@ -116,14 +116,14 @@ def _search_threshold(arguments: argparse.Namespace, model: FaceModel, index: Pe
     cosine = index.threshold(arguments.strangers)
     if cosine is not None:
         return cosine, (
-            f"Threshold {cosine:.3f}: about {one_in(arguments.strangers)} strangers is taken for someone "
-            f"enrolled (measured on {len(index.nearest_others):,} enrolled images, each against the other people)."
+            f"Threshold {cosine:.3f}: about {one_in(arguments.strangers)} strangers is mistaken for an enrolled person "
+            f"(measured on {len(index.nearest_others):,} enrolled images, each against the other people)."
         )
     pairs = model.threshold()
     return pairs.cosine, (
-        f"The index has too few images ({len(index)}) to measure how many strangers are accepted. "
-        f"T{str(pairs)[1:]}. A stranger is compared with {len(index)} images, so about "
-        f"{one_in(len(index) * (pairs.far or 1))} may be taken for someone."
+        f"The index has too few images ({len(index)}) to measure how many strangers are accepted. T{str(pairs)[1:]}. A "
+        f"stranger is compared with {len(index)} images, so about {one_in(len(index) * (pairs.far or 1))} may be "
+        "mistaken for an enrolled person."
     )
 
 
@@ -135,7 +135,7 @@ def cluster(arguments: argparse.Namespace) -> int:
     threshold = model.threshold(arguments.far, arguments.threshold)
     if arguments.far is None and threshold.far and threshold.far > USUAL_FAR:
         logger.warning(
-            "No set that the model was evaluated on has enough pairs for a FAR of 1e-3; the next larger one is used."
+            "No set the model was evaluated on has enough pairs for a FAR of 1e-3; using the next larger FAR."
         )
     files, embeddings = _embed_files(model, arguments.images, arguments.batch_size, arguments.allow_outside)
     labels = clusters.cluster(embeddings, threshold.cosine)
@@ -149,7 +149,7 @@ def cluster(arguments: argparse.Namespace) -> int:
     sizes = np.bincount(labels)
     rows = [[str(k), str(size), str(files[int(np.argmax(labels == k))])] for k, size in enumerate(sizes)]
     print(table(["cluster", "images", "first"], rows))
-    print(f"\nGroups are joined while their mean cosine is above it: {printable(threshold)}.")
+    print(f"\nGroups are merged while their mean cosine is above this: {printable(threshold)}.")
     return 0
 
 
@@ -172,4 +172,4 @@ def _warn_of_left_out(bad: Sequence[str], num_used: int) -> None:
     if bad:
         logger.warning("%d of %d images are used, %d left out.", num_used, num_used + len(bad), len(bad))
     if not num_used:
-        raise ValueError(f"None of the {len(bad)} images can be embedded; the log says why.")
+        raise ValueError(f"None of the {len(bad)} images can be embedded; see the log for the reasons.")

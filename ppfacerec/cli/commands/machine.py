@@ -47,5 +47,5 @@ def selftest(arguments: argparse.Namespace) -> int:
         print(f"{machine(device)}\n{table(['check', 'stored', 'found', 'tolerance', ''], rows)}")
     if distributed.world_size() == 1:
         ranks = "--gpus=0,1" if device == "gpu" else "--nproc_per_node 2"
-        print(f"Then on two: python -m paddle.distributed.launch {ranks} $(which ppfacerec) selftest")
+        print(f"Next, on two processes: python -m paddle.distributed.launch {ranks} $(which ppfacerec) selftest")
     return 0 if all(check.passes for check in found) else 1

@@ -24,7 +24,7 @@ def train(arguments: argparse.Namespace) -> int:
             Engine(config, notes).train()
         except TrainingStopped:
             latest = Path(config.Global.output_dir) / "latest"
-            logger.info("Stopped; go on with -o Global.checkpoints=%s (or auto)", latest)
+            logger.info("Stopped; resume with -o Global.checkpoints=%s (or auto)", latest)
             return EXIT_STOPPED
     return 0
 

@@ -91,7 +91,7 @@ class InferenceRunner:
             raise
         except Exception as error:  # tracing a plugin's forward may raise anything
             why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-            logger.warning("The network cannot be traced for oneDNN (%s): evaluating without, more slowly.", why)
+            logger.warning("The network cannot be traced for oneDNN (%s): evaluating without it, more slowly.", why)
             return None
         eager, onednn = self._eager(images), predictor(images)
         difference = np.abs(onednn - eager).max() / max(np.abs(eager).max(), 1e-30)

@@ -29,7 +29,7 @@ def choose_device(name: str) -> str:
     compiled = paddle.device.is_compiled_with_cuda()
     available = compiled and paddle.device.cuda.device_count() > 0
     if name == "auto" and compiled and not available:
-        logger.warning("Paddle is the build for GPUs and sees none (%s): computing on the CPU.", _NO_GPU)
+        logger.warning("Paddle is the GPU build but sees no GPU (%s): computing on the CPU.", _NO_GPU)
     if name == "auto" and not compiled and Path("/dev/nvidiactl").exists():
         logger.warning("This machine has an NVIDIA GPU, but Paddle is the CPU package: %s.", _other_package())
     device = "gpu" if available and name != "cpu" else "cpu"

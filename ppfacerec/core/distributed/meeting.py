@@ -163,8 +163,8 @@ class Meeting:
             alive[number] = (signs, now if signs != before else since)
             if now - alive[number][1] > _SILENCE:
                 raise RankError(
-                    f"{self.name_of(number).capitalize()} has given no sign of life for {_SILENCE:.0f} seconds: it was "
-                    "killed or stopped, or its machine or the network is gone."
+                    f"{self.name_of(number).capitalize()} has not responded for {_SILENCE:.0f} seconds: it was killed "
+                    "or stopped, or its machine or the network is gone."
                 )
 
 
@@ -277,8 +277,8 @@ def exchange_failures() -> Iterator[None]:
             raise RankError(
                 meeting().first_failure()
                 or "The connection to another process broke, and it left no message: it was killed, perhaps for lack "
-                f"of memory (see dmesg), or its machine is gone ({describe_ranks()}). The logs of all processes are in "
-                f"the launcher's --log_dir. What was seen here: {text.strip().splitlines()[-1]}"
+                f"of memory (see dmesg), or its machine is gone ({describe_ranks()}). The logs of all processes "
+                f"are in the launcher's --log_dir. The error here: {text.strip().splitlines()[-1]}"
             ) from error
         known = isinstance(error, (ValueError, ImportError, OSError))
         meeting().leave(text if known else f"{type(error).__name__}: {text}")

@@ -26,10 +26,10 @@ def refuse_lone_slurm_tasks() -> None:
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS" if task == "0" else "SLURM_NTASKS", "1")
     if world_size() == 1 and tasks.isdigit() and int(tasks) > 1:
         raise ValueError(
-            f"SLURM has started {tasks} tasks (task {task} here), but nothing tells "
-            "them of each other: each would train alone. Start one launcher a machine, srun --ntasks-per-node=1 python "
-            "-m paddle.distributed.launch --master ADDRESS:PORT --nnodes $SLURM_NNODES --rank $SLURM_NODEID ... "
-            "(docs/distributed.md has a whole job script); or one task, srun --ntasks=1."
+            f"SLURM has started {tasks} tasks (task {task} here), but they are not connected: each would train alone. "
+            "Start one launcher per machine, srun --ntasks-per-node=1 python -m paddle.distributed.launch --master "
+            "ADDRESS:PORT --nnodes $SLURM_NNODES --rank $SLURM_NODEID ... (docs/distributed.md has a complete job "
+            "script); or one task, srun --ntasks=1."
         )
 
 
@@ -44,7 +44,7 @@ def refuse_loopback_name() -> None:
     if is_local and not os.environ.get("GLOO_SOCKET_IFNAME"):
         raise ValueError(
             f"{name}, this machine's name, is {' and '.join(addresses) or 'unknown'} here (/etc/hosts), so other "
-            "machines' processes would look for this one on their own. Give the name its real address there, or set "
+            "machines' processes would look for this one on their own machine. Give the name its real address, or set "
             "GLOO_SOCKET_IFNAME to the network interface, such as eth0 (`ip -brief address` lists them), before the "
             "launcher starts."
         )

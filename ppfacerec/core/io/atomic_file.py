@@ -26,7 +26,7 @@ def check_target(path: str | os.PathLike[str], *suffixes: str) -> Path:
         ValueError: another suffix, a folder, a device or a pipe is there, or its folder cannot be created or written.
     """
     if suffixes and Path(path).suffix.lower() not in suffixes:
-        raise ValueError(f"{path}: what is written is {' or '.join(suffixes)}; give it a name that ends so.")
+        raise ValueError(f"{path}: expected a name that ends in {' or '.join(suffixes)}.")
     target = _target(path)
     try:
         with tempfile.TemporaryFile(dir=target.parent):
@@ -38,7 +38,7 @@ def check_target(path: str | os.PathLike[str], *suffixes: str) -> Path:
 def _target(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        raise ValueError(f"{path} cannot be written: a folder, a device or a pipe is there. Name a file.")
+        raise ValueError(f"{path} cannot be written: it is a folder, a device or a pipe. Give a file.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

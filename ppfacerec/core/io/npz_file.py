@@ -53,10 +53,10 @@ def read_npz(path: str | Path, keys: Collection[str]) -> tuple[dict[str, np.ndar
 def _check_sizes(members: dict[str, zipfile.ZipInfo], size: int) -> None:
     total = sum(info.file_size for info in members.values())
     if total > _FREE + _FACTOR * size:
-        raise ValueError(f"it would unfold to {total:,} bytes, far more than its {size:,}")
+        raise ValueError(f"it would expand to {total:,} bytes, far more than its {size:,}")
     for name, info in members.items():
         if info.compress_type not in _METHODS:
-            raise ValueError(f"'{name}' is packed by a method that NumPy does not use")
+            raise ValueError(f"'{name}' is compressed with a method that NumPy does not use")
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -70,13 +70,13 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read_header(member)
         if dtype.kind not in _KINDS or dtype.hasobject:
-            raise ValueError(f"'{name}' is an array of {dtype}, not of numbers, booleans or texts")
+            raise ValueError(f"'{name}' is an array of {dtype}, not of numbers, booleans or strings")
         expected, there = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
         if expected != there:
             raise ValueError(f"'{name}' of shape {list(shape)}, {dtype}, has {there} bytes, not {expected}")
         data = member.read()
     if len(data) != expected:
-        raise ValueError(f"'{name}' is cut off")
+        raise ValueError(f"'{name}' is truncated")
     if dtype.kind == "U" and (np.frombuffer(data, np.dtype("u4").newbyteorder(dtype.byteorder)) > _LAST_CODE).any():
         raise ValueError(f"'{name}' has characters outside Unicode")  # Python raises a SystemError for them
     flat = np.frombuffer(data, dtype) if expected else np.empty(math.prod(shape), dtype)

@@ -36,7 +36,7 @@ def without_mark(data: bytes, path: Path) -> bytes:
     try:
         return data.decode("utf-16").encode("utf-8")
     except UnicodeError as error:
-        raise ValueError(f"{path} begins as UTF-16 does, but is none ({error}). Save it as UTF-8.") from error
+        raise ValueError(f"{path} begins like UTF-16, but is not valid UTF-16 ({error}). Save it as UTF-8.") from error
 
 
 def check_utf8(data: bytes, path: Path, first_line: int = 1) -> None:
@@ -54,7 +54,7 @@ def check_utf8(data: bytes, path: Path, first_line: int = 1) -> None:
     if b"\0" not in line:
         with suppress(UnicodeDecodeError):
             as_gbk = line.decode("gb18030")
-            hint = f"In GBK it reads {as_gbk[:80]!r}: `iconv -f GBK -t UTF-8` makes it UTF-8."
+            hint = f"Read as GBK it is {as_gbk[:80]!r}: `iconv -f GBK -t UTF-8` converts it."
     fail(path, number, f"{line[:80]!r} is not UTF-8 ({reason}). {hint}")
 
 

@@ -80,7 +80,7 @@ class ImageNetDataset:
         self.num_classes = int(self.labels.max()) + 1
         check_class_num(self.num_classes, class_num, str(cls_label_path))
         skipped = self._file.num_skipped
-        self.left_out = f"{skipped} lines that name no image" if skipped else ""
+        self.left_out = f"{skipped} lines that do not name an image" if skipped else ""
 
     def __len__(self) -> int:
         return len(self._file)
@@ -127,10 +127,10 @@ class FolderDataset:
         self.identities, counts = list(of_person), [len(images) for images in of_person.values()]
         self.left_out = found.left_out()
         if elsewhere:
-            text = f"{len(elsewhere)} images that do not lie in a person's folder itself (first: {elsewhere[0]})"
+            text = f"{len(elsewhere)} images that are not directly in a person's folder (first: {elsewhere[0]})"
             self.left_out = " and ".join(filter(None, (text, self.left_out)))
         if not names:
-            raise ValueError(f"{root}: no image in it. Expected a folder for each identity with its images in it.")
+            raise ValueError(f"{root}: no image in it. Expected one subfolder of images per identity.")
         # One buffer instead of an object per name, which forked workers share without copying it.
         self._text, self._ends = b"".join(names), np.cumsum([len(name) for name in names])
         self.labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
@@ -221,8 +221,8 @@ def gap_hint(labels: np.ndarray, num_classes: int) -> str:
     used = np.unique(labels)
     if len(used) == num_classes:
         return ""
-    what = f"they begin at {used[0]}" if num_classes - len(used) == used[0] else "there are gaps between them"
+    what = f"they start at {used[0]}" if num_classes - len(used) == used[0] else "there are gaps between them"
     return (
-        f"{num_classes - len(used):,} of the classes 0 to {num_classes - 1:,} have no image ({what}), but a class "
-        f"centre each. relabel: True of ImageNetDataset numbers the {len(used):,} used classes without gaps."
+        f"{num_classes - len(used):,} of the classes 0 to {num_classes - 1:,} have no image ({what}), but each has a "
+        f"class centre. relabel: True of ImageNetDataset numbers the {len(used):,} used classes without gaps."
     )

@@ -33,7 +33,7 @@ class ClassIdentity:
         """Describe which classes of `now`, named by `name`, are other people than in this earlier set; "" if none."""
         lines = []
         if len(now.classes) != len(self.classes):
-            lines.append(f"there were {len(self.classes)} classes and are {len(now.classes)}")
+            lines.append(f"there were {len(self.classes)} classes and now there are {len(now.classes)}")
         common = min(len(self.classes), len(now.classes))
         other = np.flatnonzero(self.classes[:common] != now.classes[:common])
         if len(other):
@@ -46,10 +46,8 @@ class ClassIdentity:
                 for k, old, known in zip(other[:_SHOWN], was, is_known)
             ]
             lines.append(
-                f"{len(other)} of {common} classes are other people "
-                f"({int(is_known.sum())} of them had another number): "
-                + ", ".join(shown)
-                + (", ..." if len(other) > _SHOWN else "")
+                f"{len(other)} of {common} classes are other identities ({int(is_known.sum())} of them had another "
+                "number): " + ", ".join(shown) + (", ..." if len(other) > _SHOWN else "")
             )
         return "; ".join(lines)
 

@@ -58,7 +58,7 @@ class LabelFile:
             self._fail(
                 self.lines[first],
                 f"label {self.labels[first]} is out of range for class_num {class_num}; the file's labels need "
-                f"Arch.Head.class_num: {self.num_classes}, or relabel: True where they have gaps or begin at 1.",
+                f"Arch.Head.class_num: {self.num_classes}, or relabel: True if they have gaps or start at 1.",
             )
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class LabelFile:
             self.labels[part], self.lines[part] = labels, lines
             count += len(names)
         if not num_full:
-            raise ValueError(f"{self.path}: no line in it. Expected lines such as 'images/00000001.jpg<TAB>0'.")
+            raise ValueError(f"{self.path}: no lines found. Expected lines such as 'images/00000001.jpg<TAB>0'.")
         if not count:
             raise ValueError(f"{self.path}: none of its {num_full} lines names an image {IMAGE_SUFFIXES}.")
         self.num_skipped = num_full - count

@@ -64,8 +64,8 @@ class RecordIODataset:
         record = self._file.read(position)
         if record.labels[0] != self.labels[index]:
             raise ValueError(
-                f"{self._file.where(position)}: its own label is {record.labels[0]:g}, but the identity records of the "
-                f"file put it to class {self.labels[index]}."
+                f"{self._file.where(position)}: its own label is {record.labels[0]:g}, but the file's identity records "
+                f"assign it to class {self.labels[index]}."
             )
         return record.image
 
@@ -97,7 +97,7 @@ class RecordIODataset:
         positions = np.arange(*np.searchsorted(self._file.keys, [begin, end]))
         if not len(positions):
             raise ValueError(
-                f"{self._file.idx_path} lists no record from {begin} to {end - 1}, as {self._file.path} says."
+                f"{self._file.idx_path} lists no record from {begin} to {end - 1}, which {self._file.path} refers to."
             )
         return positions
 
@@ -116,7 +116,7 @@ class RecordIODataset:
             labels[begin:end] = self._file.keys[position] - images_end
         if (labels < 0).any():
             orphan = self._positions[int(np.argmax(labels < 0))]
-            raise ValueError(f"{self._file.where(orphan)} belongs to no identity, by the identity records of the file.")
+            raise ValueError(f"{self._file.where(orphan)} belongs to no identity in the file's identity records.")
         self._correct_rounded(labels, keys)
         first = self._file.read(int(self._positions[0]))
         return labels if first.labels[0] == labels[0] else self._labels_of_records()

@@ -51,8 +51,8 @@ class RecordFile:
         if len(beyond):
             key, offset = self.keys[beyond[0]], self._offsets[beyond[0]]
             raise ValueError(
-                f"{self.idx_path} says that record {key} starts at byte {offset}, but {self.path} has only "
-                f"{self._size} bytes: it is truncated, or the two are not of the same set. Get both again."
+                f"{self.idx_path} lists record {key} at byte {offset}, but {self.path} has only {self._size} bytes: it "
+                "is truncated, or the two files are from different sets. Get both again."
             )
         # A record ends where the next one starts, so one call reads it without reading its length first.
         ascending = np.append(np.sort(self._offsets), self._size)
@@ -85,7 +85,7 @@ class RecordFile:
             return Record((label,), data[_HEADER.size :])
         image = _HEADER.size + 4 * num_labels
         if len(data) < image:
-            self._fail(position, f"its header announces {num_labels} labels, but it has {len(data)} bytes")
+            self._fail(position, f"its header declares {num_labels} labels, but it has {len(data)} bytes")
         return Record(struct.unpack_from(f"<{num_labels}f", data, _HEADER.size), data[image:])
 
     def _join(self, content: bytes, position: int) -> bytes:
@@ -104,7 +104,7 @@ class RecordFile:
                 self._fail(position, f"part {len(parts) + 1} is marked {kind}, which is not allowed there")
             content = self._at_least(at + 8 + length, content, position)
             if at + 8 + length > len(content):
-                self._fail(position, f"{length} bytes announced, {len(content) - at - 8} there; the file is cut off")
+                self._fail(position, f"{length} bytes declared, {len(content) - at - 8} found; the file is truncated")
             parts.append(content[at + 8 : at + 8 + length])
             if kind in (_WHOLE, _LAST):
                 return MAGIC.join(parts)
@@ -121,8 +121,8 @@ class RecordFile:
 
     def _fail(self, position: int, what: str) -> NoReturn:
         raise ValueError(
-            f"{self.where(position)}: {what}. {self.path.name} is damaged, or {self.idx_path.name} is of another file; "
-            "get both again."
+            f"{self.where(position)}: {what}. {self.path.name} is damaged, or {self.idx_path.name} belongs to another "
+            "file; get both again."
         )
 
 

@@ -34,16 +34,14 @@ def in_processes(function: Callable[[Item], Made], items: Sequence[Item], num_pr
     try:
         pool = ProcessPoolExecutor(num_processes, context, initializer=_set, initargs=(function, os.getpid()))
     except OSError as error:
-        logger.warning("/dev/shm holds no semaphore (%s): one process does the work.", error.strerror)
+        logger.warning("/dev/shm cannot hold a semaphore (%s): using one process.", error.strerror)
         yield from map(function, items)
         return
     with pool:
         try:
             yield from pool.map(_call, items, chunksize=chunk)
         except BrokenProcessPool as error:
-            raise ValueError(
-                f"A process ended while it worked ({error}); out of memory? Use fewer processes."
-            ) from error
+            raise ValueError(f"A process died while working ({error}); out of memory? Use fewer processes.") from error
 
 
 _function: Callable | None = None  # set once, when a worker process starts

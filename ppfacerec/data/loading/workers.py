@@ -139,11 +139,11 @@ class WorkerPool:
         process = self._processes[worker]
         process.join(5)
         code = process.exitcode or 0
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        how = f"was terminated by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         reason = " The system does that when memory runs out (see dmesg)." if code == -signal.SIGKILL else ""
         raise ValueError(
-            f"Data worker {worker + 1} of {len(self._processes)} (process {process.pid}) {how}.{reason} "
-            "Go on from the last checkpoint, with fewer loader.num_workers if it was the memory."
+            f"Data worker {worker + 1} of {len(self._processes)} (process {process.pid}) {how}.{reason} Resume from "
+            "the last checkpoint, with fewer loader.num_workers if memory ran out."
         )
 
 

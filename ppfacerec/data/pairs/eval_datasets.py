@@ -57,7 +57,7 @@ class FiveFaceEvalDataset:
         return read_bin(self._folder / f"{name}.bin")
 
     def describe(self) -> str:
-        left_out = f"; left out: {', '.join(self.left_out)} (val_targets: all takes them too)" if self.left_out else ""
+        left_out = f"; left out: {', '.join(self.left_out)} (val_targets: all includes them)" if self.left_out else ""
         return f"{', '.join(self.names)}{left_out}"
 
 

@@ -55,7 +55,7 @@ def read_bin(path: PathLike) -> PairBin:
     is_same = _checked_labels(labels, str(path))
     if len(entries) != 2 * len(is_same):
         raise ValueError(
-            f"{path} has {len(entries)} images and {len(is_same)} labels, expected two images a label. {EXPECTED}"
+            f"{path} has {len(entries)} images and {len(is_same)} labels, expected two images per label. {EXPECTED}"
         )
     numbers: dict[bytes, int] = {}
     index = [numbers.setdefault(_entry_bytes(e, k, str(path)), len(numbers)) for k, e in enumerate(entries)]
@@ -74,8 +74,8 @@ def write_bin(path: PathLike, images: Sequence[bytes], is_same: Sequence[bool] |
     entries = [_entry_bytes(image, k, str(path)) for k, image in enumerate(images)]
     if len(entries) != 2 * len(labels) or not entries:
         raise ValueError(
-            f"{path} would have {len(entries)} images and {len(labels)} labels, expected two images a label, "
-            "and at least one pair."
+            f"{path} would have {len(entries)} images and {len(labels)} labels, expected two images per label, and at "
+            "least one pair."
         )
     with atomic_write(path) as file:
         pickle.dump((entries, labels.tolist()), file, protocol=4)

@@ -53,14 +53,14 @@ def read_lfw_pairs(path: str, root: str, suffix: str = ".jpg") -> FolderPairs:
     for line, text in lines:
         (left, i), (right, j), is_same = _two_people(path, line, text)
         if len(pairs) < expected and is_same != (len(pairs) % (2 * each) < each):
-            kinds = ("'name i other j', images of two persons,", "'name i j', two images of one person,")
-            fail(path, line, f"expected {kinds[not is_same]} by the first line's count, found {text[:80]!r}.")
+            kinds = ("'name i other j', images of two people,", "'name i j', two images of one person,")
+            fail(path, line, f"expected {kinds[not is_same]} as counted by the first line, found {text[:80]!r}.")
         names = [f"{person}/{person}_{number:04d}{suffix}" for person, number in ((left, i), (right, j))]
         pairs.append(ListedPair(line, names[0], names[1], is_same))
     if len(pairs) != expected:
         raise ValueError(
-            f"{path}: {len(pairs)} pairs, but its first line announces {expected}: "
-            f"{num_folds or 1} x {each} of one person and as many of two. Get the file again."
+            f"{path}: {len(pairs)} pairs, but its first line declares {expected}: {num_folds or 1} x {each} of one "
+            "person and as many of two. Get the file again."
         )
     return folder_pairs(path, root, pairs, num_folds)
 

@@ -83,7 +83,7 @@ def folder_pairs(list_path: str, root: str, pairs: Sequence[ListedPair], num_fol
         ValueError: no pair, or an image that is missing or outside of the folder; with file and line.
     """
     if not pairs:
-        raise ValueError(f"{list_path}: no pair in it.")
+        raise ValueError(f"{list_path}: no pairs found.")
     numbers: dict[str, int] = {}
     lines: list[int] = []
     index = np.empty(2 * len(pairs), np.int64)
@@ -103,13 +103,15 @@ def folder_pairs(list_path: str, root: str, pairs: Sequence[ListedPair], num_fol
 
 def _check_image(list_path: str, line: int, root: Path, name: str) -> None:
     if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir:
-        raise ValueError(f"{list_path}, line {line}: '{name}' leaves the image folder {root}; paths start there.")
+        raise ValueError(
+            f"{list_path}, line {line}: '{name}' leaves the image folder {root}. Write paths relative to it."
+        )
     try:
         is_there = (root / name).is_file()
     except (OSError, ValueError):  # a name that is too long, or has a NUL in it
         is_there = False
     if not is_there:
         raise ValueError(
-            f"{list_path}, line {line}: there is no image {root / name}. Is the image folder '{root}' right?"
-            f"{backslash_hint(name)}"
+            f"{list_path}, line {line}: the image {root / name} does not exist. Is the image folder '{root}' "
+            f"right?{backslash_hint(name)}"
         )

@@ -27,7 +27,7 @@ def similarity_transform(points: np.ndarray, target: np.ndarray = TEMPLATE) -> n
     centred, target_centred = points - mean, target - target_mean
     variance = (centred**2).sum() / len(points)
     if not variance > 0 or not np.isfinite(variance):
-        raise ValueError("the five landmarks are all at one place")
+        raise ValueError("all five landmarks are at the same point")
     left, singular, right = np.linalg.svd(target_centred.T @ centred / len(points))
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])  # no mirror image
     rotation = left @ np.diag(signs) @ right
@@ -45,7 +45,7 @@ def align(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     placed = np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]
     residual = float(np.abs(placed - TEMPLATE).max())
     if residual > _MOST_RESIDUAL:
-        raise ValueError(f"its landmarks are not those of a face: one stays {residual:.0f} pixels off its place")
+        raise ValueError(f"its landmarks are not those of a face: aligned, one is {residual:.0f} pixels out of place")
     return import_cv2().warpAffine(image, matrix, (IMAGE_SIZE, IMAGE_SIZE), flags=1, borderValue=0)  # 1: bilinear
 
 

@@ -36,7 +36,7 @@ def decode_rgb(data: bytes, where: object) -> np.ndarray:
         if width * height > MAX_PIXELS:
             raise ValueError(_cannot_decode(data, where, _TOO_LARGE))
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < 0:  # searched from the end, where it is
-        raise ValueError(_cannot_decode(data, where, " (the JPEG is cut off)"))
+        raise ValueError(_cannot_decode(data, where, " (the JPEG is truncated)"))
     colours = getattr(cv2, "IMREAD_COLOR_RGB", cv2.IMREAD_COLOR)  # OpenCV 4.10 and newer save a pass over the pixels
     flag = cv2.IMREAD_UNCHANGED if _is_deep_or_transparent(data) else colours
     try:
@@ -113,7 +113,7 @@ def resize_short_side(image: np.ndarray, where: object = "the image") -> np.ndar
     if min(height, width) != size:
         resized = (size, size * height // width) if height > width else (size * width // height, size)
         if resized[0] * resized[1] > MAX_PIXELS:
-            raise ValueError(f"{where}: {width} x {height} pixels are not a face: resized, they would take gigabytes.")
+            raise ValueError(f"{where}: {width} x {height} pixels are too elongated: resizing would take gigabytes.")
         image = cv2.resize(image, resized, interpolation=cv2.INTER_CUBIC)
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]

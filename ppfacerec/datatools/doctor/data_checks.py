@@ -37,7 +37,7 @@ def check_labels(dataset: TrainDataset, class_num: int | None) -> Iterator[Findi
     classes, counts = np.unique(dataset.labels, return_counts=True)  # no array over all labels: one may be two billion
     num_missing, single = dataset.num_classes - len(classes), classes[counts == 1]
     if len(classes) < 2:
-        yield finding("classes", "error", "All images are of one class: there is nothing to tell apart.")
+        yield finding("classes", "error", "All images are of one class: there is nothing to distinguish.")
     if class_num is None or class_num == dataset.num_classes:
         yield finding("class_num", "ok", f"{dataset.num_classes} classes, {len(dataset)} images.")
     else:
@@ -58,7 +58,7 @@ def check_labels(dataset: TrainDataset, class_num: int | None) -> Iterator[Findi
     yield finding(
         "single images", "warning" if share > 0.05 else "note" if len(single) else "ok",
         f"{len(single)} of {dataset.num_classes} classes have one image"
-        + ("; they teach little." if len(single) else "."),
+        + ("; they contribute little." if len(single) else "."),
         [f"class {k}" for k in single[:5]],
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ def check_names(dataset: TrainDataset) -> Iterator[Finding]:
     twice = [labels for name, labels in classes.items() if name and not name.isdigit() and len(labels) > 1]
     yield finding(
         "one person, two classes (names)", "warning" if twice else "ok",
-        f"People with several folders and a class for each: {len(twice)}" + ("; join the folders." if twice else "."),
+        f"People with several folders, each its own class: {len(twice)}" + ("; join the folders." if twice else "."),
         [" = ".join(f"class {label} ({names[label]})" for label in labels) for labels in twice[:5]],
     )  # fmt: skip
 

@@ -63,9 +63,7 @@ def open_folder(folder: str) -> TrainDataset:
     """Return the training set in a folder, or raise a ValueError."""
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(
-            f"{folder}: expected a folder with label.txt, with train.rec, or with a folder for each identity."
-        )
+        raise ValueError(f"{folder}: expected a folder with label.txt, train.rec, or one subfolder per identity.")
     if (root / "label.txt").is_file():
         return ImageNetDataset(folder, str(root / "label.txt"))
     return RecordIODataset(folder) if (root / "train.rec").is_file() else FolderDataset(folder)
@@ -88,7 +86,7 @@ def _examine(
 ) -> Iterator[Finding]:  # fmt: skip
     left_out = getattr(sample.dataset, "left_out", "")
     yield finding("images", "note" if left_out or sample.total < len(sample.dataset) else "ok",
-                  f"{sample.total} of {len(sample.dataset)} were looked at (--max-images).",
+                  f"{sample.total} of {len(sample.dataset)} were examined (--max-images).",
                   [f"left out: {left_out}"] * bool(left_out))  # fmt: skip
     yield from check_labels(sample.dataset, class_num)
     yield from check_names(sample.dataset)

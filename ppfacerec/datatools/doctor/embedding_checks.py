@@ -144,7 +144,7 @@ def check_centres(centres: Centres, sample: Sample) -> Finding:
     return finding(
         "one person, two classes", "warning" if found else "ok",
         f"Pairs of classes with centres as near (cosine {least:.2f}) as images usually are to their own: {len(found)}"
-        + ("; one person in two classes, which the head drives apart." if found else "."),
+        + ("; one person in two classes, which the head pushes apart." if found else "."),
         [f"{shown(a)} = {shown(b)}: cosine {centres.centres[a] @ centres.centres[b]:.2f}" for a, b in found[:5]],
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ def check_overlap(name: str, pairs: PairSet, sample: Sample, num_processes: int)
         f"{name}: unreadable", "error" if bad else "ok", f"{len(bad)} of {len(facts)} test images do not decode.", bad
     )
     is_whole = sample.total == len(sample.dataset)
-    of = "" if is_whole else f" (of {len(sample.facts)} training images that were looked at)"
+    of = "" if is_whole else f" (of {len(sample.facts)} training images that were examined)"
 
     def overlap(kind: str, what: str, found: Sequence[tuple[int, int]]) -> Finding:
         return finding(

@@ -33,21 +33,22 @@ def check_run(config: Config, num_images: int, num_processes: int) -> Iterator[F
     workers, cores = section.loader.num_workers * num_processes, usable_cores()
     yield finding(
         "workers", "warning" if workers > cores else "ok",
-        f"{workers} data workers on {cores} cores" + ("; more than cores only wait." if workers > cores else "."),
+        f"{workers} data workers on {cores} cores"
+        + ("; those beyond the cores only wait." if workers > cores else "."),
     )  # fmt: skip
     slots = (section.loader.num_workers * section.loader.prefetch_factor + 1) * num_processes
     memory = slots * batch_size * IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2]
     available = _available_memory()
     yield finding(
         "memory", "error" if memory > available else "ok",
-        f"Batches that wait take {memory / 2**20:.0f} MiB; {available / 2**30:.1f} GiB of memory are free.",
+        f"Prefetched batches take {memory / 2**20:.0f} MiB; {available / 2**30:.1f} GiB of memory are free.",
     )  # fmt: skip
     if num_processes > 1 and os.path.isdir("/dev/shm"):
         size = shutil.disk_usage("/dev/shm").total
         small = size < _SHM_FOR_NCCL
         yield finding(
             "/dev/shm", "warning" if small else "ok",
-            f"{size / 2**20:.0f} MiB. The data workers need none, NCCL does"
+            f"{size / 2**20:.0f} MiB. The data workers do not need it, NCCL does"
             + ("; in Docker: --shm-size=2g or --ipc=host." if small else "."),
         )  # fmt: skip
 

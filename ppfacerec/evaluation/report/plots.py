@@ -82,7 +82,7 @@ def draw_scores(result: VerificationResult, theme: Theme) -> bytes:
                           label=f"{label} ({kind.sum():,})")  # fmt: skip
         threshold = result.cosine_threshold
         axes.axvline(threshold, color=theme.text, linestyle="--", linewidth=1.4, label=f"threshold {threshold:.3f}")
-        axes.set(xlabel="cosine similarity", ylabel="% of the pairs of a kind", xlim=(bins[0], bins[-1]))
+        axes.set(xlabel="cosine similarity", ylabel="% of pairs of each kind", xlim=(bins[0], bins[-1]))
         upper = axes.secondary_xaxis("top", functions=(lambda c: 2 - 2 * c, lambda d: 1 - d / 2))
         upper.set_xlabel("squared L2 distance", color=theme.text)
         upper.tick_params(colors=theme.text)

@@ -64,7 +64,7 @@ def complete(prefix: Path, snapshot: Snapshot, entries: Mapping[str, Any]) -> No
         new = file_of(prefix, suffix + NEW)
         if not new.is_file() or new.stat().st_size != entry["size"]:
             discard_new(prefix, entries)
-            raise ValueError(f"{prefix} cannot be saved: {new}, which another process has written, is not seen here.")
+            raise ValueError(f"{prefix} cannot be saved: {new}, written by another process, is not visible here.")
     try:
         write_new_manifest(prefix, manifest)
     except OSError as error:
@@ -85,8 +85,8 @@ def check_files(prefix: Path) -> None:
         manifest = Manifest.read(prefix)
     except FileNotFoundError as error:
         raise ValueError(
-            f"{error.filename} is missing, so {prefix} cannot be resumed from: it tells which files belong together. "
-            "To start from the weights alone, give them as Global.pretrained_model."
+            f"{error.filename} is missing, so {prefix} cannot be resumed from: it lists the files that belong "
+            "together. To start from the weights alone, give them as Global.pretrained_model."
         ) from error
     for suffix, expected in manifest.files.items():
         if suffix == INFO:  # evaluations change it; it contains the checksum of its weights
@@ -97,7 +97,7 @@ def check_files(prefix: Path) -> None:
         if path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
             raise ValueError(
                 f"Checkpoint {prefix} is damaged: {path} is not the file that was saved ({path.stat().st_size} bytes "
-                f"for {expected['size']}, or another content). {_ANOTHER}"
+                f"for {expected['size']}, or different content). {_ANOTHER}"
             )
 
 
@@ -110,7 +110,7 @@ def check_finite(prefix: Path, weights: Mapping[str, Any]) -> None:
     if bad:
         raise ValueError(
             f"{prefix}: {len(bad)} of {len(weights)} weights are not finite ({', '.join(bad[:3])}): the training has "
-            "diverged. Go on from a checkpoint before that, with a lower learning rate or Optimizer.clip_norm."
+            "diverged. Resume from an earlier checkpoint, with a lower learning rate or Optimizer.clip_norm."
         )
 
 

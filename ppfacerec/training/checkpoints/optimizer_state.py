@@ -49,7 +49,7 @@ def set_optimizer_state(state: TrainState, saved: Mapping[str, Mapping[str, np.n
     automatic = {name: tensor.name for name, tensor in _trained(state).items()}
     unknown = [name for name in saved if name not in automatic]
     if unknown:
-        raise ValueError(f"The checkpoint's optimizer state has {unknown[:3]}, which the network has not.")
+        raise ValueError(f"The checkpoint's optimizer state has {unknown[:3]}, which the network does not have.")
     sparse = state.sparse
     tensors: dict[str, Any] = {}
     masters = {}

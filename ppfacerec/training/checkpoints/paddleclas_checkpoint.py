@@ -82,7 +82,7 @@ def resume_paddleclas(prefix: str | Path, state: TrainState, steps_per_epoch: in
     epoch = int(epoch)
     state.progress = progress = Progress(epoch=epoch + 1, global_step=epoch * steps_per_epoch)
     logger.info(
-        "Going on from PaddleClas's checkpoint %s with epoch %d, optimizer step %d.\n  taken: %s\n  not taken: %s",
+        "Resuming from PaddleClas's checkpoint %s with epoch %d, optimizer step %d.\n  taken: %s\n  not taken: %s",
         prefix, progress.epoch, progress.global_step,
         "; ".join(_taken(path, weights, masters, slots, ema)), "; ".join([*why_not, *_not_in(states), *_NEVER]),
     )  # fmt: skip
@@ -108,9 +108,9 @@ def _taken(path: Path, weights: Arrays, masters: Arrays, slots: Slots, ema: EMA 
 
 def _not_in(states: Mapping[str, Any]) -> Iterator[str]:
     if "epoch" not in states:
-        yield "the number of finished epochs (.pdstates does not tell it)"
+        yield "the number of finished epochs (missing in .pdstates)"
     if "metric" in states:
-        yield f"the best metric, {states['metric']} (of another evaluation than this one; best_model starts anew)"
+        yield f"the best metric, {states['metric']} (from a different evaluation; best_model is chosen from scratch)"
 
 
 def _states(prefix: Path) -> Mapping[str, Any]:
@@ -150,10 +150,10 @@ def _optimizer_state(
         if automatic in names and array.shape == shapes[names[automatic]] and not is_half[names[automatic]]
     }
     if not kinds:
-        return masters, {}, ["the optimizer's state (the one of the config keeps none)"]
+        return masters, {}, ["the optimizer's state (the config's optimizer keeps none)"]
     slots, problem = _slots(kept, names, trained, shapes, kinds)
     if problem:
-        return masters, {}, [f"the optimizer's state ({problem}); it starts anew"]
+        return masters, {}, [f"the optimizer's state ({problem}); it starts from scratch"]
     for name, arrays in slots.items():
         if is_half[name]:
             slots[name] = {f"{_MASTER_SLOT}{kind}": array for kind, array in arrays.items()}
@@ -169,12 +169,12 @@ def _slots(
     slots: Slots = {}
     for name in trained:
         if name not in automatic:
-            return {}, f"{name}'s automatic name is unknown: neither a table in .pdparams nor the order tells it"
+            return {}, f"{name}'s automatic name is unknown: neither a table in .pdparams nor the order determines it"
         for kind, as_parameter in kinds.items():
             keys = (f"{automatic[name]}_{kind}", f"{automatic[name]}_{_MASTER_SLOT}{kind}")
             array = next((tensors[key] for key in keys if key in tensors), None)
             if array is None:
-                return {}, f"it has no {kind} for {name}: another optimizer's, or {name} was not trained"
+                return {}, f"it has no {kind} for {name}: it is from another optimizer, or {name} was not trained"
             fits = array.shape == shapes[name] if as_parameter else array.size == 1
             if not fits or array.dtype.kind != "f":
                 return {}, f"{kind} of {name} has shape {array.shape} and dtype {array.dtype}"

@@ -38,7 +38,7 @@ def write_paddleclas(source: Path, target: Path, like: Path) -> list[Path]:
     progress = known_fields(Progress, states["progress"], f"{source}.pdstates")
     if progress.iteration:
         raise ValueError(
-            f"{source} is in the middle of epoch {progress.epoch}, where PaddleClas cannot begin; take an epoch_N."
+            f"{source} is in the middle of epoch {progress.epoch}, where PaddleClas cannot resume; use an epoch_N."
         )
     weights = read_weights(source)
     if not all(isinstance(array, np.ndarray) for array in weights.values()):
@@ -47,7 +47,7 @@ def write_paddleclas(source: Path, target: Path, like: Path) -> list[Path]:
     missing = sorted(set(weights) ^ set(automatic))
     if missing:
         raise ValueError(
-            f"{like} is not a checkpoint that PaddleClas saved of this network with its table of names: {missing[:3]} "
+            f"{like} is not a checkpoint of this network, saved by PaddleClas with its table of names: {missing[:3]} "
             f"of {len(missing)} differ. Start PaddleClas with the same config for one epoch, and give its checkpoint."
         )
     theirs = safe_pickle.load(like.with_name(f"{like.name}.pdopt"))

@@ -75,7 +75,7 @@ def _read_together(name: str) -> tuple[Weights, dict[str, Any]]:
         return weights, {**weights.state_dict(), **_sharded_head(Path(weights.path))}
     source = next(number for number, digest in enumerate(digests) if digest)
     name = distributed.meeting().name_of(source)
-    logger.warning("%s is not the same file on all processes, or not there: all take %s's.", file, name)
+    logger.warning("%s is missing or different on some processes: all use %s's.", file, name)
     content: dict[str, Any] | None = None
     with distributed.failing_together():
         if distributed.rank() == source:
@@ -141,10 +141,10 @@ def load_pretrained(
             own = _other_people(path, people, dataset)
         others = next(filter(None, distributed.gather_texts(own)), "")
     if others and load_head is True:
-        raise ValueError(f"{path}: the classes of its head are other people: {others}. With Global.load_head: auto the "
-                         "head would start anew.")  # fmt: skip
+        raise ValueError(f"{path}: the classes of its head are other identities: {others}. Global.load_head: auto "
+                         "would initialise the head from scratch.")  # fmt: skip
     if others and any(name.startswith("head.") for name in state):
-        logger.warning("%s: the head is not loaded and starts anew; its classes are other people: %s.", path, others)
+        logger.warning("%s: the head is initialised from scratch; its classes are other identities: %s.", path, others)
     if load_head is False or others:
         state = {name: array for name, array in state.items() if not name.startswith("head.")}
     report = match_weights(recognizer, state)
@@ -153,21 +153,21 @@ def load_pretrained(
         raise ValueError(
             f"{path} does not fit the backbone of the config: {'; '.join(problems)}. "
             f"{len(report.matched)} tensors matched. Is Arch.Backbone the network of these weights?"
-            + (f" They are {weights.arch.name}'s by their names." if weights.arch else "")
+            + (f" By their names, they are {weights.arch.name}'s." if weights.arch else "")
             + report.hint()
         )
     head_problems = report.problems("head.")
     if recognizer.head is not None and head_problems and load_head is not False and not others:
         if load_head is True:
             raise ValueError(
-                f"{path} does not fit the head of the config: {'; '.join(head_problems)}. With Global.load_head: auto "
-                "the head would start anew."
+                f"{path} does not fit the head of the config: {'; '.join(head_problems)}. Global.load_head: auto would "
+                "initialise the head from scratch."
             )
-        logger.warning("%s: the head is not loaded and starts anew (%s).", path, "; ".join(head_problems))
+        logger.warning("%s: the head is not loaded but initialised from scratch (%s).", path, "; ".join(head_problems))
     set_weights(recognizer, {name: state[name] for name in report.matched})
     logger.info("Loaded %d tensors from %s.", len(report.matched), path)
     info = known_info(weights, ZOO.get(name)) if config_info else None
     if info and config_info:
         for line in info.mismatches(config_info):
-            logger.warning("%s: %s. Change the config's transform_ops, unless you mean it.", path, line)
+            logger.warning("%s: %s. Change the config's transform_ops, unless this is intended.", path, line)
     return report

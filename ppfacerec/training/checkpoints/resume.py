@@ -69,7 +69,7 @@ def find_checkpoint(checkpoints: str | None, output_dir: Path, disks: Disks = AL
                 "Global.checkpoints is auto, and %s has no checkpoint: starting from the beginning.", output_dir
             )
         elif checkpoints is not None:
-            where = "or is no checkpoint" if disks.is_shared else f"on no machine: {distributed.describe_ranks()}"
+            where = "or is not a checkpoint" if disks.is_shared else f"on no machine: {distributed.describe_ranks()}"
             raise ValueError(f"Global.checkpoints: {weights_file(checkpoints)} does not exist ({where}).")
         return None
     source = max(found_by, key=lambda number: (tuple(found_by[number]["place"]), -number))
@@ -99,10 +99,10 @@ def _log_choice(found_by: Mapping[int, Mapping[str, Any]], source: int, leaders:
     )  # fmt: skip
     if len({one["run"] for one in found_by.values()}) > 1:
         raise ValueError(
-            f"The machines have checkpoints of different trainings ({has}). Remove those of the one that is not to go "
-            "on, or name a checkpoint with Global.checkpoints."
+            f"The machines have checkpoints of different trainings ({has}). Remove those that should not be resumed, "
+            "or name a checkpoint with Global.checkpoints."
         )
-    logger.warning("The machines have different checkpoints (%s): all go on from %s's.", has, name_of(source))
+    logger.warning("The machines have different checkpoints (%s): all resume from %s's.", has, name_of(source))
 
 
 def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
@@ -112,8 +112,8 @@ def _found(checkpoints: str | None, output_dir: Path) -> Path | None:
         there = [*complete_names(output_dir), *foreign_names(output_dir)]
         if there:
             logger.warning(
-                "%s has checkpoints of an earlier run (the newest: %s), which this one, as it starts anew, will "
-                "overwrite. To go on from there: -o Global.checkpoints=auto", output_dir, there[0],
+                "%s has checkpoints of an earlier run (the newest: %s), which this run, starting from scratch, will "
+                "overwrite. To resume from it: -o Global.checkpoints=auto", output_dir, there[0],
             )  # fmt: skip
         return None
     prefix = plain_prefix(checkpoints)
@@ -145,15 +145,15 @@ def newest_complete(folder: Path) -> Path | None:
         return folder / name
     if problems:
         raise ValueError(
-            f"Global.checkpoints is auto, but {folder} has no complete checkpoint: {' '.join(problems)} To start anew, "
-            "give another output_dir, or remove them."
+            f"Global.checkpoints is auto, but {folder} has no complete checkpoint: {' '.join(problems)} To start from "
+            "scratch, give another output_dir, or remove them."
         )
     foreign = foreign_names(folder)
     if foreign:
         raise ValueError(
             f"Global.checkpoints is auto, but {folder} has {', '.join(foreign)} without a manifest (PaddleClas's?), "
-            f"which a training would overwrite. To go on from one: -o Global.checkpoints={folder / foreign[0]}; to "
-            "start anew, give another output_dir."
+            f"which a training would overwrite. To resume from one: -o Global.checkpoints={folder / foreign[0]}; to "
+            "start from scratch, give another output_dir."
         )
     return None
 

@@ -48,8 +48,8 @@ class Pace:
         step = (progress.epoch - 1) * self.steps + -(-iteration // self.update_freq)
         logger.warning(
             "The total batch is %d x update_freq %d, it was %d x %d: iteration %d of epoch %d is now %d, optimizer "
-            "step %d is %d. The samples go on in the same order (%d of them come a second time in this epoch), but "
-            "the result is not that of the other batch to the bit.",
+            "step %d is %d. The order of the samples is kept (%d of them are repeated in this epoch), but the result "
+            "is not bit-identical to that of the other batch.",
             self.global_batch_size, self.update_freq, old.global_batch_size, old.update_freq, progress.iteration,
             progress.epoch, iteration, progress.global_step, step, max(seen - iteration * self.global_batch_size, 0),
         )  # fmt: skip
@@ -83,8 +83,8 @@ def known_fields(kind: type[Saved], values: Mapping[str, Any], file: str) -> Sav
     unknown = sorted(set(values) - names)
     if unknown:
         raise ValueError(
-            f"{file} has {', '.join(unknown)}, which this version of ppfacerec ({__version__}) does not know: a newer "
-            "one wrote it. Go on with that version, or start from the weights with Global.pretrained_model."
+            f"{file} has {', '.join(unknown)}, which this version of ppfacerec ({__version__}) does not support: a "
+            "newer one wrote it. Resume with that version, or start from the weights with Global.pretrained_model."
         )
     try:
         return kind(**values)
@@ -99,12 +99,12 @@ def check_same_training(prefix: Path, saved: RunFacts, now: RunFacts, dataset: T
         changes = list(filter(None, [saved.people.difference(now.people, lambda label: class_name(dataset, label))]))
         if not changes and saved.people.samples != now.people.samples:
             logger.warning(
-                "The training data are the same people, but in another order or with other images than at %s: training "
-                "goes on, not to the very weights of an uninterrupted one.", prefix,
+                "The training data have the same identities, but in another order or with other images than at %s: "
+                "training continues, but the weights will differ from those of an uninterrupted run.", prefix,
             )  # fmt: skip
     if changes:
         raise ValueError(
-            f"{prefix} is a checkpoint of another training: {'; '.join(changes)}. Change that back to go on; or start "
+            f"{prefix} is a checkpoint of another training: {'; '.join(changes)}. Change that back to resume; or start "
             f"a new training from its weights, with -o Global.pretrained_model={prefix} in place of "
             "Global.checkpoints, in another output_dir."
         )

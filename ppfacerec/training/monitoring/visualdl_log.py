@@ -34,8 +34,8 @@ class VisualDLLog:
             return
         except Exception as error:  # installed, but incompatible with the installed protobuf or NumPy
             self._disable(
-                f"is installed but fails when it is imported ({type(error).__name__}: {_first_line(error)}). "
-                "Perhaps a newer one does not: pip install --upgrade visualdl"
+                f"is installed but fails when it is imported ({type(error).__name__}: {_first_line(error)}). A newer "
+                "version may work: pip install --upgrade visualdl"
             )
             return
         with self.warn_once():
@@ -55,7 +55,7 @@ class VisualDLLog:
             if not self._has_failed:
                 logger.warning(
                     "VisualDL: a record could not be written (%s: %s); training goes on, further failures are not "
-                    "said.", type(error).__name__, _first_line(error),
+                    "reported.", type(error).__name__, _first_line(error),
                 )  # fmt: skip
             self._has_failed = True
 

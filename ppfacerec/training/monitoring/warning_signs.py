@@ -92,9 +92,9 @@ class Collapsed:
             return None
         return (
             f"The embeddings have collapsed: mean cosine of the pairs of a batch {cosine:.4f} (1: all the same), "
-            f"effective dimensions {dimensions:.2f}, mean norm {norm:.3g}. No face can be told from another. Likely: "
-            "the learning rate is too high (go back to a checkpoint from before and try a tenth), all images are the "
-            "same (ppfacerec show-batch), or weights that are 0. Waiting does not help."
+            f"effective dimensions {dimensions:.2f}, mean norm {norm:.3g}. Faces cannot be distinguished. Likely: the "
+            "learning rate is too high (go back to a checkpoint from before and try a tenth), all images are the same "
+            "(ppfacerec show-batch), or weights that are 0. Waiting does not help."
         )
 
 
@@ -119,8 +119,8 @@ class Growing:
             return None
         return (
             f"The backbone's weights have grown {median(factors):.3g}-fold within {step - first} optimizer steps, with "
-            f"learning rate {rate:.3g}. Likely: it is far too high, and what the network started with is lost, though "
-            "the loss may fall, slowly, as batch norms hide the size of weights. Start again with a tenth."
+            f"learning rate {rate:.3g}. Likely: it is far too high, and the initial weights are lost, though the loss "
+            "may fall, slowly, as batch norms hide the size of weights. Start again with a tenth."
         )
 
 
@@ -135,7 +135,7 @@ def saturated(loss: float, gradient_norm: float | None) -> str | None:
         return (
             f"The logits are saturated: the mean loss is {loss:.3g}, every target's probability 1 to float precision. "
             "Nothing more is learned. Likely: the training set is too easy for the head (one class, or very few "
-            "images); try a larger margin (a larger scale is no help), or stop: it is learned by heart."
+            "images); try a larger margin (a larger scale does not help), or stop: it is memorised."
         )
     if gradient_norm is not None and gradient_norm < _NO_GRADIENT:
         return (
@@ -158,7 +158,7 @@ def zero_rate(rate: float, step: int, until: int, num_steps: int) -> str | None:
         return None
     return (
         f"The learning rate is 0 from optimizer step {step} to {until - 1} of {num_steps}: these steps change no "
-        "weight (but batch norms go on averaging). Likely: Optimizer.lr ends before Global.epochs does, or has a 0 "
+        "weight (but batch norms keep averaging). Likely: Optimizer.lr ends before Global.epochs does, or has a 0 "
         "among its values. Set eta_min, end_lr or values to what you mean, or shorten Global.epochs."
     )
 

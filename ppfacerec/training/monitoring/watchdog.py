@@ -34,18 +34,18 @@ _STDERR = 2  # the file descriptor, whatever sys.stderr may be
 _POLL = 5.0  # seconds between two checks
 _FOR_OTHERS = 5.0  # seconds for the other ranks' reports before a launcher ends them
 
-_DISK = "Likely: the disk of Global.output_dir does not answer."
+_DISK = "Likely: the disk of Global.output_dir does not respond."
 # Likely causes, and what to try.
 _LIKELY = {
-    Activity.READING: "Likely: a disk or network file system that does not answer (dmesg, `ls` of the image folder), "
-    "or a data set or transform that never ends. The data workers' stacks below say which; "
+    Activity.READING: "Likely: a disk or network file system that does not respond (dmesg, `ls` of the image folder), "
+    "or a data set or transform that never ends. The data workers' stacks below show which; "
     "DataLoader.Train.loader.num_workers: 0 reads in this process.",
     Activity.COMPUTING: "Likely: a GPU or its driver that hangs (nvidia-smi, dmesg), a process that is swapped out, or "
     "a first step that takes longer than the limit.",
-    Activity.EXCHANGING: "Their own reports say where they stand.",
+    Activity.EXCHANGING: "Their own reports show where they are.",
     Activity.LOGGING: _DISK,
     Activity.SAVING: _DISK,
-    Activity.EVALUATING: "Likely: a disk or network file system that does not answer, or a GPU that hangs.",
+    Activity.EVALUATING: "Likely: a disk or network file system that does not respond, or a GPU that hangs.",
 }
 
 
@@ -127,8 +127,8 @@ class Watchdog(Callback):
         children = multiprocessing.active_children()
         first = (
             f"No batch was finished for {seconds / 60:.3g} minutes (Global.watchdog_minutes), after {self._beats} of "
-            f"training and evaluation: the run ends with status {STALLED}. {self._likely()} Go on from the last "
-            "checkpoint once the cause is gone."
+            f"training and evaluation: the run ends with status {STALLED}. {self._likely()} Resume from the last "
+            "checkpoint once the cause is fixed."
         )
         report = "\n\n".join([first, *map(self._worker, children), f"Threads of this process:\n{self._own()}"])
         path = self._folder / f"stalled_rank{distributed.rank()}.txt"
@@ -147,13 +147,13 @@ class Watchdog(Callback):
 
     def _likely(self) -> str:
         many = distributed.world_size() > 1 and self._activity is not Activity.EXCHANGING
-        others = ", or waiting for another process, whose own report says where it stands" if many else ""
+        others = ", or waiting for another process, whose own report shows where it is" if many else ""
         return f"It is {self._activity.value}{others}. {_LIKELY[self._activity]}"
 
     def _worker(self, process: Any) -> str:
         """Return a data worker's state and stack."""
         text = self._dumped(lambda: os.kill(process.pid, STACKS))
-        return f"Process {process.pid} ({process.name}, {_state(process.pid)}):\n{text or 'It does not answer.'}"
+        return f"Process {process.pid} ({process.name}, {_state(process.pid)}):\n{text or 'It does not respond.'}"
 
     def _own(self) -> str:
         stacks = self._stacks

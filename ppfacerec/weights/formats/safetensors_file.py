@@ -29,7 +29,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
     for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"{path}: tensor '{name}' has the dtype {entry['dtype']}; read are {', '.join(_DTYPES)}.")
+            raise ValueError(f"{path}: tensor '{name}' has dtype {entry['dtype']}; supported: {', '.join(_DTYPES)}.")
     arrays = {name: np.frombuffer(one["data"], _DTYPES[one["dtype"]]).reshape(one["shape"]) for name, one in entries}
     return {name: from_bfloat16(a) if a.dtype == np.uint16 else a for name, a in arrays.items()}
 

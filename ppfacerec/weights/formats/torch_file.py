@@ -79,7 +79,7 @@ class TorchFile:
             self._fail(f"a zip archive with {len(pickles)} files */data.pkl, expected one")
         self._root = pickles[0][: -len("data.pkl")]
         if f"{self._root}byteorder" in self._archive.namelist() and self._member("byteorder") != b"little":
-            self._fail("a big-endian machine wrote it, which is not read")
+            self._fail("it was written by a big-endian machine, which is not supported")
         data = self._member("data.pkl")
         machine = functools.partial(TorchMachine, functools.cache(self._zip_storage))
         return run(Source(io.BytesIO(data), len(data)), f"{self.path} (data.pkl)", _ENCODING, machine)
@@ -119,20 +119,20 @@ class TorchFile:
         self._file.seek(0)
         source = Source(self._file, self._size)
         if source.head.startswith(b"PK"):
-            self._fail("a zip archive without its end, so it was cut off")
+            self._fail("a truncated zip archive, without its end")
         if not source.head.startswith(b"\x80"):
             self._fail(f"it begins with {source.head!r}; expected a zip archive or a pickle")
         magic = run(source, self.path, _ENCODING)
         if magic != LEGACY_MAGIC:
             raise ValueError(
-                f"{self.path} is a pickle, but none that PyTorch wrote (it has no magic number). If it is a .pdparams "
-                "of Paddle, give it that suffix."
+                f"{self.path} is a pickle, but not one that PyTorch wrote (it has no magic number). If it is a "
+                ".pdparams of Paddle, give it that suffix."
             )
         if run(source, self.path, _ENCODING) != _LEGACY_PROTOCOL:
             self._fail("its protocol is not 1001")
         system = run(source, self.path, _ENCODING)
         if isinstance(system, dict) and system.get("little_endian") is False:
-            self._fail("a big-endian machine wrote it, which is not read")
+            self._fail("it was written by a big-endian machine, which is not supported")
         self._storages: dict[str, Storage] = {}
         self._positions: dict[str, int] = {}
         tree = run(source, self.path, _ENCODING, functools.partial(TorchMachine, self._legacy_storage))
@@ -159,7 +159,7 @@ class TorchFile:
         """Locate each storage after the pickles: its number of elements (int64), then its bytes."""
         storages = self._storages
         if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys) or sorted(keys) != sorted(storages):
-            self._fail("its list of storages is not that of its tensors")
+            self._fail("its list of storages does not match its tensors")
         position = self._file.tell()
         for key in keys:
             self._file.seek(position)
@@ -167,5 +167,5 @@ class TorchFile:
             numel = struct.unpack("<q", head)[0] if len(head) == 8 else -1
             end = position + 8 + numel * itemsize(storages[key].dtype)
             if numel != storages[key].numel or end > self._size:
-                self._fail(f"storage {key} has {numel} numbers for {storages[key].numel}, or is cut off")
+                self._fail(f"storage {key} has {numel} numbers for {storages[key].numel}, or is truncated")
             self._positions[key], position = position + 8, end

@@ -82,7 +82,7 @@ class TorchMachine(Machine):
     def op_newobj(self, _: Any) -> None:
         arguments, made_from = self.pop(), self.pop()
         if not isinstance(made_from, _UnreadClass) or not isinstance(arguments, tuple):
-            raise UnsafePickleError("makes an object of a class that is not on the list")
+            raise UnsafePickleError("creates an object of a class that is not allowed")
         self.stack.append(Unread(made_from.class_name))
 
     def op_build(self, _: Any) -> None:
@@ -118,7 +118,7 @@ class TorchMachine(Machine):
                 "quantised, complex or float8 numbers)"
             )
         if not isinstance(key, str) or type(numel) is not int or not 0 <= numel < 2**48:
-            raise ValueError("a storage's key or size is of the wrong kind")
+            raise ValueError("a storage's key or size has the wrong type")
         if any(part is not None for part in view):
-            raise ValueError("a storage is a part of another one (PyTorch 0.3 and older); save it again")
+            raise ValueError("a storage is part of another one (PyTorch 0.3 and older); save it again")
         return self._open_storage(STORAGE_DTYPES[name], key, numel)

@@ -50,7 +50,7 @@ class Array:
 
     def __init__(self, *arguments: Any) -> None:
         if len(arguments) != 3 or arguments[0] is not NDARRAY:
-            raise ValueError("_reconstruct is called with something else than (ndarray, shape, type)")
+            raise ValueError("_reconstruct is called with arguments other than (ndarray, shape, type)")
         self.memo_keys: list[int] = []  # where the machine must store the finished array
 
     def build(self, state: Any) -> np.ndarray:
@@ -86,14 +86,14 @@ def make_scalar(dtype: Any, data: Any) -> Any:
 def encode_latin1(text: Any, encoding: Any = "latin1") -> bytes:
     """Return bytes that Python 3 wrote as text for protocol 2; no other codec is run (some are compressors)."""
     if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
-        raise ValueError("_codecs.encode is called with another codec than latin1")
+        raise ValueError("_codecs.encode is called with a codec other than latin1")
     return text.encode("latin1")
 
 
 def make_tuple(items: Any = ()) -> tuple[Any, ...]:
     """Return `items` as a tuple: paddle.save writes a Tensor outside of a state dict as tuple((name, array))."""
     if not isinstance(items, (list, tuple)):
-        raise ValueError("tuple is called with something else than a list or a tuple")
+        raise ValueError("tuple is called with an argument other than a list or a tuple")
     return items if isinstance(items, Parts) else tuple(items)
 
 
@@ -102,7 +102,7 @@ def make_ordered_dict(items: Any = ()) -> OrderedDict[Any, Any]:
     result: OrderedDict[Any, Any] = OrderedDict()
     for item in items:
         if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], (str, bytes)):
-            raise ValueError("an OrderedDict is made from something else than [[key, value], ...]")
+            raise ValueError("an OrderedDict is made from an argument other than [[key, value], ...]")
         result[item[0]] = item[1]
     return result
 
@@ -117,7 +117,7 @@ def make_bytearray(content: Any = b"", encoding: Any = "latin1") -> bytes:
     if isinstance(content, str):
         return encode_latin1(content, encoding)
     if not isinstance(content, bytes):
-        raise ValueError("a bytearray is made from something else than bytes")
+        raise ValueError("a bytearray is made from an argument other than bytes")
     return content
 
 
@@ -129,9 +129,9 @@ def _text(value: Any) -> str | None:
 
 def _checked_shape(shape: Any) -> tuple[int, ...]:
     if not isinstance(shape, tuple) or len(shape) > _MAX_DIMENSIONS:
-        raise ValueError(f"an array's shape is no tuple of at most {_MAX_DIMENSIONS} numbers")
+        raise ValueError(f"an array's shape is not a tuple of at most {_MAX_DIMENSIONS} numbers")
     if any(type(size) is not int or not 0 <= size < 2**48 for size in shape):
-        raise ValueError("an array's shape is no tuple of sizes")
+        raise ValueError("an array's shape is not a tuple of sizes")
     return shape
 
 

@@ -37,5 +37,5 @@ def _measure(value: Any, depth_left: int, known: dict[int, tuple[int, int]]) -> 
         known[id(value)] = 1 + sum(m[0] for m in measures), 1 + max((m[1] for m in measures), default=0)
     values, depth = known[id(value)]
     if values > MAX_VALUES or depth > depth_left:
-        raise BadPickleError(f"it unfolds to more than {MAX_VALUES} values or {MAX_DEPTH} levels")
+        raise BadPickleError(f"it expands to more than {MAX_VALUES} values or {MAX_DEPTH} levels")
     return values, depth

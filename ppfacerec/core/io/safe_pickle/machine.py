@@ -169,7 +169,7 @@ class Machine:
     def op_stack_global(self, _: Any) -> None:
         name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise BadPickleError("a name to import is no string")
+            raise BadPickleError("a name to import is not a string")
         self.stack.append(self.find_global(module, name))
 
     def op_inst(self, module_and_name: str) -> None:
@@ -179,7 +179,7 @@ class Machine:
         arguments = self.pop()
         call = self.pop()
         if not isinstance(call, Call) or not isinstance(arguments, tuple):
-            raise BadPickleError("something is called that is no function")
+            raise BadPickleError("something that is not a function is called")
         try:
             self.push_made(call.function(*arguments))
         except TypeError as error:
@@ -202,7 +202,7 @@ class Machine:
         elif isinstance(made, (bytes, tuple, OrderedDict)):
             self.budget -= len(made)
         if self.budget < 0:
-            raise BadPickleError("it unfolds to far more than the file holds")
+            raise BadPickleError("it expands to far more than the file holds")
         self.stack.append(made)
 
     # Extension points of formats built on pickle --------------------------------------------------------------------

@@ -30,12 +30,12 @@ def run(source: Source, where: str, encoding: str = "bytes", machine: Callable[[
         return machine(encoding, source.size).run(cast(BinaryIO, source))
     except UnsafePickleError as error:
         raise UnsafePickleError(
-            f"{where} is not safe to open: it {error}. Nothing was run. Only plain data and NumPy arrays are read; "
-            "get the file from someone you trust, or write it again."
+            f"{where} is not safe to open: it {error}. Nothing was executed. Only plain data and NumPy arrays are "
+            "read; get the file from someone you trust, or write it again."
         ) from None
     except (BadPickleError, ValueError, OverflowError, MemoryError) as error:  # the last three are pickletools' own
         raise ValueError(
-            f"{where} is damaged, truncated or no pickle (byte {source.tell()} of {source.size}, it starts with "
+            f"{where} is damaged, truncated or not a pickle (byte {source.tell()} of {source.size}, it starts with "
             f"{source.head!r}): {error or type(error).__name__}. Copy, download or write it again."
         ) from error
 

@@ -19,10 +19,10 @@ def write_error(prefix: Path, num_bytes: int, error: OSError) -> ValueError:
     """Return the error to raise for a failure to write `num_bytes`, whose files were removed."""
     if error.errno in DISK_FULL:
         free = size_text(shutil.disk_usage(prefix.parent).free)
-        return ValueError(_no_room(prefix, num_bytes, f"the system gave no more ({error.strerror}; {free} are free)"))
+        return ValueError(_no_room(prefix, num_bytes, f"no more is available ({error.strerror}; {free} are free)"))
     return ValueError(
-        f"{prefix} cannot be saved ({error.strerror or error}). The checkpoints in {prefix.parent} are as they were; "
-        "see to the disk, then go on with -o Global.checkpoints=auto."
+        f"{prefix} cannot be saved ({error.strerror or error}). The checkpoints in {prefix.parent} are unchanged; "
+        "check the disk, then resume with -o Global.checkpoints=auto."
     )
 
 
@@ -34,6 +34,6 @@ def size_text(num_bytes: float) -> str:
 def _no_room(prefix: Path, num_bytes: int, found: str) -> str:
     return (
         f"{prefix} cannot be saved: it needs {size_text(num_bytes)}, but {found} in {prefix.parent}. The checkpoints "
-        "there are as they were. Free some space, or keep fewer of them (Global.keep_last), then go on with "
-        "-o Global.checkpoints=auto."
+        "there are unchanged. Free some space, or keep fewer of them (Global.keep_last), then resume with -o "
+        "Global.checkpoints=auto."
     )

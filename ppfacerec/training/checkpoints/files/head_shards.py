@@ -34,8 +34,8 @@ def shard_files(prefix: Path, manifest: Mapping[str, Mapping[str, Any]]) -> list
     for shard in shards:
         if shard.first != last or shard.columns != shards[0].columns:
             raise ValueError(
-                f"{shard.path}: by the manifest it has the rows from {shard.first} on with {shard.columns} columns, "
-                f"expected those from {last} on with {shards[0].columns}. The manifest is damaged."
+                f"{shard.path}: the manifest gives it the rows from {shard.first} with {shard.columns} columns, "
+                f"expected rows from {last} with {shards[0].columns}. The manifest is damaged."
             )
         last = shard.last
     return shards
@@ -46,7 +46,7 @@ def _shard_file(prefix: Path, suffix: str, entry: Mapping[str, Any]) -> ShardFil
     columns: Any = entry.get("columns")
     are_rows = isinstance(rows, list) and len(rows) == 2 and all(type(row) is int for row in rows)
     if not are_rows or not 0 <= rows[0] <= rows[1] < 1 << 48 or type(columns) is not int or not 0 < columns < 1 << 24:
-        raise ValueError(f"The manifest of {prefix} does not say which rows of the head {suffix} has; it is damaged.")
+        raise ValueError(f"The manifest of {prefix} does not list the rows of the head in {suffix}; it is damaged.")
     return ShardFile(prefix.with_name(prefix.name + suffix), rows[0], rows[1], columns)
 
 

@@ -38,9 +38,9 @@ class Manifest:
             checksum = content.pop("checksum")
             manifest = cls(**{**content, "files": _checked(content["files"])})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError(f"Checkpoint {prefix} is damaged: {path} is no manifest ({error}).") from error
+            raise ValueError(f"Checkpoint {prefix} is damaged: {path} is not a manifest ({error}).") from error
         if not manifest._is_comparable():
-            raise ValueError(f"Checkpoint {prefix} is damaged: {path} does not say when it was saved.")
+            raise ValueError(f"Checkpoint {prefix} is damaged: {path} lacks the time of saving.")
         if checksum != _checksum(content):
             raise ValueError(f"Checkpoint {prefix} is damaged: {path} is not the file that was saved.")
         return manifest
@@ -66,7 +66,7 @@ def _checked(files: Mapping[str, Any]) -> Mapping[str, Any]:
     """Check that the entries are such as we write, and that no suffix leads to another folder."""
     for suffix, entry in files.items():
         if not _SUFFIX.fullmatch(suffix) or type(entry["size"]) is not int or not isinstance(entry["sha256"], str):
-            raise ValueError(f"{suffix[:40]!r} is no file of a checkpoint")
+            raise ValueError(f"{suffix[:40]!r} is not a file of a checkpoint")
     return files
 
 

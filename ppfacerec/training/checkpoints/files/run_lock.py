@@ -74,7 +74,7 @@ def make_output_dir(folder: Path) -> None:
 
 def _cannot_write(folder: Path, error: OSError) -> ValueError:
     return ValueError(
-        f"Global.output_dir: {folder} cannot be written to ({error.strerror}). Give another folder, or see to its "
+        f"Global.output_dir: {folder} cannot be written to ({error.strerror}). Give another folder, or check its "
         "permissions and the disk."
     )
 
@@ -88,7 +88,7 @@ def _lock(folder: Path) -> int:
         except OSError as error:
             if error.errno not in _CANNOT_LOCK:
                 raise
-            logger.warning("%s cannot be locked (%s): a second run there would not be noticed.", path, error.strerror)
+            logger.warning("%s cannot be locked (%s): a second run there would not be detected.", path, error.strerror)
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if descriptor is not None:
             _sign(descriptor)
