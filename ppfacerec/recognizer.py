@@ -33,11 +33,13 @@ class FaceRecognizer(nn.Layer):
         head: maps embeddings and labels to logits; None for evaluation, which does not need it.
 
     Raises:
-        ValueError: the two disagree on the embedding size.
+        ValueError: the backbone has no embedding size, or the two disagree on it.
     """
 
     def __init__(self, backbone: nn.Layer, head: nn.Layer | None = None) -> None:
         super().__init__()
+        if not isinstance(getattr(backbone, "embedding_size", None), int):
+            raise ValueError(f"{type(backbone).__name__} needs an int attribute embedding_size (CONTRIBUTING.md).")
         if head is not None and backbone.embedding_size != head.embedding_size:
             raise ValueError(
                 f"The backbone's embeddings have {backbone.embedding_size} numbers, the head expects "

@@ -18,6 +18,7 @@ from ppfacerec.cli.main import main
 from ppfacerec.config import ConfigError, load_config
 from ppfacerec.data import EVAL_DATASETS
 from ppfacerec.evaluation.report.hardest import HardPair
+from ppfacerec.heads import HEADS
 from ppfacerec.metrics import evaluate
 from ppfacerec.metrics.evaluation import set_to_json
 from ppfacerec.metrics.threshold_card import threshold_card
@@ -65,6 +66,19 @@ def test_contributings_callback_runs_as_it_stands(tiny_net_config, tmp_path, mon
     assert load_states(tmp_path / "output" / "latest")[1]["progress"]["global_step"] == 1  # stopped, and saved
     with pytest.raises(ConfigError, match=r"Global\.callbacks\.0\.StopAtLoss\.los: StopAtLoss has no argument 'los'"):
         ppfacerec.train(tiny_net_config(), [plugins, "Global.callbacks=[StopAtLoss: {los: 1}]"])
+
+
+def test_contributings_margin_runs_as_it_stands(tiny_net_config, tmp_path, monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = text.split("    # my_package/heads.py\n")[1].split("    # config.yaml")[0]
+    (tmp_path / "my_heads.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(HEADS, "_table", dict(HEADS._table))
+    head = {"name": "MyMargin", "embedding_size": 16, "class_num": 5, "gap": 0.2}
+    chosen = ["Global.plugins=[tiny_plugin, my_heads]", "Global.eval_during_train=False"]
+    assert ppfacerec.train(tiny_net_config(**{"Arch.Head": head}), chosen) == {}
+    with pytest.raises(ConfigError, match=r"Arch\.Head\.gap: expected a number of at least 0\."):
+        ppfacerec.train(tiny_net_config(**{"Arch.Head": head}), [*chosen, "Arch.Head.gap=-1"])
 
 
 def test_evaluation_page_names_every_key_of_eval_json_and_every_set():

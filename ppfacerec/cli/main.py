@@ -3,10 +3,12 @@
 import argparse
 import os
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from ppfacerec.cli.arguments import COMMANDS
 from ppfacerec.cli.parser import Parser, first_command
@@ -81,5 +83,13 @@ def _guarded(arguments: argparse.Namespace) -> int:
     except (ValueError, ImportError, OSError) as error:  # OSError: a full disk, no permission
         if os.environ.get("PPFACEREC_TRACEBACK"):
             traceback.print_exc()
-        log.logger.error("%s", error)
+        log.logger.error("%s%s", error, _place(error))
         return EXIT_ERROR
+
+
+def _place(error: BaseException) -> str:
+    """Return file and line of an error raised by a user's own code, such as a plugin's; "" for others."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    known = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+    is_own = Path(last.filename).is_absolute() and not last.filename.startswith(known)
+    return f" ({last.filename}, line {last.lineno}; PPFACEREC_TRACEBACK=1 shows more)" if is_own else ""

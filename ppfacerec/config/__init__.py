@@ -64,17 +64,17 @@ def load_config(
     config: Config = binder.section(Config, tree)  # with problems, parts may be None or of a wrong type
     problems += [*more, *binder.problems]
     plugins = config.Global.plugins if config.Global is not None else ()
-    if plugins and not problems:
-        unknown = [name for name in plugins if name in (found_plugins or ()) and name not in sys.modules]
-        if unknown:
-            problems.append(
-                f"Global.plugins: {', '.join(unknown)} would be imported; give the config with -c to allow it (`infer` "
-                "has no -c: export the model with it)."
-            )
-        else:
-            problems += import_plugins(plugins)
-    elif plugins:  # without the import, their components cannot be checked
+    unknown = [name for name in plugins if name in (found_plugins or ()) and name not in sys.modules]
+    if plugins and problems:
         problems.append("Global.plugins: not imported until the other problems are fixed.")
+    elif unknown:
+        problems.append(
+            f"Global.plugins: {', '.join(unknown)} would be imported; give the config with -c to allow it (`infer` has "
+            "no -c: export the model with it)."
+        )
+    else:
+        problems += import_plugins(plugins)
+    if plugins and problems:  # without the import, their components cannot be checked
         raise ConfigError(problems, where)
     config = with_our_names(config)
     problems += check_config(config, mode, found=problems)

@@ -21,6 +21,7 @@ POSITIVE = Range("a positive number", lambda x: 0 < x < _INF)
 BELOW_1 = Range("a number of at least 0 and below 1", lambda x: 0 <= x < 1)
 FROM_0_TO_1 = Range("a number from 0 to 1", lambda x: 0 <= x <= 1)
 BETWEEN_0_AND_1 = Range("a number between 0 and 1", lambda x: 0 < x < 1)
+RADIANS = Range("an angle in radians from 0 to below pi", lambda x: 0 <= x < 3.1416)
 SEED = Range("an integer from 0 to 4294967295", lambda x: 0 <= x < 1 << 32)  # NumPy's
 
 
@@ -35,10 +36,28 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(["learning_rate", "epsilon", "power", "scale"], POSITIVE),
     **dict.fromkeys(["weight_decay", "eta_min", "end_lr", "values", "warmup_epoch", "warmup_start_lr"], NOT_NEGATIVE),
     "weight": NOT_NEGATIVE,  # of a loss
+    **dict.fromkeys(["embedding_size", "class_num"], AT_LEAST_1),
+    **dict.fromkeys(["ArcMargin.margin", "CurricularMargin.margin", "CombinedMargin.m2"], RADIANS),
+    "AdaMargin.margin": Range("an angle in radians from 0 to below pi / 2", lambda x: 0 <= x < 1.5708),
+    **dict.fromkeys(
+        ["CosMargin.margin", "CombinedMargin.m3"],
+        Range("a difference of cosines from 0 to below 2", lambda x: 0 <= x < 2),
+    ),
+    **dict.fromkeys(
+        ["SphereMargin.margin", "CombinedMargin.m1"],
+        Range("a factor on the angle of at least 1", lambda x: 1 <= x < _INF),
+    ),
+    "AdaMargin.h": POSITIVE,
+    "lambda_g": NOT_NEGATIVE,
+    "make_demo_data.num_identities": Range("an integer of at least 2", lambda x: 2 <= x < _INF),
+    "make_demo_data.images_per_identity": AT_LEAST_1,
+    "make_demo_data.num_pairs": Range(
+        "a multiple of 20 from 40 on (10 folds, half same and half different)", lambda x: x >= 40 and x % 20 == 0
+    ),
     **dict.fromkeys(["prob", "EPSILON"], FROM_0_TO_1),
     **dict.fromkeys([f"RandPhotometric.{name}" for name in ("brightness", "contrast", "saturation")], FROM_0_TO_1),
     **dict.fromkeys(["beta1", "beta2", "momentum", "CELoss.epsilon"], BELOW_1),
-    "gamma": Range("a positive number up to 1", lambda x: 0 < x <= 1),
+    **dict.fromkeys(["gamma", "t_alpha"], Range("a positive number up to 1", lambda x: 0 < x <= 1)),
 }
 
 

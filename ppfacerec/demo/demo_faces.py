@@ -12,7 +12,7 @@ import numpy as np
 
 from ppfacerec.core.log import logger, progress_bar
 from ppfacerec.core.opencv import import_cv2
-from ppfacerec.core.ranges import require_count
+from ppfacerec.core.ranges import require_count, require_ranges
 from ppfacerec.data.loading.parallel import in_processes, usable_cores
 from ppfacerec.data.pairs.pair_bin import PathLike, write_bin
 from ppfacerec.demo.face_renderer import Conditions, Face, Identity
@@ -70,14 +70,10 @@ def make_demo_data(
         "version": VERSION,
         "num_identities": require_count("num_identities", num_identities, 2),
         "images_per_identity": require_count("images_per_identity", images_per_identity),
-        "num_pairs": require_count("num_pairs", num_pairs, 40),
+        "num_pairs": require_count("num_pairs", num_pairs),
         "seed": require_count("seed", seed, 0),
     }
-    if num_pairs % (2 * NUM_FOLDS):
-        raise ValueError(
-            f"num_pairs: expected a multiple of 20 (10 folds, half same and half different), found {num_pairs}. "
-            f"Use {num_pairs // 20 * 20} or {num_pairs // 20 * 20 + 20}."
-        )
+    require_ranges("make_demo_data", num_pairs=num_pairs)
     root = Path(root)
     if _is_there(root, made):
         logger.info("The demo data in %s exists already.", root)

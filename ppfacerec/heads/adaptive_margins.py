@@ -6,6 +6,7 @@ from collections.abc import Callable
 import paddle
 
 from ppfacerec.core import distributed
+from ppfacerec.core.ranges import require_ranges
 from ppfacerec.heads import margins
 from ppfacerec.heads.margin_head import MarginHead
 from ppfacerec.heads.margin_softmax import Transform
@@ -34,10 +35,7 @@ class AdaMargin(MarginHead):
         t_alpha: float = 0.01,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        if not 0 <= margin < 1.5708 or h <= 0 or not 0 < t_alpha <= 1:
-            raise ValueError(
-                f"AdaMargin needs 0 <= margin < pi/2, h > 0 and 0 < t_alpha <= 1, got {margin=}, {h=}, {t_alpha=}."
-            )
+        require_ranges("AdaMargin", margin=margin, h=h, t_alpha=t_alpha)
         super().__init__(embedding_size, class_num, scale, options)
         self._margin, self._h, self._t_alpha = margin, h, t_alpha
         self.register_buffer("batch_mean", paddle.full([1], 20.0))  # the paper's initial values
@@ -79,10 +77,11 @@ class MagMargin(MarginHead):
         lambda_g: float = 35.0,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        if not 0 < norms[0] < norms[1] or not 0 <= margins[0] <= margins[1] < 3.1416 or lambda_g < 0:
+        require_ranges(lambda_g=lambda_g)
+        if not 0 < norms[0] < norms[1] or not 0 <= margins[0] <= margins[1] < 3.1416:
             raise ValueError(
-                "MagMargin needs 0 < l_a < u_a, 0 <= l_m <= u_m < pi and lambda_g >= 0, got "
-                f"norms={tuple(norms)}, margins={tuple(margins)}, {lambda_g=}."
+                f"MagMargin needs 0 < l_a < u_a and 0 <= l_m <= u_m < pi, got norms={tuple(norms)}, "
+                f"margins={tuple(margins)}."
             )
         super().__init__(embedding_size, class_num, scale, options)
         self._norms, self._margins, self._lambda = norms, margins, lambda_g
@@ -118,10 +117,7 @@ class CurricularMargin(MarginHead):
         t_alpha: float = 0.01,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        if not 0 <= margin < 3.1416 or not 0 < t_alpha <= 1:
-            raise ValueError(
-                f"CurricularMargin needs 0 <= margin < pi and 0 < t_alpha <= 1, got {margin=}, {t_alpha=}."
-            )
+        require_ranges("CurricularMargin", margin=margin, t_alpha=t_alpha)
         super().__init__(embedding_size, class_num, scale, options)
         self._margin, self._t_alpha = margin, t_alpha
         self.register_buffer("t", paddle.zeros([1]))

@@ -2,6 +2,7 @@
 
 import paddle
 
+from ppfacerec.core.ranges import require_ranges
 from ppfacerec.heads import margins
 from ppfacerec.heads.margin_head import MarginHead
 from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions, with_head_options
@@ -34,7 +35,7 @@ class ArcMargin(MarginHead):
         straight_through: bool = False,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        _check_angle("ArcMargin", "margin", margin)
+        require_ranges("ArcMargin", margin=margin)
         super().__init__(embedding_size, class_num, scale, options)
         self._arguments = (margin, easy_margin, straight_through)
 
@@ -58,8 +59,7 @@ class CosMargin(MarginHead):
         scale: float = 64.0,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        if not 0 <= margin < 2:
-            raise ValueError(f"CosMargin needs 0 <= margin < 2 (a difference of cosines), got {margin=}.")
+        require_ranges("CosMargin", margin=margin)
         super().__init__(embedding_size, class_num, scale, options)
         self._margin = margin
 
@@ -90,11 +90,7 @@ class CombinedMargin(MarginHead):
         straight_through: bool = False,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        if m1 < 1:
-            raise ValueError(f"CombinedMargin needs m1 >= 1 (a factor on the angle), got {m1=}.")
-        _check_angle("CombinedMargin", "m2", m2)
-        if not 0 <= m3 < 2:
-            raise ValueError(f"CombinedMargin needs 0 <= m3 < 2 (a difference of cosines), got {m3=}.")
+        require_ranges("CombinedMargin", m1=m1, m2=m2, m3=m3)
         super().__init__(embedding_size, class_num, scale, options)
         self._arguments, self._straight_through = (m1, m2, m3), straight_through
 
@@ -120,15 +116,9 @@ class SphereMargin(MarginHead):
         scale: float = 64.0,
         options: HeadOptions = DEFAULT_OPTIONS,
     ) -> None:
-        if margin < 1:
-            raise ValueError(f"SphereMargin needs margin >= 1 (a factor on the angle), got {margin=}.")
+        require_ranges("SphereMargin", margin=margin)
         super().__init__(embedding_size, class_num, scale, options)
         self._margin = margin
 
     def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
         return margins.sphereface(cosine, self._margin)
-
-
-def _check_angle(head: str, name: str, value: float) -> None:
-    if not 0 <= value < 3.1416:
-        raise ValueError(f"{head} needs 0 <= {name} < pi (radians), got {name}={value}.")

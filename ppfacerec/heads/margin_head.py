@@ -9,6 +9,7 @@ from paddle import nn
 
 from ppfacerec.core import distributed
 from ppfacerec.core.log import logger
+from ppfacerec.core.ranges import require_ranges
 from ppfacerec.heads.margin_softmax import Classes, Transform, normalize, target_cosines
 from ppfacerec.heads.margins import filtered_negatives
 from ppfacerec.heads.options import DEFAULT_OPTIONS, HeadOptions
@@ -47,11 +48,7 @@ class MarginHead(HeadTraits, nn.Layer):
         self, embedding_size: int, class_num: int, scale: float = 64.0, options: HeadOptions = DEFAULT_OPTIONS
     ) -> None:
         super().__init__()
-        name = type(self).__name__
-        if embedding_size < 1 or class_num < 1:
-            raise ValueError(f"{name} needs sizes of at least 1, got {embedding_size=} and {class_num=}.")
-        if scale <= 0:
-            raise ValueError(f"{name} needs a scale > 0, got {scale=}.")
+        require_ranges(embedding_size=embedding_size, class_num=class_num, scale=scale)
         self.embedding_size, self.class_num, self.scale = embedding_size, class_num, float(scale)
         self.num_sub_centers, self.sample_rate = options.num_sub_centers, options.sample_rate
         self.matmul_dtype: str | None = None
@@ -131,13 +128,22 @@ class MarginHead(HeadTraits, nn.Layer):
             if self.training:
                 self.observe(norm.detach(), lambda: target_cosines(unit.detach(), weight.detach(), classes))
             return MarginScores(
-                unit, labels, weight, classes, lambda cosine: self.margin(cosine, norm), self.penalties(norm)
+                unit, labels, weight, classes, lambda cosine: self._with_margin(cosine, norm), self.penalties(norm)
             )
+
+    def _with_margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
+        found = self.margin(cosine, norm)
+        if found.shape != cosine.shape:  # it would be broadcast without a word
+            raise ValueError(
+                f"{type(self).__name__}.margin returned the shape {list(found.shape)}, expected "
+                f"{list(cosine.shape)}: one number per target cosine."
+            )
+        return found
 
     # Methods that a margin may override.
 
     def margin(self, cosine: paddle.Tensor, norm: paddle.Tensor) -> paddle.Tensor:
-        """Apply the margin to the target cosines (B,); `norm` holds the embedding norms (B,)."""
+        """Return the target cosines (B,) with the margin, before the scale; `norm` holds the embedding norms (B,)."""
         raise NotImplementedError
 
     def negatives(self, target: paddle.Tensor) -> Transform | None:

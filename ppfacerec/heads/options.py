@@ -56,6 +56,8 @@ def with_head_options(head: Head) -> Head:
     Config keys are checked against the signature; adding the fields here saves seven heads from repeating them.
     """
     original = head.__init__  # type: ignore[misc]
+    if "options" not in inspect.signature(original).parameters:
+        raise TypeError(f"{head.__name__}.__init__ needs a parameter `options`, passed on to MarginHead's.")
     fields = {field.name: field.default for field in dataclasses.fields(HeadOptions)}
     hints = {**typing.get_type_hints(original), **typing.get_type_hints(HeadOptions)}
 

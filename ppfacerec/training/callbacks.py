@@ -74,7 +74,11 @@ class Callback:
         """Called after each batch of training or evaluation."""
 
     def on_log(self, state: TrainState, row: Mapping[str, float]) -> None:
-        """Called every `print_batch_step` batches with a row of train.csv: means since the last one."""
+        """Called every `print_batch_step` batches with a row of train.csv: means since the last one.
+
+        Its keys are epoch, iter, global_step, lr, each loss by its name, loss (their sum), batch_cost and reader_cost
+        (seconds), ips (samples per second) and eta (seconds).
+        """
 
     def on_evaluate_set(
         self, state: TrainState, name: str, pairs: PairSet, embeddings: np.ndarray, result: VerificationResult

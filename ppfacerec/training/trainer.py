@@ -75,6 +75,9 @@ class Trainer:
             ValueError: the loss is not finite, or a sample is invalid.
         """
         state, plan, progress = self.state, self.plan, self.state.progress
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise ValueError(f"{type(callback).__name__} is no callback: derive it from ppfacerec.Callback.")
         self.callbacks = callbacks
         self._evaluations = evaluations = dict[int, Evaluation]()
         with ExitStack() as stack:

@@ -129,6 +129,8 @@ def test_no_code_of_a_config_that_nobody_named_or_that_has_problems(tiny_config,
         load_config(path, is_named=False)
     with pytest.raises(SystemExit, match="imported"):  # named by the user
         load_config(path, ["Global.plugins=[runs_code]"], is_named=False)
+    path = tiny_config(**{"Global.plugins": ["no_such_plugin"], "Arch.Head.name": "Theirs"})
+    assert len(problems_of(path)) == 1  # not also "unknown head 'Theirs'"
     assert problems_of(path, "Global.epohs=1")[-1] == "Global.plugins: not imported until the other problems are fixed."
 
 

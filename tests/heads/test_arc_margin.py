@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import pytest
 
-from ppfacerec.heads import ArcMargin, CosMargin
+from ppfacerec.heads import ArcMargin, CosMargin, MarginHead, with_head_options
 from ppfacerec.heads.margins import arcface
 from ppfacerec.losses import CELoss
 
@@ -128,9 +128,30 @@ def test_weight_is_classes_as_rows_and_paddleclas_shape_in_files():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="sizes of at least 1, got embedding_size=128 and class_num=0"):
+    with pytest.raises(ValueError, match="class_num: expected an integer of at least 1, found 0."):
         ArcMargin(128, 0)
-    with pytest.raises(ValueError, match=r"ArcMargin needs 0 <= margin < pi \(radians\), got margin=28"):
+    with pytest.raises(ValueError, match="margin: expected an angle in radians from 0 to below pi, found 28."):
         ArcMargin(128, 10, margin=28)
-    with pytest.raises(ValueError, match=r"ArcMargin needs a scale > 0, got scale=-1"):
+    with pytest.raises(ValueError, match="scale: expected a positive number, found -1."):
         ArcMargin(128, 10, scale=-1)
+
+
+def test_a_margin_of_another_shape_is_refused():
+    """One number for all samples would be broadcast, and train something else without a word."""
+
+    class MeanMargin(ArcMargin):
+        def margin(self, cosine, norm):
+            return cosine.mean()
+
+    head = MeanMargin(4, 3)
+    with pytest.raises(ValueError, match=r"MeanMargin.margin returned the shape \[\], expected \[2\]: one number per"):
+        CELoss()(head(paddle.ones([2, 4]), paddle.to_tensor([0, 1])), paddle.to_tensor([0, 1]))
+
+
+def test_a_head_without_the_options_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match=r"NoOptions.__init__ needs a parameter `options`, passed on to MarginHead's\."):
+
+        @with_head_options
+        class NoOptions(MarginHead):
+            def __init__(self, embedding_size, class_num):
+                super().__init__(embedding_size, class_num)

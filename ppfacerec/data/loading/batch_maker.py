@@ -75,7 +75,11 @@ class BatchMaker:
     def _image(self, index: int, rng: np.random.Generator) -> np.ndarray:
         where = _Where(self._dataset, index)
         try:
-            image = self._pipeline(self._dataset.read(index), where, rng)
+            data = self._dataset.read(index)
+            if not isinstance(data, bytes):
+                what = "the bytes of an encoded image (cv2.imencode(...)[1].tobytes())"
+                raise TypeError(f"read returned a {type(data).__name__}, expected {what}.")
+            image = self._pipeline(data, where, rng)
         except OSError as error:
             raise ValueError(f"{where}: cannot be read ({error}).") from error
         except ValueError:
