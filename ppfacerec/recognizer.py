@@ -69,4 +69,7 @@ class FaceRecognizer(nn.Layer):
     def scores(self, embedding: paddle.Tensor, labels: paddle.Tensor) -> MarginScores | paddle.Tensor:
         """Return the head's scores of embeddings (N, D) with labels (N,), for a loss."""
         assert self.head is not None, "a recognizer without head is for evaluation"
+        shape, size = list(embedding.shape), self.backbone.embedding_size
+        if shape[1:] != [size]:
+            raise ValueError(f"{type(self.backbone).__name__} returned the shape {shape}, expected [N, {size}].")
         return self.head(embedding, labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
+import paddle
 import pytest
 from conftest import picture
 from paddle import nn
@@ -14,7 +15,7 @@ from ppfacerec.cli.main import main
 from ppfacerec.data.loading.bad_images import BadImages
 from ppfacerec.data.loading.batch_maker import BatchMaker
 from ppfacerec.data.transforms.basic import DecodeImage, NormalizeImage, Pipeline
-from ppfacerec.engine.memory_plan import measure_backbone
+from ppfacerec.heads import ArcMargin
 from ppfacerec.recognizer import FaceRecognizer
 
 
@@ -34,8 +35,9 @@ class Maps(nn.Layer):
 def test_a_backbone_without_embedding_size_or_of_another_shape_is_named():
     with pytest.raises(ValueError, match=r"Linear needs an int attribute embedding_size \(CONTRIBUTING.md\)\."):
         FaceRecognizer(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"Maps returned the shape \[1, 8, 2, 2\] for one image, expected \[1, 8\]\."):
-        measure_backbone(Maps(), "Maps")
+    network, labels = FaceRecognizer(Maps(), ArcMargin(8, 3)), paddle.zeros([2], "int64")
+    with pytest.raises(ValueError, match=r"Maps returned the shape \[2, 8, 2, 2\], expected \[N, 8\]\."):
+        network.scores(network(paddle.zeros([2, 3, 112, 112])), labels)
 
 
 class Pixels:
