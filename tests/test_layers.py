@@ -17,7 +17,7 @@ ROOMS = (
 # They import the house from outside of it: lazily (__init__), and as `python -m ppfacerec`.
 DOORS = ("__init__", "__main__")
 # Imports inside functions, which spare a program Paddle, matplotlib or onnxruntime until they are needed.
-MOST_INNER_IMPORTS = 22  # may only fall
+MOST_INNER_IMPORTS = 20  # may only fall
 
 
 @cache
