@@ -419,6 +419,7 @@ import os, signal, threading
 import paddle
 from ppfacerec.core.device.paddle_thread import PADDLE_THREAD
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 large = paddle.ones([1500, 1500])
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 while True:
