@@ -91,5 +91,5 @@ def _place(error: BaseException) -> str:
     """Return file and line of an error raised by a user's own code, such as a plugin's; "" for others."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     known = (str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
-    is_own = Path(last.filename).is_absolute() and not last.filename.startswith(known)
+    is_own = Path(last.filename).is_absolute() and not any(Path(last.filename).is_relative_to(path) for path in known)
     return f" ({last.filename}, line {last.lineno}; PPFACEREC_TRACEBACK=1 shows more)" if is_own else ""

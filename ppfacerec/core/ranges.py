@@ -69,7 +69,7 @@ def range_of(name: str, component: str = "") -> Optional[Range]:
 def range_problem(value: Any, values: Optional[Range]) -> Optional[str]:
     """Return "expected ..., found ..." for a number, or the first of several, out of its range."""
     for one in value if isinstance(value, (list, tuple)) else [value]:
-        if values and isinstance(one, (int, float)) and not values.holds(one):
+        if values and isinstance(one, numbers.Real) and not values.holds(float(one)):
             return f"expected {values.words}, found {one}"
     return None
 

@@ -68,12 +68,12 @@ def make_demo_data(
     """
     made = {
         "version": VERSION,
-        "num_identities": require_count("num_identities", num_identities, 2),
+        "num_identities": require_count("num_identities", num_identities),
         "images_per_identity": require_count("images_per_identity", images_per_identity),
         "num_pairs": require_count("num_pairs", num_pairs),
         "seed": require_count("seed", seed, 0),
     }
-    require_ranges("make_demo_data", num_pairs=num_pairs)
+    require_ranges("make_demo_data", num_identities=num_identities, num_pairs=num_pairs)
     root = Path(root)
     if _is_there(root, made):
         logger.info("The demo data in %s exists already.", root)

@@ -57,7 +57,7 @@ def with_head_options(head: Head) -> Head:
     """
     original = head.__init__  # type: ignore[misc]
     if "options" not in inspect.signature(original).parameters:
-        raise TypeError(f"{head.__name__}.__init__ needs a parameter `options`, passed on to MarginHead's.")
+        raise ValueError(f"{head.__name__}.__init__ needs a parameter `options`, passed on to MarginHead's.")
     fields = {field.name: field.default for field in dataclasses.fields(HeadOptions)}
     hints = {**typing.get_type_hints(original), **typing.get_type_hints(HeadOptions)}
 

@@ -157,7 +157,7 @@ def test_a_folder_of_something_else_is_an_error(tmp_path: Path) -> None:
     [
         ("num_pairs", 50, "a multiple of 20 from 40 on (10 folds, half same and half different), found 50."),
         ("num_pairs", 20, "a multiple of 20 from 40 on (10 folds, half same and half different), found 20."),
-        ("num_identities", 1, "a whole number of at least 2, found 1."),
+        ("num_identities", 1, "an integer of at least 2, found 1."),
         ("images_per_identity", 0.5, "a whole number of at least 1, found 0.5."),
         ("seed", -1, "a whole number of at least 0, found -1."),
     ],

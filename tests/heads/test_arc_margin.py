@@ -134,6 +134,8 @@ def test_wrong_arguments_are_named():
         ArcMargin(128, 10, margin=28)
     with pytest.raises(ValueError, match="scale: expected a positive number, found -1."):
         ArcMargin(128, 10, scale=-1)
+    with pytest.raises(ValueError, match="margin: expected an angle in radians from 0 to below pi, found 28"):
+        ArcMargin(128, 10, margin=np.float32(28))  # no Python float
 
 
 def test_a_margin_of_another_shape_is_refused():
@@ -149,7 +151,9 @@ def test_a_margin_of_another_shape_is_refused():
 
 
 def test_a_head_without_the_options_is_refused_where_it_is_written():
-    with pytest.raises(TypeError, match=r"NoOptions.__init__ needs a parameter `options`, passed on to MarginHead's\."):
+    with pytest.raises(
+        ValueError, match=r"NoOptions.__init__ needs a parameter `options`, passed on to MarginHead's\."
+    ):
 
         @with_head_options
         class NoOptions(MarginHead):

@@ -76,7 +76,7 @@ class BatchMaker:
         where = _Where(self._dataset, index)
         try:
             data = self._dataset.read(index)
-            if not isinstance(data, bytes):
+            if not isinstance(data, (bytes, bytearray)):
                 what = "the bytes of an encoded image (cv2.imencode(...)[1].tobytes())"
                 raise TypeError(f"read returned a {type(data).__name__}, expected {what}.")
             image = self._pipeline(data, where, rng)
